@@ -1,0 +1,314 @@
+package identity
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Entry maps identities to one principal.
+type Entry struct {
+	// Name is the principal's name. The prefixes "legacy:" and "oidc:" are
+	// reserved for principals without an entry.
+	Name  string
+	Team  Team // empty stands for Unassigned
+	Roles []Role
+	// Legacy are the owners of static credentials: user names of an htpasswd
+	// file, owners in the files of keys and tokens. Compared exactly.
+	Legacy []string
+	// OIDC are the tokens that mean this principal; any one suffices.
+	OIDC []TokenMatch
+	// Shared marks a legacy credential that several principals use. It has no
+	// OIDC identity of its own and no team; MayBe names the principals that it
+	// may turn into.
+	Shared bool
+	MayBe  []string
+}
+
+// TokenMatch says which tokens mean a principal. All fields that are set must
+// hold, and at least one of Subject and Claims must be set.
+type TokenMatch struct {
+	// Issuer is the claim iss. It may be empty only where one issuer is
+	// configured: sub is unique within an issuer and no further (OpenID
+	// Connect Core section 2).
+	Issuer  string
+	Subject string
+	// Claims are further claims by name with their exact value, for instance
+	// repository of a GitHub Actions token.
+	Claims map[string]string
+}
+
+// ClaimRules give roles and teams to people without an entry: claim name,
+// claim value, meaning.
+type ClaimRules struct {
+	Roles map[string]map[string]Role
+	Teams map[string]map[string]Team
+}
+
+// TokenIdentity is what the directory asks of a verified token.
+type TokenIdentity struct {
+	Issuer  string
+	Subject string
+	// Claim returns the values of a claim: a string as one value, an array of
+	// strings as several, nothing for an absent claim. May be nil.
+	Claim func(name string) []string
+}
+
+// Directory maps verified identities to principals. It is immutable; a reload
+// builds a new one. The nil directory maps nobody: everyone is Unassigned.
+type Directory struct {
+	entries  map[string]Entry
+	byLegacy map[string]string
+	bySub    map[subject][]string
+	byClaims []string // entries with a match by claims alone, in order of name
+	claims   ClaimRules
+}
+
+type subject struct{ issuer, sub string }
+
+// NewDirectory checks the entries against each other and builds the directory.
+// The error joins every mistake, each naming the entry.
+func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
+	d := &Directory{
+		entries:  make(map[string]Entry, len(entries)),
+		byLegacy: make(map[string]string),
+		bySub:    make(map[subject][]string),
+		claims:   claims,
+	}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, e := range entries {
+		if err := e.check(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if _, twice := d.entries[e.Name]; twice {
+			bad("principal %q stands twice", e.Name)
+			continue
+		}
+		e.Team = cmp.Or(e.Team, Unassigned)
+		e.Roles = slices.Compact(slices.Sorted(slices.Values(e.Roles)))
+		d.entries[e.Name] = e
+		for _, legacy := range e.Legacy {
+			if other, taken := d.byLegacy[legacy]; taken {
+				bad("principals %q and %q both claim the legacy identity %q", other, e.Name, legacy)
+				continue
+			}
+			d.byLegacy[legacy] = e.Name
+		}
+		claimsOnly := false
+		for _, m := range e.OIDC {
+			if m.Subject == "" {
+				claimsOnly = true
+				continue
+			}
+			key := subject{m.Issuer, m.Subject}
+			for _, other := range d.bySub[key] {
+				if other != e.Name && sameMatch(d.entries[other].OIDC, m) {
+					bad("principals %q and %q both claim the subject %q", other, e.Name, m.Subject)
+				}
+			}
+			d.bySub[key] = append(d.bySub[key], e.Name)
+		}
+		if claimsOnly {
+			d.byClaims = append(d.byClaims, e.Name)
+		}
+	}
+	for _, e := range d.entries {
+		for _, name := range e.MayBe {
+			if target, ok := d.entries[name]; !ok {
+				bad("shared principal %q may be %q, which has no entry", e.Name, name)
+			} else if target.Shared {
+				bad("shared principal %q may be %q, which is shared itself", e.Name, name)
+			}
+		}
+	}
+	slices.Sort(d.byClaims)
+	if len(errs) > 0 {
+		slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+		return nil, errors.Join(errs...)
+	}
+	return d, nil
+}
+
+func (e Entry) check() error {
+	switch {
+	case e.Name == "":
+		return errors.New("a principal has no name")
+	case strings.HasPrefix(e.Name, "legacy:"), strings.HasPrefix(e.Name, "oidc:"):
+		return fmt.Errorf("principal %q: the prefixes legacy: and oidc: are reserved for principals without an entry", e.Name)
+	case e.Shared && len(e.OIDC) > 0:
+		return fmt.Errorf("principal %q is shared, so it has no OIDC identity of its own: list the principals it may turn into under may_be", e.Name)
+	case e.Shared && e.Team != "" && e.Team != Unassigned:
+		return fmt.Errorf("principal %q is shared, so its team comes from the companion token: leave team out", e.Name)
+	case !e.Shared && len(e.MayBe) > 0:
+		return fmt.Errorf("principal %q has may_be, which belongs to shared principals: add shared: true", e.Name)
+	}
+	for _, m := range e.OIDC {
+		if m.Subject == "" && len(m.Claims) == 0 {
+			return fmt.Errorf("principal %q: an oidc entry needs a subject or claims", e.Name)
+		}
+	}
+	return nil
+}
+
+// sameMatch reports whether one of matches could mean the same token as m.
+func sameMatch(matches []TokenMatch, m TokenMatch) bool {
+	return slices.ContainsFunc(matches, func(o TokenMatch) bool {
+		return o.Issuer == m.Issuer && o.Subject == m.Subject && maps.Equal(o.Claims, m.Claims)
+	})
+}
+
+// Legacy returns the principal of a verified legacy identity and, for a shared
+// one, the names of the principals that it may turn into.
+func (d *Directory) Legacy(owner string) (p Principal, mayBe []string) {
+	if d != nil {
+		if name, ok := d.byLegacy[owner]; ok {
+			e := d.entries[name]
+			return e.principal(), e.MayBe
+		}
+	}
+	return Principal{Name: "legacy:" + owner, Team: Unassigned}, nil
+}
+
+// Token returns the principal of a verified token. Two entries that both match
+// a token are no answer at all: ReasonPrincipalUnmapped, because guessing
+// would hand out someone's rights. Without an entry, team and roles come from
+// the claim rules; with entries or rules configured, a token that neither an
+// entry nor a rule knows is ReasonPrincipalUnmapped as well. Without either,
+// everyone with a good token is Unassigned.
+func (d *Directory) Token(t TokenIdentity) (Principal, Reason) {
+	unmapped := Principal{Name: "oidc:" + t.Subject + "@" + trimScheme(t.Issuer), Team: Unassigned}
+	if d == nil {
+		return unmapped, ""
+	}
+	found := ""
+	consider := func(name string) bool {
+		if name == found || !d.entries[name].matches(t) {
+			return true
+		}
+		if found != "" {
+			return false
+		}
+		found = name
+		return true
+	}
+	for _, key := range [...]subject{{t.Issuer, t.Subject}, {"", t.Subject}} {
+		for _, name := range d.bySub[key] {
+			if !consider(name) {
+				return unmapped, PrincipalUnmapped
+			}
+		}
+	}
+	if found == "" { // an entry that names the subject is more exact than one by claims
+		for _, name := range d.byClaims {
+			if !consider(name) {
+				return unmapped, PrincipalUnmapped
+			}
+		}
+	}
+	if found != "" {
+		return d.entries[found].principal(), ""
+	}
+	return d.byRules(t, unmapped)
+}
+
+func (d *Directory) byRules(t TokenIdentity, p Principal) (Principal, Reason) {
+	known := false
+	for claim, values := range d.claims.Roles {
+		for _, v := range t.values(claim) {
+			if role, ok := values[v]; ok {
+				p.Roles = append(p.Roles, role)
+				known = true
+			}
+		}
+	}
+	teams := map[Team]bool{}
+	for claim, values := range d.claims.Teams {
+		for _, v := range t.values(claim) {
+			if team, ok := values[v]; ok {
+				teams[team] = true
+				known = true
+			}
+		}
+	}
+	p.Roles = slices.Compact(slices.Sorted(slices.Values(p.Roles)))
+	switch {
+	case len(teams) == 1:
+		for team := range teams {
+			p.Team = team
+		}
+	case len(teams) > 1: // whose rollout would it be? Nobody may guess.
+		return p, TeamUnmapped
+	}
+	if !known && (len(d.entries) > 0 || len(d.claims.Roles) > 0 || len(d.claims.Teams) > 0) {
+		return p, PrincipalUnmapped
+	}
+	return p, ""
+}
+
+// Teams returns every team that an entry or a rule names, sorted, always with
+// Unassigned. Metrics use it as the closed set of team labels.
+func (d *Directory) Teams() []Team {
+	set := map[Team]bool{Unassigned: true}
+	if d != nil {
+		for _, e := range d.entries {
+			set[e.Team] = true
+		}
+		for _, values := range d.claims.Teams {
+			for _, team := range values {
+				set[team] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// Entries returns all entries in order of name.
+func (d *Directory) Entries() []Entry {
+	if d == nil {
+		return nil
+	}
+	out := slices.Collect(maps.Values(d.entries))
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (e Entry) principal() Principal {
+	return Principal{Name: e.Name, Team: e.Team, Roles: e.Roles, Mapped: true}
+}
+
+func (e Entry) matches(t TokenIdentity) bool {
+	return slices.ContainsFunc(e.OIDC, func(m TokenMatch) bool {
+		if m.Issuer != "" && m.Issuer != t.Issuer {
+			return false
+		}
+		if m.Subject != "" && m.Subject != t.Subject {
+			return false
+		}
+		for claim, want := range m.Claims {
+			if !slices.Contains(t.values(claim), want) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (t TokenIdentity) values(claim string) []string {
+	if t.Claim == nil {
+		return nil
+	}
+	return t.Claim(claim)
+}
+
+func trimScheme(issuer string) string {
+	_, rest, ok := strings.Cut(issuer, "://")
+	if !ok {
+		return issuer
+	}
+	return rest
+}
