@@ -1,0 +1,170 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
+)
+
+// Profile names the kind of upstream.
+type Profile string
+
+// The profiles.
+const (
+	// ProfileHTTP knows nothing of the upstream: reading methods view, others
+	// execute, and a run is its principal.
+	ProfileHTTP Profile = "http"
+	// ProfileLuigi reads the calls of Luigi's workers and visualiser.
+	ProfileLuigi Profile = "luigi"
+)
+
+// Call is what a request wants of the upstream.
+type Call struct {
+	// RPC tells a call of Luigi's API, Method is its name.
+	RPC    bool
+	Method string
+	// Abortable tells a call whose refusal an unmodified worker must read as
+	// the end of its run instead of retrying (POST to Luigi's API).
+	Abortable bool
+	Action    identity.Action
+	Family    string
+	// EveryFamily tells a call that needs the right to all families.
+	EveryFamily bool
+	// Run is the worker that speaks, "" where there is none. A client's word:
+	// it is a run only together with a verified principal.
+	Run string
+	// Registers is the family of the task that the call registers, "" if none.
+	Registers string
+	Exempt    bool
+	// Problem is why the call cannot be read safely, "" if it can.
+	Problem identity.Reason
+}
+
+// Classifier reads what a request wants.
+type Classifier struct {
+	Profile Profile
+	// MaxBody bounds, in bytes, the bodies of RPCs that are read to be judged.
+	MaxBody int64
+	// ExemptPaths need no identity; compared exactly with the escaped path.
+	ExemptPaths []string
+}
+
+// Classify reads r. For an RPC it reads the body and puts back exactly the
+// bytes that it judged, so that what is forwarded is what was judged. A body
+// over the bound is put back whole, unread beyond it. The error is a failure
+// to read from the client.
+func (c Classifier) Classify(r *http.Request) (Call, error) {
+	path := r.URL.EscapedPath()
+	if c.exempt(r, path) {
+		return Call{Exempt: true}, nil
+	}
+	if c.Profile != ProfileLuigi {
+		return Call{Action: actionOf(r.Method)}, nil
+	}
+	if !strings.HasPrefix(path, "/api/") {
+		return Call{Action: actionOf(r.Method)}, nil
+	}
+	body, problem, err := c.body(r)
+	if err != nil {
+		return Call{}, err
+	}
+	l := luigi.Classify(r.Method, path, r.URL.RawQuery, r.Header.Get("Content-Type"), body)
+	call := Call{
+		RPC: l.RPC, Method: l.Method, Abortable: r.Method == http.MethodPost,
+		Action: l.Action, Family: l.Family, Run: l.Worker, Registers: l.Registers,
+		// A call for administrators that names no family acts on all of them,
+		// or on one that cannot be told.
+		EveryFamily: l.Action == identity.ActionAdmin && l.Family == "",
+		Exempt:      l.Exempt,
+		Problem:     l.Problem,
+	}
+	if problem != "" {
+		call.Problem = problem
+	}
+	return call, nil
+}
+
+// exempt are requests that identity has no part in: liveness by HEAD, CORS
+// preflights (which browsers send without credentials by specification), and
+// configured paths.
+func (c Classifier) exempt(r *http.Request, path string) bool {
+	switch r.Method {
+	case http.MethodHead:
+		if path == "/" {
+			return true
+		}
+	case http.MethodOptions:
+		if r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != "" {
+			return true
+		}
+	}
+	return slices.Contains(c.ExemptPaths, path)
+}
+
+// body reads the body of an RPC up to the bound and puts it back.
+func (c Classifier) body(r *http.Request) ([]byte, identity.Reason, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, "", nil
+	}
+	limit := c.MaxBody
+	if r.ContentLength > limit { // no need to read what is not judged
+		return nil, identity.BodyOversize, nil
+	}
+	read, err := readUpTo(r.Body, limit+1, r.ContentLength)
+	if err != nil {
+		return nil, "", err
+	}
+	if int64(len(read)) > limit {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(read), r.Body), r.Body}
+		return nil, identity.BodyOversize, nil
+	}
+	original := r.Body
+	again := func() (io.ReadCloser, error) {
+		return struct {
+			io.Reader
+			io.Closer
+		}{bytes.NewReader(read), original}, nil
+	}
+	r.Body, _ = again()
+	r.GetBody = again // lets the transport repeat what a closing connection never took
+	return read, "", nil
+}
+
+// readUpTo reads at most limit bytes; expect sizes the first allocation.
+func readUpTo(from io.Reader, limit, expect int64) ([]byte, error) {
+	buf := make([]byte, 0, min(max(expect, 0)+1, limit))
+	for int64(len(buf)) < limit {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := from.Read(buf[len(buf):min(int64(cap(buf)), limit)])
+		buf = buf[:len(buf)+n]
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return buf, nil
+}
+
+// actionOf takes the verb at its word (RFC 9110 section 9.2.1: safe methods
+// read); profile http has nothing better to go by.
+func actionOf(method string) identity.Action {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return identity.ActionView
+	default:
+		return identity.ActionExecute
+	}
+}

@@ -1,0 +1,291 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/gateway/policy"
+	"crossfade/gateway/shadow"
+	"crossfade/rollout"
+)
+
+// Authenticator judges one credential. It never returns nil and is safe for
+// concurrent use; what it returns is shared and must not be changed. The
+// legacy keyring and the OIDC verifier both are one.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c identity.Credential) *identity.Authentication
+}
+
+// TokenAuthenticator is an Authenticator that remembers its judgements.
+type TokenAuthenticator interface {
+	Authenticator
+	// Cached returns a judgement that is there already, without any I/O.
+	Cached(c identity.Credential) (*identity.Authentication, bool)
+}
+
+// Rollout says whether a run must use OIDC.
+type Rollout interface {
+	// Enforce judges a run; in mode observe (observe true) the run is noted as
+	// one that is not enforced. It answers within its own short deadline.
+	Enforce(ctx context.Context, run rollout.Run, observe bool) rollout.Enforcement
+}
+
+// Options configures a Handler. Proxy, Legacy, Tokens, Rollout and Shadow are
+// required.
+type Options struct {
+	Mode       Mode
+	Extractor  Extractor
+	Classifier Classifier
+	Legacy     Authenticator
+	Tokens     TokenAuthenticator
+	Rollout    Rollout
+	// Policy may be nil: then everyone may do everything.
+	Policy *policy.Policy
+	// RolesCount makes roles govern legacy requests in mode Enforce.
+	RolesCount bool
+	Shadow     *shadow.Runner
+	Proxy      *Proxy
+	Refusals   Refusals
+	// Metadata, if any, is served at MetadataPath in mode Enforce.
+	Metadata *Metadata
+	// Deprecated and Sunset are announced beside legacy successes in mode
+	// Enforce; zero times are left out.
+	Deprecated, Sunset time.Time
+	// Recorder may be nil.
+	Recorder Recorder
+}
+
+// Handler is the straight pass of a request under one configuration. It is
+// immutable; a reload builds another one.
+type Handler struct {
+	Options
+	notice legacyNotice
+}
+
+// DefaultMaxBody bounds RPC bodies: Luigi's calls are below 2 KB, tasks with
+// large parameters reach some hundred.
+const DefaultMaxBody = 4 << 20
+
+// New checks the options and returns the handler.
+func New(o Options) (*Handler, error) {
+	if o.Proxy == nil || o.Legacy == nil || o.Tokens == nil || o.Rollout == nil || o.Shadow == nil {
+		return nil, errors.New("gateway: Proxy, Legacy, Tokens, Rollout and Shadow are required")
+	}
+	if o.Recorder == nil {
+		o.Recorder = nobody{}
+	}
+	if o.Classifier.MaxBody <= 0 {
+		o.Classifier.MaxBody = DefaultMaxBody
+	}
+	if o.Classifier.Profile == "" {
+		o.Classifier.Profile = ProfileHTTP
+	}
+	return &Handler{Options: o, notice: newLegacyNotice(o.Deprecated, o.Sunset, o.Refusals.Help.URL)}, nil
+}
+
+// ServeHTTP is the straight pass.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.Metadata != nil && h.Mode == Enforce && r.URL.Path == MetadataPath {
+		h.Metadata.ServeHTTP(w, r)
+		return
+	}
+	ctx, ev := h.begin(r)
+	r = r.WithContext(ctx)
+	out := &response{ResponseWriter: w}
+	defer h.end(ev, out)
+
+	// extract, classify
+	presented := h.Extractor.Extract(r.Header, r.URL.RawQuery)
+	ev.Presented = PresentedSchemes{presented.Legacy.Scheme, presented.Token.Present(), presented.Companion}
+	call, err := h.Classifier.Classify(r)
+	if err != nil { // the client broke off, or lied about its length
+		http.Error(out, "the body could not be read", http.StatusBadRequest)
+		return
+	}
+	ev.Call = call
+
+	// authenticate, look up, decide
+	facts := h.learn(ctx, presented, ev)
+	ev.DecideStart = time.Now()
+	ev.Decision = Decide(facts)
+	ev.DecideTime = time.Since(ev.DecideStart)
+	h.name(ev)
+
+	// shadow: at once where nothing has to be asked, else beside the request
+	h.shadow(presented, ev)
+
+	// refuse or forward
+	if !ev.Decision.Forward() {
+		h.Refusals.Write(out, r, &ev.Event)
+		return
+	}
+	if h.Mode == Enforce && ev.Decision.Control == SideLegacy {
+		out.before = func(header http.Header) { h.notice.set(header, ev.Legacy) }
+	}
+	h.Proxy.Forward(out, r, &ev.Event)
+}
+
+// begin opens the event of a request.
+func (h *Handler) begin(r *http.Request) (context.Context, *pending) {
+	ctx, traceID := h.Recorder.Begin(r)
+	ev := &pending{ctx: ctx, recorder: h.Recorder}
+	ev.parties.Store(1)
+	ev.Event = Event{
+		Start: time.Now(), TraceID: traceID, Mode: h.Mode,
+		Method: r.Method, Path: r.URL.EscapedPath(), Host: r.Host, Proto: r.Proto,
+		UserAgent: r.UserAgent(), Client: h.Proxy.ClientAddr(r),
+	}
+	return ctx, ev
+}
+
+// end closes the event, also when the upstream died in the middle of its reply
+// and net/http is being told by a panic.
+func (h *Handler) end(ev *pending, out *response) {
+	cause := recover()
+	ev.Duration = time.Since(ev.Start)
+	ev.Status, ev.Sent = out.status, out.sent
+	if err, ok := cause.(error); ok && ev.UpstreamErr == nil {
+		ev.UpstreamErr = err
+	}
+	ev.release()
+	if cause != nil {
+		panic(cause)
+	}
+}
+
+// learn authenticates and looks up: it collects the facts that decide.
+func (h *Handler) learn(ctx context.Context, p Presented, ev *pending) Facts {
+	f := Facts{
+		Mode: h.Mode, RolesCount: h.RolesCount, Companion: p.Companion,
+		Exempt: ev.Call.Exempt, Problem: p.Problem,
+	}
+	if f.Problem == "" {
+		f.Problem = ev.Call.Problem
+	}
+	if f.Exempt || p.Problem != "" {
+		return f
+	}
+	ev.AuthStart = time.Now()
+	defer func() { ev.AuthTime = time.Since(ev.AuthStart) }()
+
+	if p.Legacy.Present() {
+		ev.Legacy = h.Legacy.Authenticate(ctx, p.Legacy)
+		f.Legacy = h.judged(ev.Legacy, ev.Call)
+	}
+	if p.Token.Present() {
+		ev.Token = h.token(ctx, p, ev.Legacy)
+		f.Token = h.judged(ev.Token, ev.Call)
+	}
+	if !ev.Legacy.OK() {
+		return f
+	}
+	ev.Principal = ev.Legacy.Principal
+	if slices.Contains(ev.Legacy.MayBe, tokenName(ev.Token)) {
+		ev.Principal = ev.Token.Principal // the companion says who shares the credential
+	}
+	ev.Enforcement = h.Rollout.Enforce(ctx, rollout.Run{
+		Team: ev.Principal.Team, Principal: ev.Principal.Name, ID: ev.Call.Run, Pipeline: ev.Call.Registers,
+	}, h.Mode == Observe)
+	f.Enforced, f.Retired = ev.Enforcement.Enforced, ev.Enforcement.Retired
+	f.RolloutUnknown = !ev.Enforcement.Known
+	if f.TokenGoverns() && f.Token.Status == identity.StatusPending {
+		ev.Token = h.Tokens.Authenticate(ctx, p.Token)
+		f.Token = h.judged(ev.Token, ev.Call)
+	}
+	return f
+}
+
+// token judges a token at once if it governs or if a shared credential needs
+// it; a companion is looked up in what is known already and else left to the
+// shadow.
+func (h *Handler) token(ctx context.Context, p Presented, legacy *identity.Authentication) *identity.Authentication {
+	if !p.Companion || legacy.OK() && len(legacy.MayBe) > 0 {
+		return h.Tokens.Authenticate(ctx, p.Token)
+	}
+	if known, ok := h.Tokens.Cached(p.Token); ok {
+		return known
+	}
+	return &unjudged
+}
+
+var unjudged = identity.Authentication{Status: identity.StatusPending}
+
+func (h *Handler) judged(a *identity.Authentication, c Call) Judged {
+	j := Judged{Status: a.Status, Reason: a.Primary()}
+	if a.OK() {
+		j.Denied = h.denied(a, c)
+	}
+	return j
+}
+
+func (h *Handler) denied(a *identity.Authentication, c Call) identity.Reason {
+	return h.Policy.Denies(a.Principal.Roles, policy.Request{
+		Action: c.Action, Family: c.Family, EveryFamily: c.EveryFamily,
+	})
+}
+
+func tokenName(a *identity.Authentication) string {
+	if !a.OK() {
+		return ""
+	}
+	return a.Principal.Name
+}
+
+// name settles whose request it is: the principal of the credential that
+// governs. A refused legacy credential whose secret was right keeps its
+// principal, so that its owner can be told.
+func (h *Handler) name(ev *pending) {
+	switch {
+	case ev.Decision.Control == SideToken && ev.Token.OK():
+		ev.Principal = ev.Token.Principal
+	case ev.Decision.Control == SideToken && !ev.Legacy.OK():
+		ev.Principal = identity.Principal{}
+	case ev.Principal.Name == "" && ev.Legacy != nil:
+		ev.Principal = ev.Legacy.Principal // expired or revoked: known, not verified
+	}
+}
+
+// shadow finds the verdict on the two credentials. What is known already is
+// compared here; a token that nobody has judged yet goes to the runner, and the
+// event waits for it, not the client.
+func (h *Handler) shadow(p Presented, ev *pending) {
+	if ev.Call.Exempt || p.Problem != "" {
+		ev.Shadow = shadow.Result{Verdict: shadow.NotEvaluated, Evidence: shadow.EvidenceNone}
+		return
+	}
+	if ev.Token == nil || ev.Token.Status != identity.StatusPending {
+		ev.Shadow = h.compare(&ev.Event, ev.Token)
+		return
+	}
+	ev.parties.Add(1)
+	queued := h.Shadow.Submit(func(ctx context.Context) {
+		defer ev.release()
+		start := time.Now()
+		token := h.Tokens.Authenticate(ctx, p.Token)
+		if ctx.Err() != nil && !token.OK() {
+			token = identity.Reject("the shadow's deadline passed", identity.ShadowTimeout)
+		}
+		ev.shadowed(token, h.compare(&ev.Event, token), start)
+	})
+	if !queued {
+		ev.parties.Add(-1)
+		ev.Shadow = shadow.Result{
+			Verdict: shadow.NotEvaluated, Reason: identity.ShadowShed, Evidence: shadow.EvidenceClient,
+		}
+	}
+}
+
+func (h *Handler) compare(ev *Event, token *identity.Authentication) shadow.Result {
+	legacy, candidate := shadow.Side{Auth: ev.Legacy}, shadow.Side{Auth: token}
+	if ev.Legacy.OK() {
+		legacy.Denied = h.denied(ev.Legacy, ev.Call)
+	}
+	if token.OK() {
+		candidate.Denied = h.denied(token, ev.Call)
+	}
+	return shadow.Compare(legacy, candidate, h.RolesCount && h.Mode == Enforce)
+}

@@ -1,0 +1,269 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// forwardedHeaders are those that httputil.ReverseProxy removes before it asks
+// for a rewrite.
+var forwardedHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
+// Proxy forwards requests to the upstream.
+type Proxy struct {
+	upstream  *url.URL
+	trusted   []netip.Prefix
+	headers   IdentityHeaders
+	spoofable spoofable
+	reverse   httputil.ReverseProxy
+}
+
+// ProxyOptions configures a Proxy.
+type ProxyOptions struct {
+	// Upstream is an http or https URL; its path is put before the request's.
+	Upstream *url.URL
+	// Transport defaults to NewTransport.
+	Transport http.RoundTripper
+	// TrustedProxies may say for whom they forward; none by default.
+	TrustedProxies []netip.Prefix
+	Headers        IdentityHeaders
+	// CredentialHeaders are further headers that carry credentials.
+	CredentialHeaders []string
+	// ErrorLog gets what net/http has to say about broken connections; nil
+	// drops it, since the event tells of it.
+	ErrorLog *log.Logger
+}
+
+// NewTransport returns a transport tuned for one upstream: many idle
+// connections to the same host, no compression of its own (the client's
+// Accept-Encoding is the upstream's affair), time-outs on everything but the
+// body.
+func NewTransport() *http.Transport {
+	return &http.Transport{
+		DialContext: (&net.Dialer{
+			Timeout:   5 * time.Second,
+			KeepAlive: 30 * time.Second,
+		}).DialContext,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true,
+		WriteBufferSize:       8 << 10,
+		ReadBufferSize:        8 << 10,
+	}
+}
+
+// NewProxy builds the proxy. It does no I/O.
+func NewProxy(o ProxyOptions) (*Proxy, error) {
+	if o.Upstream == nil || o.Upstream.Host == "" || o.Upstream.Scheme != "http" && o.Upstream.Scheme != "https" {
+		return nil, errors.New("the upstream must be an http or https URL with a host, for instance http://127.0.0.1:8083")
+	}
+	if o.Transport == nil {
+		o.Transport = NewTransport()
+	}
+	p := &Proxy{
+		upstream:  o.Upstream,
+		trusted:   o.TrustedProxies,
+		headers:   o.Headers,
+		spoofable: newSpoofable(alwaysStripped, o.CredentialHeaders, o.Headers.User, o.Headers.Email, o.Headers.Groups),
+	}
+	if o.ErrorLog == nil {
+		o.ErrorLog = log.New(io.Discard, "", 0)
+	}
+	p.reverse = httputil.ReverseProxy{
+		Rewrite:      p.rewrite,
+		Transport:    timed{o.Transport},
+		ErrorHandler: upstreamFailed,
+		ErrorLog:     o.ErrorLog,
+		BufferPool:   &bufferPool{},
+	}
+	return p, nil
+}
+
+// Forward sends the request on. ev says what was decided and learns how the
+// upstream answered.
+func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, ev *Event) {
+	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), eventKey{}, ev)))
+}
+
+type eventKey struct{}
+
+func eventOf(ctx context.Context) *Event {
+	ev, _ := ctx.Value(eventKey{}).(*Event)
+	return ev
+}
+
+// rewrite turns the client's request into the upstream's. Hop-by-hop headers,
+// and those that Connection names, are gone by now, so nothing that is set
+// here can be taken away by the client.
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
+	ev := eventOf(pr.In.Context())
+	out := pr.Out
+	out.URL.Scheme, out.URL.Host = p.upstream.Scheme, p.upstream.Host
+	if prefix := strings.TrimSuffix(p.upstream.EscapedPath(), "/"); prefix != "" {
+		joined := prefix + out.URL.EscapedPath()
+		out.URL.Path, out.URL.RawPath = strings.TrimSuffix(p.upstream.Path, "/")+out.URL.Path, joined
+	}
+	out.Host = pr.In.Host
+	if len(pr.In.Trailer) > 0 {
+		// Share the map: its values arrive with the end of the body.
+		out.Trailer = pr.In.Trailer
+	}
+	if ev.Mode == Observe {
+		p.passAsItCame(pr)
+		return
+	}
+	p.spoofable.strip(out.Header)
+	if len(pr.In.Trailer) > 0 {
+		out.Body = &trailerGuard{out.Body, pr.In.Trailer, p.spoofable.strip}
+	}
+	if p.trusts(pr.In.RemoteAddr) {
+		out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
+	}
+	pr.SetXForwarded()
+	p.headers.identify(out.Header, ev)
+}
+
+// passAsItCame undoes what ReverseProxy rewrites by itself. In mode observe
+// the upstream sees what it would see without a gateway, but for the companion
+// token.
+func (p *Proxy) passAsItCame(pr *httputil.ProxyRequest) {
+	pr.Out.Header.Del(CompanionHeader)
+	for _, name := range forwardedHeaders {
+		if values, ok := pr.In.Header[name]; ok && !namedByConnection(pr.In.Header, name) {
+			pr.Out.Header[name] = values
+		}
+	}
+}
+
+func namedByConnection(h http.Header, name string) bool {
+	for _, value := range h["Connection"] {
+		for token := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (p *Proxy) trusts(remote string) bool {
+	if len(p.trusted) == 0 {
+		return false
+	}
+	addr := hostAddr(remote)
+	for _, prefix := range p.trusted {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// ClientAddr returns the address of the client. X-Forwarded-For is read from
+// the right and only as far as trusted proxies wrote it.
+func (p *Proxy) ClientAddr(r *http.Request) netip.Addr {
+	addr := hostAddr(r.RemoteAddr)
+	if !p.trusts(r.RemoteAddr) {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return addr
+		}
+		addr = hop.Unmap()
+		if !p.trusts(netip.AddrPortFrom(addr, 0).String()) {
+			return addr
+		}
+	}
+	return addr
+}
+
+func hostAddr(hostPort string) netip.Addr {
+	ap, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+// upstreamFailed answers for an upstream that did not. Nothing about identity
+// went wrong, so it is an honest 502 or 504, which Luigi's workers retry.
+func upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
+	if ev := eventOf(r.Context()); ev != nil {
+		ev.UpstreamErr = err
+	}
+	status := http.StatusBadGateway
+	var timeout net.Error
+	switch {
+	case r.Context().Err() != nil:
+		return // the client left; nobody reads an answer
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		status = http.StatusGatewayTimeout
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, `{"type":"about:blank","title":"`+http.StatusText(status)+
+		`","message":"The gateway could not reach the upstream.","do":"Try again in a moment."}`+"\n")
+}
+
+// timed measures the upstream for the event.
+type timed struct{ next http.RoundTripper }
+
+func (t timed) RoundTrip(r *http.Request) (*http.Response, error) {
+	start := time.Now()
+	resp, err := t.next.RoundTrip(r)
+	if ev := eventOf(r.Context()); ev != nil {
+		ev.UpstreamTime = time.Since(start)
+	}
+	return resp, err
+}
+
+// trailerGuard removes forbidden trailers when they have arrived, which is
+// with the end of the body.
+type trailerGuard struct {
+	io.ReadCloser
+	trailer http.Header
+	strip   func(http.Header)
+}
+
+func (g *trailerGuard) Read(b []byte) (int, error) {
+	n, err := g.ReadCloser.Read(b)
+	if err != nil {
+		g.strip(g.trailer)
+	}
+	return n, err
+}
+
+// bufferPool lends the copy buffers of ReverseProxy.
+type bufferPool struct{ pool sync.Pool }
+
+const copyBuffer = 32 << 10 // what io.Copy takes
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[copyBuffer]byte); ok {
+		return b[:]
+	}
+	return make([]byte, copyBuffer)
+}
+
+func (p *bufferPool) Put(b []byte) {
+	if len(b) == copyBuffer {
+		p.pool.Put((*[copyBuffer]byte)(b))
+	}
+}
