@@ -1,0 +1,204 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/v2"
+)
+
+// Source is where [Load] takes a configuration from. The zero value searches
+// for a file and reads no variables and no flags.
+type Source struct {
+	// File is the configuration file. Empty: the variable CROSSFADE_CONFIG,
+	// else the first that exists of ./crossfade.yaml,
+	// $XDG_CONFIG_HOME/crossfade/crossfade.yaml and
+	// /etc/crossfade/crossfade.yaml; none is fine.
+	File string
+	// Env are variables as os.Environ returns them.
+	Env []string
+	// Flags are the values that were set on the command line by dotted key
+	// ("upstream.url"; "listen" for "listen.address" too): text, bool, int,
+	// []string or anything that prints as a file would say it.
+	Flags map[string]any
+	// Dir is what relative paths of File, Env and Flags are relative to.
+	// Empty: the working directory of the process.
+	Dir string
+	// Partial leaves out what only a gateway that serves needs: an upstream.
+	Partial bool
+}
+
+// Load reads, merges and checks the configuration. When the content is wrong
+// the error is [Errors] with every mistake found and the configuration is nil.
+// It reads files and nothing else; it is safe for concurrent use.
+func Load(src Source) (*Config, error) {
+	l := &loader{src: src, main: newDocument("", src.Dir)}
+	l.main.layer = layerDefault
+	k := koanf.New(sep)
+	file, fileTree := l.fromFile()
+	for _, tree := range []map[string]any{plain(*Default()), fileTree, l.fromEnvironment(), l.fromFlags()} {
+		if err := k.Load(confmap.Provider(tree, ""), nil); err != nil {
+			return nil, fmt.Errorf("config: merge: %w", err)
+		}
+	}
+	c := &Config{}
+	if err := decode(k, c); err != nil {
+		return nil, err
+	}
+	c.File = file
+	if err := l.complete(c); err != nil {
+		return nil, err
+	}
+	if len(l.mistakes) > 0 {
+		return nil, l.mistakes.sorted().bounded()
+	}
+	return c, nil
+}
+
+// loader collects the mistakes of one Load.
+type loader struct {
+	src      Source
+	main     *document // where each value of the merged configuration came from
+	mistakes Errors
+}
+
+// source begins a document whose values go into the main configuration.
+func (l *loader) source(file, dir string, in layer) *document {
+	return &document{
+		file: file, dir: dir, layer: in, text: in > layerFile, root: reflect.TypeFor[Config](),
+		origins: l.main.origins, failed: l.main.failed,
+	}
+}
+
+// decode fills the struct or map that out points to. The tree was checked
+// already; ErrorUnused makes a difference between that check and the structs
+// an error instead of a value that is silently dropped.
+func decode(k *koanf.Koanf, out any) error {
+	err := k.UnmarshalWithConf("", out, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			mapstructure.StringToTimeDurationHookFunc(),
+			mapstructure.StringToURLHookFunc(),
+			mapstructure.TextUnmarshallerHookFunc(),
+		),
+		ErrorUnused: true,
+	}})
+	if err != nil {
+		return fmt.Errorf("config: decode: %w", err)
+	}
+	return nil
+}
+
+// fromFile reads the configuration file, if there is one.
+func (l *loader) fromFile() (file string, tree map[string]any) {
+	file, ok := l.search()
+	if !ok {
+		return "", nil
+	}
+	l.main.file = file
+	content, err := readBounded(file)
+	if err != nil {
+		l.mistakes = append(l.mistakes, Mistake{File: file, Message: "cannot be read: " + err.Error()})
+		l.main.failed["upstream"] = true // nobody knows what it would have said
+		return file, nil
+	}
+	root := l.parse(file, content)
+	if root == nil {
+		l.main.failed["upstream"] = true
+		return file, nil
+	}
+	d := l.source(file, filepath.Dir(file), layerFile)
+	v, _ := l.value(d, "", spec{typ: reflect.TypeFor[Config]()}, root)
+	tree, _ = v.(map[string]any)
+	return file, tree
+}
+
+// search returns the configuration file's name.
+func (l *loader) search() (string, bool) {
+	if l.src.File != "" {
+		return l.main.resolve(l.src.File), true
+	}
+	env := environ(l.src.Env)
+	if named := env[envConfig]; named != "" {
+		return l.main.resolve(named), true
+	}
+	const name = "crossfade.yaml"
+	candidates := []string{l.main.resolve(name)}
+	// XDG Base Directory Specification: unset or empty means $HOME/.config,
+	// and a relative path is ignored.
+	switch base, home := env["XDG_CONFIG_HOME"], env["HOME"]; {
+	case filepath.IsAbs(base):
+		candidates = append(candidates, filepath.Join(base, "crossfade", name))
+	case filepath.IsAbs(home):
+		candidates = append(candidates, filepath.Join(home, ".config", "crossfade", name))
+	}
+	candidates = append(candidates, filepath.Join("/etc/crossfade", name))
+	for _, candidate := range candidates {
+		// A file that is there but may not be looked at is one to complain
+		// about, not to skip.
+		if _, err := os.Stat(candidate); !errors.Is(err, fs.ErrNotExist) {
+			return candidate, true
+		}
+	}
+	return "", false
+}
+
+// fromFlags checks the values of the command line.
+func (l *loader) fromFlags() map[string]any {
+	d := l.source(fromFlags, l.src.Dir, layerFlags)
+	tree := map[string]any{}
+	for key, value := range l.src.Flags {
+		path := strings.Split(key, ".")
+		s, ok := find(d.root, path)
+		if !ok {
+			l.mistakes = append(l.mistakes, Mistake{
+				File: fromFlags, Key: key, Message: "unknown key", Suggestion: nearest(key, dotted(d.root)),
+			})
+			continue
+		}
+		d.origins[strings.Join(path, sep)] = position{file: fromFlags, layer: layerFlags}
+		node := textNode(fmt.Sprint(value))
+		if list, ok := value.([]string); ok {
+			node = textNode(strings.Join(list, ","))
+		}
+		if v, ok := l.value(d, strings.Join(path, sep), s, node); ok {
+			put(tree, path, v)
+		}
+	}
+	return tree
+}
+
+// dotted lists every key that a flag may set.
+func dotted(t reflect.Type) []string {
+	var out []string
+	leaves(t, nil, func(path []string, _ spec) { out = append(out, strings.Join(path, ".")) })
+	return out
+}
+
+// put sets a value in a tree of maps; a mapping is merged into what is there.
+func put(tree map[string]any, path []string, v any) {
+	for _, key := range path[:len(path)-1] {
+		next, ok := tree[key].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			tree[key] = next
+		}
+		tree = next
+	}
+	last := path[len(path)-1]
+	into, ok := tree[last].(map[string]any)
+	from, okFrom := v.(map[string]any)
+	if !ok || !okFrom {
+		tree[last] = v
+		return
+	}
+	for key, value := range from {
+		into[key] = value
+	}
+}

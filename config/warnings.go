@@ -1,0 +1,68 @@
+package config
+
+import (
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+)
+
+// Warnings returns what is legal but doubtful, sorted like [Errors].
+func (c *Config) Warnings() []Mistake { return slices.Clone(c.warnings) }
+
+// warn collects the warnings of a complete configuration.
+func (l *loader) warn(c *Config) {
+	collect := &loader{src: l.src, main: l.main}
+	say := func(key, format string, args ...any) { collect.bad(key, format, args...) }
+
+	if c.Redis.InProcess() && c.Mode == ModeEnforce {
+		say("redis", "is missing: percentages and evidence live in this process and are forgotten on exit")
+	}
+	if u, err := url.Parse(c.Redis.URL.Reveal()); err == nil && u.Scheme == "redis" && !loopback(u.Hostname()) {
+		if _, inURL := u.User.Password(); inURL || !c.Redis.Password.Empty() {
+			say("redis.url", "sends the password without TLS: use rediss://")
+		}
+	}
+	if c.PrincipalsFile == "" {
+		say("principals", "is missing: everyone is in team unassigned, which stays at 0 percent")
+	}
+	if c.RolesFile == "" {
+		say("roles", "is missing: everyone may do everything")
+	}
+	if !c.Legacy.Configured() {
+		say("legacy", "is missing: no static credential is known, so each one is refused in mode enforce")
+	}
+	if len(c.OIDC.Issuers) == 0 {
+		say("oidc", "is missing: no token can be verified")
+	}
+	if c.Admin.Address != "" && !loopbackAddress(c.Admin.Address) {
+		say("admin.address", "is reachable from other machines: reading then needs a login, and there is no TLS")
+	}
+	if c.Mode == ModeEnforce && !c.Listen.TLS.Enabled() && !loopbackAddress(c.Listen.Address) {
+		say("listen", "has no TLS: credentials cross the network in the clear unless something in front ends it")
+	}
+	if c.Rollout.ColdStart == ColdStartSnapshot && c.StateDir == "" {
+		say("rollout.cold_start", "is snapshot without state_dir: there is nothing to start from")
+	}
+	for _, p := range c.Principals {
+		if p.Team == "" && !p.Shared {
+			collect.mistakes = append(collect.mistakes, Mistake{
+				File: string(c.PrincipalsFile), Key: p.Name, Message: "has no team: it is unassigned, which stays at 0 percent",
+			})
+		}
+		if len(p.Roles) > 0 && c.RolesFile == "" {
+			collect.mistakes = append(collect.mistakes, Mistake{
+				File: string(c.PrincipalsFile), Key: p.Name + ".roles", Message: "has no effect without a roles file",
+			})
+		}
+	}
+	c.warnings = collect.mistakes.sorted()
+}
+
+// loopbackAddress reports whether a listener is out of reach for others.
+func loopbackAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && loopback(host)
+}
+
+func sortedKeys(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
