@@ -1,0 +1,228 @@
+package oidcauth
+
+import (
+	"slices"
+	"time"
+
+	"crossfade/gateway/identity"
+)
+
+// checkTimes compares exp, nbf and iat with the clock, each with its own skew,
+// and the lifetime with the longest one (RFC 7519 sections 4.1.4 to 4.1.6).
+func (r *rules) checkTimes(t *token, now time.Time) (bad []finding) {
+	add := func(reason identity.Reason, format string, args ...any) {
+		bad = append(bad, found(reason, format, args...))
+	}
+	stamp := func(at time.Time) string { return at.UTC().Format(time.RFC3339) }
+	if t.exp.IsZero() {
+		if !t.claims.has("exp") { // one of another type has been reported as such
+			add(identity.ExpMissing, "the token has no exp: it would be good for ever")
+		}
+	} else if !now.Before(t.exp.Add(r.Skew.Exp)) {
+		add(identity.Expired, "the token expired at %s, %s ago", stamp(t.exp), now.Sub(t.exp).Round(time.Second))
+	}
+	if !t.nbf.IsZero() && now.Before(t.nbf.Add(-r.Skew.Nbf)) {
+		add(identity.NotYetValid, "the token is not valid before %s, in %s", stamp(t.nbf), t.nbf.Sub(now).Round(time.Second))
+	}
+	if !t.iat.IsZero() && t.iat.After(now.Add(r.Skew.Iat)) {
+		add(identity.IATInFuture, "the token was issued at %s, %s from now", stamp(t.iat), t.iat.Sub(now).Round(time.Second))
+	}
+	if !t.exp.IsZero() {
+		from, what := t.iat, "lives"
+		if from.IsZero() {
+			from, what = now, "has no iat and is good for another"
+		}
+		if life := t.exp.Sub(from); life > r.MaxLifetime {
+			add(identity.LifetimeExceedsMax, "the token %s %s; at most %s is allowed", what, life.Round(time.Second), r.MaxLifetime)
+		}
+	}
+	return bad
+}
+
+// checkBinding asks whether the token is meant for us: aud (RFC 7519 section
+// 4.1.3), the client, the tenant, the type and scopes.
+func (r *rules) checkBinding(t *token) (bad []finding) {
+	add := func(reason identity.Reason, format string, args ...any) {
+		bad = append(bad, found(reason, format, args...))
+	}
+	client, clientClaim := t.claims.first(r.preset.clients...)
+	switch {
+	case len(t.aud) > 0:
+		if len(r.Audiences) == 0 || !slices.ContainsFunc(t.aud, r.isAudience) {
+			add(identity.AudMismatch, "the token is for %s; this gateway accepts %s", list(t.aud), orNone(r.Audiences))
+		}
+	case t.claims.has("aud") && string(t.claims["aud"]) != "[]":
+		// its type has been reported
+	case !r.standsIn(t):
+		add(identity.AudMissing, "the token has no aud; this gateway accepts %s", orNone(r.Audiences))
+	}
+	if len(r.AuthorizedParties) > 0 && !slices.Contains(r.AuthorizedParties, client) {
+		if client == "" {
+			add(identity.AzpMismatch, "the token names no client; accepted: %s", wanted(r.AuthorizedParties))
+		} else {
+			add(identity.AzpMismatch, "the token was issued to %s (%s); accepted: %s", show(client), clientClaim, wanted(r.AuthorizedParties))
+		}
+	}
+	if len(r.Tenants) > 0 {
+		if tenant, _ := t.claims.first(r.preset.tenantClaim); !slices.Contains(r.Tenants, tenant) {
+			add(identity.TenantMismatch, "the claim %s is %s; accepted: %s", r.preset.tenantClaim, show(tenant), wanted(r.Tenants))
+		}
+	}
+	bad = append(bad, r.checkType(t)...)
+	have := t.claims.words("scope", "scp")
+	for _, scope := range r.Scopes {
+		if !slices.Contains(have, scope) {
+			add(identity.InsufficientScope, "the token lacks the scope %s; it has %s", show(scope), orNone(have))
+		}
+	}
+	return bad
+}
+
+// checkType tells access tokens from everything else that an issuer signs.
+func (r *rules) checkType(t *token) (bad []finding) {
+	types := r.TokenTypes
+	if len(types) == 0 {
+		types = r.preset.types
+	}
+	known := t.header["typ"] == nil && len(r.TokenTypes) == 0
+	if !known && !slices.ContainsFunc(types, func(want string) bool { return sameType(t.typ, want) }) {
+		bad = append(bad, found(identity.TypMismatch, "the header says typ %s; accepted: %s", show(t.typ), wanted(types)))
+	}
+	if r.AllowIDTokens || r.preset.idTokens {
+		return bad
+	}
+	if r.preset.idToken != nil {
+		if why := r.preset.idToken(t); why != "" {
+			return append(bad, found(identity.IDTokenAsAccess, "this is an ID token: %s", why))
+		}
+	}
+	if typ, _ := t.claims.first("typ"); typ != "" && r.preset.payloadTypes != nil && !slices.Contains(r.preset.payloadTypes, typ) {
+		bad = append(bad, found(identity.TypMismatch, "the claim typ is %s; accepted: %s", show(typ), wanted(r.preset.payloadTypes)))
+	}
+	return bad
+}
+
+func (r *rules) isAudience(aud string) bool { return slices.Contains(r.Audiences, aud) }
+
+// standsIn reports whether another claim binds a token without aud: the preset
+// names it, and it is one of the audiences or authorized parties.
+func (r *rules) standsIn(t *token) bool {
+	return slices.ContainsFunc(r.preset.standIns, func(name string) bool {
+		v, _ := t.claims.first(name)
+		return v != "" && (r.isAudience(v) || slices.Contains(r.AuthorizedParties, v))
+	})
+}
+
+func orNone(values []string) string {
+	if len(values) == 0 {
+		return "none"
+	}
+	return wanted(values)
+}
+
+// checkIdentity reads subject, groups and e-mail address into info and asks the
+// directory who it is.
+func (r *rules) checkIdentity(t *token, info *identity.TokenInfo, d *identity.Directory) (p identity.Principal, bad []finding) {
+	add := func(reason identity.Reason, format string, args ...any) {
+		bad = append(bad, found(reason, format, args...))
+	}
+	email, mailProven := r.email(t)
+	if mailProven {
+		info.Email = email
+	}
+	info.Groups = r.groupsOf(t)
+	info.Subject = ""
+	if v, ok := t.claims.find(r.SubjectClaim); ok && v[0] == '"' { // a list or a number names nobody
+		info.Subject, _ = t.claims.first(r.SubjectClaim)
+	} else if ok && r.SubjectClaim != "sub" {
+		add(identity.ClaimTypeInvalid, "%s is %s, not a string", r.SubjectClaim, kindOf(v))
+	}
+	unproven := r.SubjectClaim == "email" && email != "" && !mailProven
+	switch {
+	case unproven: // reported below
+	case info.Subject == "":
+		add(identity.SubjectMissing, "the token has no usable %s", r.SubjectClaim)
+	}
+	var askedGroups, askedEmail bool
+	reason := identity.Reason("")
+	if info.Subject != "" && !unproven {
+		p, reason = d.Token(identity.TokenIdentity{
+			Issuer: r.URL, Subject: info.Subject,
+			Claim: func(name string) []string {
+				switch {
+				case name == "groups" || slices.Contains(r.groups, name):
+					askedGroups = true
+				case name == "email":
+					askedEmail = true
+					if !mailProven {
+						return nil
+					}
+				}
+				if name == "groups" {
+					return slices.Clone(info.Groups)
+				}
+				return t.claims.values(name)
+			},
+		})
+	}
+	if reason != "" {
+		add(reason, "no principal for subject %s of %s", show(info.Subject), r.URL)
+	}
+	over := r.overage(t)
+	for _, name := range r.groups {
+		if v, ok := t.claims.find(name); ok {
+			if _, text := stringOrList(v); !text {
+				add(identity.ClaimTypeInvalid, "%s is %s, neither a string nor a list of strings", name, kindOf(v))
+			}
+			break
+		}
+	}
+	switch {
+	case over && (r.RequireGroups || (askedGroups && !p.Mapped)):
+		add(identity.GroupsOverage, "the provider left the groups out because there are too many; map the subject, or let it emit fewer groups")
+	case !over && r.RequireGroups && len(info.Groups) == 0:
+		add(identity.GroupsMissing, "the token has no groups in %s", orNone(r.groups))
+	}
+	if unproven || (email != "" && !mailProven && askedEmail && reason != "") {
+		add(identity.EmailUnverified, "the provider has not verified the e-mail address %s", show(email))
+	}
+	return p, bad
+}
+
+// groupsOf returns the first groups claim that is present.
+func (r *rules) groupsOf(t *token) []string {
+	for _, name := range r.groups {
+		if t.claims.has(name) {
+			return t.claims.values(name)
+		}
+	}
+	return nil
+}
+
+// overage reports whether the provider says that it has left the groups out:
+// _claim_names points to where they are (OpenID Connect Core section 5.6.2),
+// hasgroups only says so (Entra, implicit flow).
+func (r *rules) overage(t *token) bool {
+	if slices.ContainsFunc(r.groups, func(name string) bool { return t.claims.has("_claim_names." + name) }) {
+		return true
+	}
+	v, _ := t.claims.first("hasgroups")
+	return v == "true"
+}
+
+// email returns the address and whether it may be believed: unless the provider
+// says that it is not verified, or where the preset wants proof, only if it
+// says that it is. Entra's proof is xms_edov, "email domain owner verified".
+func (r *rules) email(t *token) (address string, proven bool) {
+	address, _ = t.claims.first("email")
+	verified, present := t.claims.emailVerified()
+	switch {
+	case present:
+		return address, verified
+	case r.preset.provenEmail:
+		v, _ := t.claims.first("xms_edov")
+		return address, v == "true" || v == "1"
+	default:
+		return address, true
+	}
+}
