@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,27 +10,52 @@ import (
 
 // Secret is a value that must never reach a log, a page or an error: a
 // password, a key or a token. It prints as "[redacted]" under every verb of
-// fmt, in JSON and text encodings and in slog. Only Reveal shows it.
+// fmt, in JSON and text encodings and in slog. Where fmt calls no methods (in
+// unexported fields, and under verbs that it rejects, such as %w and %p) an
+// address stands in its place. Only Reveal shows it.
 //
-// The zero value is the empty secret.
-type Secret struct{ value string }
+// The zero value is the empty secret. Secrets are compared by Equal; == does
+// not compile.
+type Secret struct {
+	_ [0]func() // no ==: it would compare addresses, and tell by its time how much is right
+	// value is nil when empty. It is a pointer because fmt prints the fields of
+	// a struct by reflection where it may not call Format, but follows no
+	// pointer below the top.
+	value *string
+}
 
 // redacted is what a Secret prints as, whatever its value or length.
 const redacted = "[redacted]"
 
 // NewSecret wraps value.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{value: &value}
+}
 
 // Reveal returns the wrapped value. Call it where the value is verified or
 // sent, and nowhere else.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
+
+// Equal reports whether both wrap the same value. Its time depends on the
+// lengths alone.
+func (s Secret) Equal(other Secret) bool {
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
+}
 
 // Empty reports whether there is no secret at all.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s.value == nil }
 
 // Len returns the length of the secret in bytes, which is not secret: bounds
 // are checked against it.
-func (s Secret) Len() int { return len(s.value) }
+func (s Secret) Len() int { return len(s.Reveal()) }
 
 // String implements fmt.Stringer and never shows the value.
 func (s Secret) String() string { return redacted }
