@@ -1,0 +1,159 @@
+package rollout
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"crossfade/gateway/identity"
+)
+
+// The errors that callers branch on. Everything else that a store returns is a
+// mistake of the caller (a change that breaks a rule).
+var (
+	// ErrUnavailable says that the store could not be reached, did not answer
+	// in time, or gave an answer that cannot be understood. After a Write it
+	// means that the change may or may not have been made.
+	ErrUnavailable = errors.New("rollout store unavailable")
+	// ErrConflict says that the team changed since the caller looked; the
+	// error is a *ConflictError.
+	ErrConflict = errors.New("rollout changed meanwhile")
+	// ErrRegressed says that the store is not, or no longer, what it was: it
+	// is empty, another one, or restored to an older state.
+	ErrRegressed = errors.New("store_regressed")
+	// ErrRetired says that the team is retired and can never be lowered.
+	ErrRetired = errors.New("team is retired")
+)
+
+// ConflictError is a Change that expected another revision. It matches
+// ErrConflict.
+type ConflictError struct {
+	Expected int64
+	Current  State // as it stands; not changed
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("team %q changed meanwhile: revision %d was expected, it is at revision %d with %d percent: look at it and try again",
+		e.Current.Team, e.Expected, e.Current.Revision, e.Current.Percent)
+}
+
+// Is matches ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+func retiredError(team identity.Team) error {
+	return fmt.Errorf("%w: %q stays at 100 percent and cannot be lowered", ErrRetired, string(team))
+}
+
+// Snapshot is all rollouts at one time.
+type Snapshot struct {
+	// StoreID is random and made with the store. It is never empty.
+	StoreID string
+	// Teams holds the teams that were ever written, by id.
+	Teams map[identity.Team]State
+	// At is when the reading began.
+	At time.Time
+}
+
+// Reader reads rollouts.
+type Reader interface {
+	// Load returns every team's state. On a new store it makes the id; two
+	// callers at once get the same one. Teams are read one after another, each
+	// of them whole.
+	Load(ctx context.Context) (Snapshot, error)
+	// History returns a team's last changes, newest first, at most limit and
+	// none for a limit below 1. A store may forget entries that are older than
+	// the last thousand.
+	History(ctx context.Context, team identity.Team, limit int) ([]Entry, error)
+}
+
+// Writer changes rollouts.
+type Writer interface {
+	// Write makes one change and returns the state after it, as Apply rules:
+	// the comparison, the write and the entry of the history are one atomic
+	// step, and watchers hear of it. It returns *ConflictError with the
+	// current state, ErrRetired, ErrRegressed when Change.StoreID is not the
+	// store's, or ErrUnavailable.
+	Write(ctx context.Context, c Change) (State, error)
+}
+
+// Watcher tells of changes.
+type Watcher interface {
+	// Watch calls changed with the team of each change until ctx ends, and
+	// with "" when some may have been missed, as after each (re)connection. It
+	// is best effort: messages get lost and come twice. changed must return
+	// soon. Watch returns the error of ctx, or ErrUnavailable if it cannot go on.
+	Watch(ctx context.Context, changed func(identity.Team)) error
+}
+
+// Latcher keeps the latches of runs. A latch lives for LatchIdle after the last
+// call about it, and for LatchMax after Latch.At at most.
+type Latcher interface {
+	// Latch puts l in force unless one is in force already, and returns the
+	// one that is. The first one wins, with two exceptions: a latch that
+	// l.Freed(lowered) holds of is replaced, unless it names another pipeline
+	// than l (then it is returned as it is, and the caller judges the run by
+	// that pipeline and tries again); and a latch without a pipeline takes
+	// l's.
+	Latch(ctx context.Context, key LatchKey, l Latch, lowered int64) (Latch, error)
+	// Latched returns the latch in force, freed or not; ok is false if there is
+	// none.
+	Latched(ctx context.Context, key LatchKey) (l Latch, ok bool, err error)
+}
+
+// Store is where rollouts live. Implementations pass rollouttest.TestStore and
+// are safe for concurrent use.
+type Store interface {
+	Reader
+	Writer
+	Watcher
+	Latcher
+}
+
+// The life of a latch.
+const (
+	LatchIdle = 15 * time.Minute   // without a request of the run
+	LatchMax  = 7 * 24 * time.Hour // in any case
+)
+
+// Latch is what was decided about a run at its first request whose key was
+// known. The zero value is a run that is not enforced.
+type Latch struct {
+	Enforced bool
+	// Revision of the team's state that decided.
+	Revision int64
+	// Pipeline is the family of the first task that the run registered, empty
+	// if none was by then.
+	Pipeline string
+	// At is when the run latched, in whole milliseconds of UTC.
+	At time.Time
+}
+
+// Freed reports whether a lowering at revision lowered frees the latch: it is
+// enforced and was made before.
+func (l Latch) Freed(lowered int64) bool { return l.Enforced && l.Revision < lowered }
+
+// equal compares by value; times compare as instants.
+func (l Latch) equal(m Latch) bool {
+	return l.Enforced == m.Enforced && l.Revision == m.Revision && l.Pipeline == m.Pipeline && l.At.Equal(m.At)
+}
+
+// LatchKey names a run. Make it with NewLatchKey.
+type LatchKey struct {
+	Team identity.Team
+	Run  string // 32 hexadecimal digits
+}
+
+// NewLatchKey returns the key of a run. The id comes from the client, so it and
+// the principal go through SHA-256, cut to 128 bits: whatever is sent, a key
+// has one length, and nobody can build a run id that meets another principal's.
+func NewLatchKey(team identity.Team, principal, id string) LatchKey {
+	in := binary.AppendUvarint(make([]byte, 0, 10+len(principal)+len(id)), uint64(len(principal)))
+	in = append(in, principal...)
+	in = append(in, id...)
+	sum := sha256.Sum256(in)
+	return LatchKey{Team: team, Run: hex.EncodeToString(sum[:16])}
+}
