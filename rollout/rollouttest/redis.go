@@ -1,0 +1,147 @@
+package rollouttest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Redis is a real redis-server that a test started.
+type Redis struct {
+	// Addr is host:port on the loopback interface. It stays over Stop and
+	// Start.
+	Addr string
+
+	dir  string
+	port int
+	args []string
+	cmd  *exec.Cmd
+	log  *lockedBuffer
+}
+
+// StartRedis starts a redis-server on a free port of 127.0.0.1, with its data
+// in a temporary directory, and stops it at the end of the test. Further
+// arguments are settings as redis-server takes them ("--requirepass", "x"). It
+// fails the test if there is no redis-server: what passes without one proves
+// nothing.
+func StartRedis(t testing.TB, args ...string) *Redis {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatalf("this test needs redis-server in PATH: `make test` installs it (%v)", err)
+	}
+	r := &Redis{dir: t.TempDir(), args: args}
+	t.Cleanup(r.Stop)
+	// The port is free when it is chosen and may be taken a moment later, so
+	// another one is tried.
+	var err error
+	for range 5 {
+		if r.port, err = freePort(); err != nil {
+			t.Fatal(err)
+		}
+		r.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
+		if err = r.start(); err == nil {
+			return r
+		}
+		r.Stop()
+	}
+	t.Fatal(err)
+	return nil
+}
+
+// URL returns the address as a redis URL.
+func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
+
+// Start starts the server again after Stop, at the same address. What it had
+// saved is there again; by default nothing is saved.
+func (r *Redis) Start(t testing.TB) {
+	t.Helper()
+	if err := r.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Stop kills the server, as a crash would, and waits until it is gone. It may
+// be called twice.
+func (r *Redis) Stop() {
+	if r.cmd == nil {
+		return
+	}
+	_ = r.cmd.Process.Kill() // it may be gone already
+	_ = r.cmd.Wait()
+	r.cmd = nil
+}
+
+func (r *Redis) start() error {
+	args := append([]string{
+		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, r.args...)
+	r.log = &lockedBuffer{}
+	r.cmd = exec.Command("redis-server", args...)
+	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
+	if err := r.cmd.Start(); err != nil {
+		r.cmd = nil
+		return fmt.Errorf("start redis-server: %w", err)
+	}
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		if r.answers() {
+			return nil
+		}
+		if strings.Contains(r.log.String(), "Failed listening") {
+			break
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return fmt.Errorf("redis-server does not answer at %s; it said:\n%s", r.Addr, r.log)
+}
+
+// answers reports whether the server speaks the protocol and has read its data.
+// Being asked for a password counts.
+func (r *Redis) answers() bool {
+	conn, err := net.DialTimeout("tcp", r.Addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return err == nil && (strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH"))
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// lockedBuffer is what the server says, read while it is written.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
