@@ -1,0 +1,132 @@
+// Package redisstore keeps rollouts in Redis: standalone, Sentinel or Cluster,
+// or one that lives in the process.
+//
+// All keys of a team share the hash tag {team}, so a Redis Cluster keeps them
+// on one slot and one script may touch them together. With the default prefix:
+//
+//	crossfade:store                hash: id, schema, created_at
+//	crossfade:teams                set of the ids of known teams
+//	crossfade:{team}:rollout       hash: percent, previous, revision, ...
+//	crossfade:{team}:history       stream: one entry a change, about the last 1000
+//	crossfade:{team}:latch:<run>   string with a sliding time to live
+//	crossfade:events               channel: "<revision> <team>" for each change
+//
+// A write needs three steps, since the first two keys live on other slots: it
+// makes the store's id if there is none, adds the team to the set, and then
+// runs one script that compares, writes, appends and publishes. After a crash
+// between the steps the set may name a team without a rollout, which readers
+// take for a team that was never written; a rollout that the set does not name
+// cannot be.
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// DefaultPrefix begins every key unless Options say otherwise.
+const DefaultPrefix = "crossfade"
+
+// Options are the options of New.
+type Options struct {
+	// URL names the server: redis:// (plain), rediss:// (TLS) or unix://, as in
+	// redis://user:password@host:6379/0. More servers are added by
+	// ?addr=host:port, once or more. With ?master_name=NAME all of them are
+	// Sentinels, with ?cluster=true or several addresses nodes of a Cluster.
+	// It may hold a password, which no error shows.
+	URL string
+	// Password, if set, is asked at each new connection, so that a rotated one
+	// is picked up. The URL must not hold another.
+	Password func(context.Context) (identity.Secret, error)
+	// TLS, if set, is used in place of the system's settings by rediss URLs.
+	TLS *tls.Config
+	// Prefix begins every key and the channel; DefaultPrefix by default.
+	Prefix string
+	// Client is used in place of URL, Password and TLS, with the timeouts that
+	// it has, and is not closed by Store.Close. It should have
+	// ContextTimeoutEnabled set, or a slow server holds requests up for as long
+	// as its ReadTimeout.
+	Client redis.UniversalClient
+	// Now is the clock for changes without a time, time.Now by default.
+	Now func() time.Time
+}
+
+// Store is a rollout.Store on Redis. It is safe for concurrent use.
+type Store struct {
+	client redis.UniversalClient
+	owned  bool
+	prefix string
+	now    func() time.Time
+}
+
+var _ rollout.Store = (*Store)(nil)
+
+// New returns a store. It does not connect: that happens at the first call, and
+// again whenever a connection is lost.
+func New(opt Options) (*Store, error) {
+	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now}
+	if strings.ContainsAny(s.prefix, "{}") {
+		return nil, fmt.Errorf("redis prefix %q: must not hold braces, which mark the slot of a Redis Cluster", s.prefix)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.client != nil {
+		return s, nil
+	}
+	universal, err := clientOptions(opt)
+	if err != nil {
+		return nil, err
+	}
+	s.client, s.owned = redis.NewUniversalClient(universal), true
+	return s, nil
+}
+
+// Close closes the connections that the store opened.
+func (s *Store) Close() error {
+	if !s.owned {
+		return nil
+	}
+	if err := s.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+		return fmt.Errorf("close redis connections: %w", err)
+	}
+	return nil
+}
+
+// Ping asks the server for a sign of life.
+func (s *Store) Ping(ctx context.Context) error {
+	return unavailable("ping", s.client.Ping(ctx).Err())
+}
+
+func (s *Store) storeKey() string { return s.prefix + ":store" }
+func (s *Store) teamsKey() string { return s.prefix + ":teams" }
+func (s *Store) channel() string  { return s.prefix + ":events" }
+
+// teamKey returns a key of the team, with its hash tag.
+func (s *Store) teamKey(team identity.Team, name string) string {
+	return s.prefix + ":{" + string(team) + "}:" + name
+}
+
+func (s *Store) latchKey(key rollout.LatchKey) string {
+	return s.teamKey(key.Team, "latch:"+key.Run)
+}
+
+// unavailable wraps what went wrong, and returns nil for nil. Replies of the
+// server (a wrong password, LOADING, READONLY) count like a lost connection:
+// the store cannot be used, and the text says why.
+func unavailable(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: %w", rollout.ErrUnavailable, what, err)
+}
