@@ -228,7 +228,7 @@ func (r Reason) Indeterminate() bool {
 
 // SortReasons returns the reasons in order of precedence without duplicates;
 // the first one is the primary reason. Words that are not on the list come
-// last.
+// last, in alphabetical order.
 func SortReasons(in []Reason) []Reason {
 	out := slices.Clone(in)
 	at := func(r Reason) int {
@@ -237,6 +237,6 @@ func SortReasons(in []Reason) []Reason {
 		}
 		return len(reasons)
 	}
-	slices.SortStableFunc(out, func(a, b Reason) int { return cmp.Compare(at(a), at(b)) })
+	slices.SortFunc(out, func(a, b Reason) int { return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b)) })
 	return slices.Compact(out)
 }
