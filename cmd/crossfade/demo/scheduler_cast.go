@@ -1,0 +1,167 @@
+package demo
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"crossfade/gateway/luigi/captures"
+)
+
+// maxPlayers bounds how many workers the stand-in remembers; the ones that
+// were silent longest are forgotten first.
+const maxPlayers = 1024
+
+// part is one recorded worker.
+type part struct {
+	play    *play
+	worker  string             // its recorded name
+	replies map[string][]reply // by method, in recorded order
+}
+
+// play is one recording: workers that ran together.
+type play struct{ parts []*part }
+
+// cast is one performance of a play: who plays which part, by recorded name.
+type cast map[string]string
+
+// casting is one worker's part in a performance.
+type casting struct {
+	part *part
+	cast cast
+	next map[string]int // by method: how many replies were given
+}
+
+// casts gives parts to workers as they come.
+type casts struct {
+	openings map[string][]*part // by the first task that a worker registered
+
+	mu      sync.Mutex
+	workers *simplelru.LRU[string, *casting]
+	open    *simplelru.LRU[openCast, cast] // performances with parts left
+}
+
+// openCast says which performance a worker may join.
+type openCast struct {
+	player string
+	play   *play
+}
+
+func newCasts(recordings ...string) (*casts, error) {
+	c := &casts{openings: make(map[string][]*part)}
+	for _, name := range recordings {
+		exchanges, err := captures.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.add(exchanges); err != nil {
+			return nil, fmt.Errorf("recording %s: %w", name, err)
+		}
+	}
+	var err error
+	if c.workers, err = simplelru.NewLRU[string, *casting](maxPlayers, nil); err != nil {
+		return nil, err
+	}
+	c.open, err = simplelru.NewLRU[openCast, cast](maxPlayers, nil)
+	return c, err
+}
+
+func (c *casts) add(exchanges []captures.Exchange) error {
+	p := &play{}
+	parts := make(map[string]*part)
+	for _, e := range exchanges {
+		form, err := url.ParseQuery(e.RequestBody)
+		if err != nil {
+			return fmt.Errorf("exchange %d: %w", e.Seq, err)
+		}
+		call, err := readCall(strings.TrimPrefix(e.Path, "/api/"), last(form["data"], "{}"))
+		if err != nil {
+			return fmt.Errorf("exchange %d: %w", e.Seq, err)
+		}
+		if call.worker == "" {
+			continue // these calls all get the same answer
+		}
+		who := parts[call.worker]
+		if who == nil {
+			if call.task == "" {
+				return fmt.Errorf("exchange %d: a worker begins without registering a task", e.Seq)
+			}
+			who = &part{play: p, worker: call.worker, replies: make(map[string][]reply)}
+			parts[call.worker] = who
+			p.parts = append(p.parts, who)
+			c.openings[call.task] = append(c.openings[call.task], who)
+		}
+		who.replies[call.method] = append(who.replies[call.method], reply{e.Status, e.ResponseHeaders, e.ResponseBody})
+	}
+	return nil
+}
+
+// answer gives a worker the next reply of its part. ok is false when it has
+// none, or its part has no such call.
+func (c *casts) answer(player string, call call) (found reply, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	who, ok := c.workers.Get(call.worker)
+	if !ok {
+		if who = c.engage(player, call); who == nil {
+			return reply{}, false
+		}
+	}
+	replies := who.part.replies[call.method]
+	if len(replies) == 0 {
+		return reply{}, false
+	}
+	// A client that asks on after the end hears the last word again.
+	at := min(who.next[call.method], len(replies)-1)
+	who.next[call.method] = at + 1
+	found = replies[at]
+	found.body = who.cast.rename(found.body)
+	return found, true
+}
+
+// engage gives a worker that registers the first task of a part that part, in
+// a performance that still needs it or in a new one. nil: there is none.
+func (c *casts) engage(player string, call call) *casting {
+	if call.method != "add_task" || len(c.openings[call.task]) == 0 {
+		return nil
+	}
+	chosen := c.openings[call.task][0]
+	at := openCast{player, chosen.play}
+	running, ok := c.open.Get(at)
+	if ok {
+		free := false
+		for _, p := range c.openings[call.task] {
+			if _, taken := running[p.worker]; !taken {
+				chosen, free = p, true
+				break
+			}
+		}
+		ok = free
+	}
+	if !ok {
+		running = cast{}
+		c.open.Add(at, running)
+	}
+	running[chosen.worker] = call.worker
+	if len(running) == len(chosen.play.parts) {
+		c.open.Remove(at)
+	}
+	who := &casting{part: chosen, cast: running, next: make(map[string]int)}
+	c.workers.Add(call.worker, who)
+	return who
+}
+
+// rename puts the players' names where the recorded ones stand. A part that
+// nobody plays yet keeps its recorded name.
+func (c cast) rename(body string) string {
+	pairs := make([]string, 0, 2*len(c))
+	for _, recorded := range slices.Sorted(maps.Keys(c)) {
+		pairs = append(pairs, pythonString(recorded), pythonString(c[recorded]))
+	}
+	return strings.NewReplacer(pairs...).Replace(body)
+}
