@@ -159,7 +159,7 @@ func judge(f Facts) Decision {
 	case identity.StatusAbsent: // nothing at all, or a companion alone
 		return Decision{Outcome: Refused, Reason: identity.TokenAbsent, Candidate: candidate}
 	case identity.StatusRejected:
-		return byLegacy(Refused, f.Legacy.Reason)
+		return byLegacy(Refused, cmp.Or(f.Legacy.Reason, identity.PolicyError))
 	default:
 		return byLegacy(Unavailable, cmp.Or(f.Legacy.Reason, identity.PolicyError))
 	}
