@@ -13,8 +13,11 @@ import (
 type Entry struct {
 	// Name is the principal's name. The prefixes "legacy:" and "oidc:" are
 	// reserved for principals without an entry.
-	Name  string
-	Team  Team // empty stands for Unassigned
+	Name string
+	Team Team // empty stands for Unassigned
+	// Roles are what the principal may do by either identity. Without any, a
+	// token takes the roles that the claim rules give it, and the legacy
+	// identity has none; with some, it is exactly those.
 	Roles []Role
 	// Legacy are the owners of static credentials: user names of an htpasswd
 	// file, owners in the files of keys and tokens. Compared exactly.
@@ -41,8 +44,8 @@ type TokenMatch struct {
 	Claims map[string]string
 }
 
-// ClaimRules give roles and teams to people without an entry: claim name,
-// claim value, meaning.
+// ClaimRules give roles and teams to people without an entry, and roles to
+// entries without any: claim name, claim value, meaning.
 type ClaimRules struct {
 	Roles map[string]map[string]Role
 	Teams map[string]map[string]Team
@@ -175,11 +178,12 @@ func (d *Directory) Legacy(owner string) (p Principal, mayBe []string) {
 }
 
 // Token returns the principal of a verified token. Two entries that both match
-// a token are no answer at all: ReasonPrincipalUnmapped, because guessing
-// would hand out someone's rights. Without an entry, team and roles come from
-// the claim rules; with entries or rules configured, a token that neither an
-// entry nor a rule knows is ReasonPrincipalUnmapped as well. Without either,
-// everyone with a good token is Unassigned.
+// a token are no answer at all: PrincipalUnmapped, because guessing would hand
+// out someone's rights. Without an entry, team and roles come from the claim
+// rules, and two teams are TeamUnmapped; with entries or rules configured, a
+// token that neither an entry nor a rule knows is PrincipalUnmapped as well.
+// Without either, everyone with a good token is Unassigned. The principal that
+// comes with a reason is a name for the audit line.
 func (d *Directory) Token(t TokenIdentity) (Principal, Reason) {
 	unmapped := Principal{Name: "oidc:" + t.Subject + "@" + trimScheme(t.Issuer), Team: Unassigned}
 	if d == nil {
@@ -211,43 +215,44 @@ func (d *Directory) Token(t TokenIdentity) (Principal, Reason) {
 		}
 	}
 	if found != "" {
-		return d.entries[found].principal(), ""
+		p := d.entries[found].principal()
+		if len(p.Roles) == 0 {
+			p.Roles = meanings(d.claims.Roles, t)
+		}
+		return p, ""
 	}
 	return d.byRules(t, unmapped)
 }
 
+// byRules completes the principal p of a token without an entry.
 func (d *Directory) byRules(t TokenIdentity, p Principal) (Principal, Reason) {
-	known := false
-	for claim, values := range d.claims.Roles {
-		for _, v := range t.values(claim) {
-			if role, ok := values[v]; ok {
-				p.Roles = append(p.Roles, role)
-				known = true
-			}
-		}
-	}
-	teams := map[Team]bool{}
-	for claim, values := range d.claims.Teams {
-		for _, v := range t.values(claim) {
-			if team, ok := values[v]; ok {
-				teams[team] = true
-				known = true
-			}
-		}
-	}
-	p.Roles = slices.Compact(slices.Sorted(slices.Values(p.Roles)))
+	roles, teams := meanings(d.claims.Roles, t), meanings(d.claims.Teams, t)
+	configured := len(d.entries) > 0 || len(d.claims.Roles) > 0 || len(d.claims.Teams) > 0
 	switch {
-	case len(teams) == 1:
-		for team := range teams {
-			p.Team = team
-		}
 	case len(teams) > 1: // whose rollout would it be? Nobody may guess.
 		return p, TeamUnmapped
-	}
-	if !known && (len(d.entries) > 0 || len(d.claims.Roles) > 0 || len(d.claims.Teams) > 0) {
+	case configured && len(roles) == 0 && len(teams) == 0:
 		return p, PrincipalUnmapped
+	case len(teams) == 1:
+		p.Team = teams[0]
 	}
+	p.Roles = roles
 	return p, ""
+}
+
+// meanings returns what the rules give to a token, sorted and without
+// duplicates.
+func meanings[T ~string](rules map[string]map[string]T, t TokenIdentity) []T {
+	var out []T
+	for claim, values := range rules {
+		for _, v := range t.values(claim) {
+			if meaning, ok := values[v]; ok {
+				out = append(out, meaning)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // Teams returns every team that an entry or a rule names, sorted, always with

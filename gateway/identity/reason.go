@@ -169,7 +169,7 @@ var reasons = [...]ReasonInfo{
 	{EmailUnverified, StageIdentity, OwnerIDP, false, "The provider has not verified the e-mail address."},
 	{PrincipalUnmapped, StageIdentity, OwnerPlatform, false, "No entry and no claim says whose identity this is."},
 	{PrincipalMismatch, StageIdentity, OwnerPlatform, false, "The two credentials belong to different principals."},
-	{TeamUnmapped, StageIdentity, OwnerPlatform, false, "The claims name a team that is not configured."},
+	{TeamUnmapped, StageIdentity, OwnerPlatform, false, "The claims do not name exactly one configured team."},
 	{TeamMismatch, StageIdentity, OwnerPlatform, false, "The two credentials belong to different teams."},
 
 	{RoleMissing, StageAuthorisation, OwnerTeam, false, "The principal has no role."},
