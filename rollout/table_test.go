@@ -1,0 +1,330 @@
+package rollout_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/rollouttest"
+)
+
+// set writes a percentage and returns the state.
+func set(t testing.TB, s rollout.Writer, percent rollout.Percent) rollout.State {
+	t.Helper()
+	state, err := s.Write(t.Context(), rollout.Change{Team: team, Percent: percent, Expect: rollout.AnyRevision})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// newTable returns a table that the test closes.
+func newTable(t testing.TB, opt rollout.TableOptions) *rollout.Table {
+	t.Helper()
+	table, err := rollout.NewTable(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = table.Close() })
+	return table
+}
+
+// wantTable checks what the table says of the team.
+func wantTable(t *testing.T, table *rollout.Table, percent rollout.Percent, revision int64) {
+	t.Helper()
+	if s, _ := table.Lookup(team); s.Percent != percent || s.Revision != revision {
+		t.Errorf("the table says %d percent at revision %d, want %d at %d", s.Percent, s.Revision, percent, revision)
+	}
+}
+
+func TestTableHearsOfAChangeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := rollouttest.NewMemory()
+		table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Hour})
+		synctest.Wait()
+		if !table.Loaded() || table.Err() != nil {
+			t.Fatalf("after the first reading: loaded %v, error %v", table.Loaded(), table.Err())
+		}
+		if _, ok := table.Lookup(team); ok {
+			t.Error("an unknown team has a state")
+		}
+		set(t, store, 25)
+		synctest.Wait()
+		wantTable(t, table, 25, 1)
+		if got := table.States(); len(got) != 1 || got[0].Team != team {
+			t.Errorf("States() = %+v", got)
+		}
+	})
+}
+
+func TestPollingHealsALostMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := rollouttest.NewMemory()
+		table := newTable(t, rollout.TableOptions{Store: store})
+		synctest.Wait()
+		store.SetMute(true)
+		set(t, store, 25)
+		synctest.Wait()
+		wantTable(t, table, 0, 0)
+		time.Sleep(2200 * time.Millisecond) // the interval and its jitter
+		synctest.Wait()
+		wantTable(t, table, 25, 1)
+	})
+}
+
+func TestTableStartsWithoutItsStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := rollouttest.NewMemory()
+		set(t, store, 25)
+		store.SetDown(true)
+		table := newTable(t, rollout.TableOptions{Store: store})
+		synctest.Wait()
+		if table.Loaded() || !errors.Is(table.Err(), rollout.ErrUnavailable) || table.Age() != 0 || table.States() != nil {
+			t.Errorf("without a store: loaded %v, error %v, age %v", table.Loaded(), table.Err(), table.Age())
+		}
+		if _, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: 1}); !errors.Is(err, rollout.ErrUnavailable) {
+			t.Errorf("a change before the first reading: %v", err)
+		}
+		store.SetDown(false)
+		time.Sleep(2200 * time.Millisecond)
+		synctest.Wait()
+		wantTable(t, table, 25, 1)
+	})
+}
+
+func TestTableStaysWhenItsStoreGoesAway(t *testing.T) {
+	for name, away := range map[string]func(*rollouttest.Memory, bool){
+		"it refuses connections": (*rollouttest.Memory).SetDown,
+		"it does not answer":     (*rollouttest.Memory).SetHang,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var reports []error
+				store := rollouttest.NewMemory()
+				set(t, store, 25)
+				table := newTable(t, rollout.TableOptions{Store: store, Report: func(err error) {
+					mu.Lock()
+					defer mu.Unlock()
+					reports = append(reports, err)
+				}})
+				synctest.Wait()
+				away(store, true)
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				wantTable(t, table, 25, 1)
+				if age := table.Age(); age < 9*time.Minute || age > 10*time.Minute {
+					t.Errorf("age %v after ten minutes", age)
+				}
+				if !errors.Is(table.Err(), rollout.ErrUnavailable) || table.Regressed() {
+					t.Errorf("error %v, regressed %v", table.Err(), table.Regressed())
+				}
+				away(store, false)
+				set(t, store, 50)
+				time.Sleep(4 * time.Second)
+				synctest.Wait()
+				wantTable(t, table, 50, 2)
+				if table.Err() != nil || table.Age() > 3*time.Second {
+					t.Errorf("after it came back: error %v, age %v", table.Err(), table.Age())
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if len(reports) != 2 || !errors.Is(reports[0], rollout.ErrUnavailable) || reports[1] != nil {
+					t.Errorf("reports: %v, want one of the outage and one of its end", reports)
+				}
+			})
+		})
+	}
+}
+
+func TestStoreRegressed(t *testing.T) {
+	for name, lose := range map[string]func(*testing.T, *rollouttest.Memory, rollout.Snapshot){
+		"emptied": func(_ *testing.T, s *rollouttest.Memory, _ rollout.Snapshot) { s.Flush() },
+		"emptied and written anew": func(t *testing.T, s *rollouttest.Memory, _ rollout.Snapshot) {
+			s.Flush()
+			for range 5 {
+				set(t, s, 100)
+			}
+		},
+		"restored to an older revision": func(_ *testing.T, s *rollouttest.Memory, old rollout.Snapshot) { s.Restore(old) },
+		"restored and written up to the same revision": func(t *testing.T, s *rollouttest.Memory, old rollout.Snapshot) {
+			s.Restore(old)
+			time.Sleep(time.Millisecond)
+			set(t, s, 100)
+		},
+		"one team lost": func(_ *testing.T, s *rollouttest.Memory, old rollout.Snapshot) {
+			s.Restore(rollout.Snapshot{StoreID: old.StoreID})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := rollouttest.NewMemory()
+				set(t, store, 10)
+				old, _ := store.Load(t.Context())
+				set(t, store, 25)
+				good, _ := store.Load(t.Context())
+				table := newTable(t, rollout.TableOptions{Store: store})
+				synctest.Wait()
+				lose(t, store, old)
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				if !table.Regressed() || !errors.Is(table.Err(), rollout.ErrRegressed) {
+					t.Fatalf("regressed %v, error %v", table.Regressed(), table.Err())
+				}
+				wantTable(t, table, 25, 2)
+				calls := store.Calls()
+				if _, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: 0, Expect: rollout.AnyRevision}); !errors.Is(err, rollout.ErrRegressed) {
+					t.Errorf("a change: %v, want ErrRegressed", err)
+				}
+				if store.Calls() != calls {
+					t.Error("the refused change reached the store")
+				}
+				store.SetDown(true) // going away does not make it good
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				if !table.Regressed() {
+					t.Error("no longer regressed because the store is away")
+				}
+				store.SetDown(false)
+				store.Restore(good)
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				if table.Regressed() || table.Err() != nil {
+					t.Errorf("after the right store is back: %v", table.Err())
+				}
+				if s, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: 30, Expect: 2}); err != nil || s.Revision != 3 {
+					t.Errorf("a change: %+v, %v", s, err)
+				}
+			})
+		})
+	}
+}
+
+func TestANewStoreMayReplaceATableWithoutTeams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := rollouttest.NewMemory()
+		table := newTable(t, rollout.TableOptions{Store: store})
+		synctest.Wait()
+		store.Flush()
+		set(t, store, 25)
+		synctest.Wait()
+		if table.Regressed() {
+			t.Errorf("nothing was known and something was lost: %v", table.Err())
+		}
+		wantTable(t, table, 25, 1)
+	})
+}
+
+func TestTableKnowsItsOwnChangesAtOnce(t *testing.T) {
+	store := rollouttest.NewMemory()
+	store.SetMute(true)
+	table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Hour})
+	if err := table.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: 25}); err != nil {
+		t.Fatal(err)
+	}
+	wantTable(t, table, 25, 1)
+	set(t, store, 30)
+	if _, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: 50, Expect: 1}); !errors.Is(err, rollout.ErrConflict) {
+		t.Errorf("a change upon an old revision: %v", err)
+	}
+	store.Flush()
+	if _, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: 50, Expect: rollout.AnyRevision}); !errors.Is(err, rollout.ErrRegressed) {
+		t.Errorf("a change before the table saw that the store was emptied: %v", err)
+	}
+}
+
+// TestTableNeverGoesBack reads, writes and looks up at once: no reader ever
+// sees a revision fall.
+func TestTableNeverGoesBack(t *testing.T) {
+	store := rollouttest.NewMemory()
+	table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Millisecond})
+	if err := table.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var writers, readers sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		readers.Go(func() {
+			last := int64(0)
+			for {
+				s, _ := table.Lookup(team)
+				if s.Revision < last {
+					t.Errorf("revision %d after %d", s.Revision, last)
+				}
+				last = s.Revision
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+		writers.Go(func() {
+			for i := range 50 {
+				if _, err := table.Write(t.Context(), rollout.Change{Team: team, Percent: rollout.Percent(i), Expect: rollout.AnyRevision}); err != nil {
+					t.Errorf("Write: %v", err)
+				}
+				if err := table.Refresh(t.Context()); err != nil {
+					t.Errorf("Refresh: %v", err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(done)
+	readers.Wait()
+	if s, _ := table.Lookup(team); s.Revision != 200 || table.Regressed() {
+		t.Errorf("at the end: %+v, regressed %v", s, table.Regressed())
+	}
+}
+
+func TestNewTableRefusesBadOptions(t *testing.T) {
+	for _, opt := range []rollout.TableOptions{{}, {Store: rollouttest.NewMemory(), Poll: -1}, {Store: rollouttest.NewMemory(), Timeout: -1}} {
+		if table, err := rollout.NewTable(opt); err == nil {
+			_ = table.Close()
+			t.Errorf("NewTable(%+v) gives no error", opt)
+		}
+	}
+}
+
+func TestLookupAllocatesNothing(t *testing.T) {
+	table := tableOf(t, 1000)
+	if n := testing.AllocsPerRun(100, func() { table.Lookup("team-500") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	table := tableOf(b, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		table.Lookup("team-500")
+	}
+}
+
+// tableOf returns a table of n teams at 50 percent, and data-eng.
+func tableOf(t testing.TB, n int) *rollout.Table {
+	t.Helper()
+	store := rollouttest.NewMemory()
+	for i := range n {
+		if _, err := store.Write(t.Context(), rollout.Change{Team: teamName(i), Percent: 50}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(t, store, 50)
+	table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Hour})
+	if err := table.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func teamName(i int) identity.Team { return identity.Team(fmt.Sprint("team-", i)) }
