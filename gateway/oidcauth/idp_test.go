@@ -92,6 +92,7 @@ func ecKey(kid string, n int) signingKey {
 // an http.RoundTripper too, so that tests under a false clock need no sockets.
 type idp struct {
 	url string
+	now func() time.Time // of the tokens
 
 	mu        sync.Mutex
 	keys      []signingKey
@@ -108,7 +109,7 @@ func newIDP(keys ...signingKey) *idp {
 	if len(keys) == 0 {
 		keys = []signingKey{rsaKey("key-1", 0)}
 	}
-	return &idp{url: "https://idp.example.com/tenant", keys: keys}
+	return &idp{url: "https://idp.example.com/tenant", keys: keys, now: func() time.Time { return start }}
 }
 
 func (p *idp) set(change func(*idp)) {
@@ -213,7 +214,7 @@ func (o object) with(more object) object {
 func (p *idp) good() object {
 	return object{
 		"iss": p.url, "sub": "0oa1b2c3", "aud": "api://luigi", "jti": "j-1",
-		"iat": start.Unix(), "exp": start.Add(time.Hour).Unix(), "azp": "client-1",
+		"iat": p.now().Unix(), "exp": p.now().Add(time.Hour).Unix(), "azp": "client-1",
 	}
 }
 
@@ -292,6 +293,22 @@ func newWorld(t *testing.T, p *idp, change func(*world)) *world {
 	if change != nil {
 		change(w)
 	}
+	w.build()
+	return w
+}
+
+// newBubble is newWorld on the clock of a synctest bubble.
+func newBubble(t *testing.T, p *idp, change func(*world, *oidcauth.ProviderOptions)) *world {
+	t.Helper()
+	p.now = time.Now
+	w := &world{T: t, idp: p}
+	w.issuer = oidcauth.Issuer{URL: p.url, Audiences: []string{"api://luigi"}}
+	o := oidcauth.ProviderOptions{Transport: p}
+	if change != nil {
+		change(w, &o)
+	}
+	w.providers = oidcauth.NewProviders(o)
+	t.Cleanup(w.providers.Close)
 	w.build()
 	return w
 }
