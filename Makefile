@@ -1,0 +1,57 @@
+# Crossfade. `make` alone lists the targets.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+GO      ?= go
+TOOLS   := $(CURDIR)/.tools
+LINT_VERSION := v2.15.0
+LINT    := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+FUZZTIME ?= 2m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## four teams on recorded Luigi traffic, nothing needed but Go; Ctrl-C ends
+	$(GO) run ./cmd/crossfade demo $(ARGS)
+
+.PHONY: build
+build: ## bin/crossfade
+	$(GO) build -trimpath -o bin/crossfade ./cmd/crossfade
+
+.PHONY: test
+test: redis ## everything with the race detector, a real redis-server, and a few seconds of fuzzing
+	$(GO) test -race -timeout 4m ./...
+	.ci/fuzz 3s
+
+.PHONY: redis
+redis:
+	@.ci/need-redis
+
+.PHONY: check
+check: $(LINT) ## format, vet, lint, import directions
+	@files=$$(gofmt -l cmd config gateway legacy rollout); \
+	if [ -n "$$files" ]; then echo "gofmt these files: $$files"; exit 1; fi
+	$(GO) vet ./...
+	$(LINT) run
+	$(GO) mod verify
+	$(GO) test -run 'TestImports' ./gateway
+
+$(LINT):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv $(TOOLS)/golangci-lint $(LINT)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (2m)
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## throughput against a bare proxy from one run, then the micro-benchmarks
+	$(GO) run ./cmd/crossfade/bench $(ARGS)
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 200ms ./gateway/... ./legacy ./rollout
+
+.PHONY: clean
+clean: ## remove what was built and installed here
+	rm -rf bin .tools crossfade-demo
