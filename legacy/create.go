@@ -16,7 +16,7 @@ const (
 	// DefaultBcryptCost takes about 60 ms of a core.
 	DefaultBcryptCost = 10
 	// DefaultRounds of SHA-crypt take about as long.
-	DefaultRounds = 50_000
+	DefaultRounds = 200_000
 )
 
 // Hash returns a new hash of password, with a random salt, to stand after

@@ -16,7 +16,7 @@ func TestHash(t *testing.T) {
 	}{
 		"bcrypt of cost 10 is the default": {"", 0, "$2y$10$"},
 		"bcrypt with a cost":               {legacy.Bcrypt, 5, "$2y$05$"},
-		"sha512-crypt with 50,000 rounds":  {legacy.SHA512Crypt, 0, "$6$rounds=50000$"},
+		"sha512-crypt with 200,000 rounds": {legacy.SHA512Crypt, 0, "$6$rounds=200000$"},
 		"sha512-crypt with rounds":         {legacy.SHA512Crypt, 1000, "$6$rounds=1000$"},
 		"sha256-crypt with rounds":         {legacy.SHA256Crypt, 6000, "$5$rounds=6000$"},
 	}
@@ -53,8 +53,8 @@ func TestHashRefuses(t *testing.T) {
 		"a password over the bound":            {strings.Repeat("q", 513), legacy.SHA512Crypt, 0, "hash a password: it has 513 bytes and more than 512 are never accepted: choose a shorter one"},
 		"a bcrypt cost that stalls":            {"q", legacy.Bcrypt, 17, "hash a password: bcrypt cost 17 is not in 4 to 16: leave it out for 10"},
 		"a bcrypt cost too low":                {"q", legacy.Bcrypt, 3, "hash a password: bcrypt cost 3 is not in 4 to 16: leave it out for 10"},
-		"rounds that stall":                    {"q", legacy.SHA256Crypt, 1_000_001, "hash a password: 1000001 rounds of SHA-crypt are not in 1000 to 1000000: leave them out for 50000"},
-		"rounds too low":                       {"q", legacy.SHA512Crypt, 999, "hash a password: 999 rounds of SHA-crypt are not in 1000 to 1000000: leave them out for 50000"},
+		"rounds that stall":                    {"q", legacy.SHA256Crypt, 1_000_001, "hash a password: 1000001 rounds of SHA-crypt are not in 1000 to 1000000: leave them out for 200000"},
+		"rounds too low":                       {"q", legacy.SHA512Crypt, 999, "hash a password: 999 rounds of SHA-crypt are not in 1000 to 1000000: leave them out for 200000"},
 		"a scheme that is only verified":       {"q", legacy.APR1, 0, `hash a password: scheme "apr1" is not offered for new hashes: use bcrypt, sha512-crypt or sha256-crypt`},
 		"a scheme that nobody knows of at all": {"q", "rot13", 0, `hash a password: scheme "rot13" is not offered for new hashes: use bcrypt, sha512-crypt or sha256-crypt`},
 	}

@@ -22,7 +22,7 @@ func Digest(secret identity.Secret) string {
 }
 
 // credential is one static credential with every answer that it can give,
-// built in advance: requests share them and allocate nothing.
+// built in advance, for requests to share.
 type credential struct {
 	id      string // without the scheme
 	owner   string

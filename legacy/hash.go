@@ -30,7 +30,8 @@ const (
 	// (Drepper, "Unix crypt using SHA-256 and SHA-512").
 	minRounds     = 1_000
 	defaultRounds = 5_000
-	// maxRounds takes about a second of a core; the specification allows 999,999,999.
+	// maxRounds takes about half a second of a core, and three for the longest
+	// password; the specification allows 999,999,999.
 	maxRounds = 1_000_000
 )
 

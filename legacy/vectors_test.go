@@ -76,3 +76,20 @@ func TestBcryptLooksAt72BytesLikeApache(t *testing.T) {
 	}
 	t.Fatal("no vector of a long bcrypt password")
 }
+
+// With bcrypt the bound decides alone: it looks at the first 72 bytes only.
+func TestPasswordsOverTheBoundAreUnknown(t *testing.T) {
+	for _, v := range vectors(t) {
+		if !strings.HasPrefix(v.Hash, "$2") || v.Password != strings.Repeat("x", 72) {
+			continue
+		}
+		k := load(t, legacy.Options{HTPasswd: write(t, "h", "u:"+v.Hash+"\n")})
+		for length, want := range map[int]bool{512: true, 513: false, 100_000: false} {
+			if got := k.Authenticate(t.Context(), basic("u", strings.Repeat("x", length))).OK(); got != want {
+				t.Errorf("%d bytes verify: %v, want %v", length, got, want)
+			}
+		}
+		return
+	}
+	t.Fatal("no vector of 72 times x")
+}
