@@ -68,7 +68,7 @@ var (
 		}
 		return keys
 	})
-	ecKeys = sync.OnceValue(func() (keys [40]*ecdsa.PrivateKey) {
+	ecKeys = sync.OnceValue(func() (keys [12]*ecdsa.PrivateKey) {
 		for i := range keys {
 			keys[i], _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		}
