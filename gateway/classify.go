@@ -68,13 +68,14 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		return Call{Action: actionOf(r.Method)}, nil
 	}
 	if !strings.HasPrefix(path, "/api/") {
-		return Call{Action: actionOf(r.Method)}, nil
+		page := luigi.Classify(r.Method, path, r.URL.RawQuery, "", nil)
+		return Call{Action: actionOf(r.Method), Exempt: page.Exempt, Problem: page.Problem}, nil
 	}
 	body, problem, err := c.body(r)
 	if err != nil {
 		return Call{}, err
 	}
-	l := luigi.Classify(r.Method, path, r.URL.RawQuery, r.Header.Get("Content-Type"), body)
+	l := luigi.Classify(r.Method, path, r.URL.RawQuery, contentType(r.Header), body)
 	call := Call{
 		RPC: l.RPC, Method: l.Method, Abortable: r.Method == http.MethodPost,
 		Action: l.Action, Family: l.Family, Run: l.Worker, Registers: l.Registers,
@@ -88,6 +89,16 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		call.Problem = problem
 	}
 	return call, nil
+}
+
+// contentType returns the type by which the scheduler reads the body. It is ""
+// for a body that the scheduler may not read at all, because of a second type
+// or because it is encoded: no body of type "" is unambiguous.
+func contentType(h http.Header) string {
+	if len(h["Content-Type"]) != 1 || len(h["Content-Encoding"]) > 0 {
+		return ""
+	}
+	return h["Content-Type"][0]
 }
 
 // exempt are requests that identity has no part in: liveness by HEAD, CORS
