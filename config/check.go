@@ -2,12 +2,10 @@ package config
 
 import (
 	"crypto/tls"
-	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -126,90 +124,21 @@ func (l *loader) loadDeny(c *Config) error {
 		l.add(d.origin("file"), "file", "", "a deny file cannot name another one")
 	}
 	deny := &c.OIDC.Deny
-	deny.Subjects = append(deny.Subjects, more.Subjects...)
-	deny.TokenIDs = append(deny.TokenIDs, more.TokenIDs...)
+	deny.Subjects = union(deny.Subjects, more.Subjects)
+	deny.TokenIDs = union(deny.TokenIDs, more.TokenIDs)
 	if more.IssuedBefore.After(deny.IssuedBefore) {
 		deny.IssuedBefore = more.IssuedBefore
 	}
 	return nil
 }
 
-// checkFiles notes every file and directory that is named but cannot be used.
-func (l *loader) checkFiles(v reflect.Value, path string) {
-	eachPath(v, path, func(path, check string, file Path) {
-		var err error
-		switch check {
-		case "file":
-			err = usableFile(string(file))
-		case "dir":
-			err = usableDir(string(file))
-		}
-		if err != nil && !l.main.broken(path) {
-			l.add(l.main.origin(path), shown(path), "", "cannot read %s: %s", file, err)
-			l.main.failed[path] = true
-		}
-	})
-}
-
-// eachPath visits every path that is set below v.
-func eachPath(v reflect.Value, path string, visit func(path, check string, file Path)) {
-	switch v.Kind() {
-	case reflect.Slice:
-		for i := range v.Len() {
-			eachPath(v.Index(i), join(path, index(i)), visit)
-		}
-	case reflect.Struct:
-		t := v.Type()
-		for i := range t.NumField() {
-			f := t.Field(i)
-			name, option, _ := strings.Cut(f.Tag.Get("koanf"), ",")
-			switch {
-			case option == "squash":
-				eachPath(v.Field(i), path, visit)
-			case name == "" || name == "-":
-			case f.Type == reflect.TypeFor[Path]():
-				if file := Path(v.Field(i).String()); file != "" {
-					visit(join(path, name), f.Tag.Get("check"), file)
-				}
-			default:
-				eachPath(v.Field(i), join(path, name), visit)
-			}
+func union(a, b []string) []string {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(a, s)
 		}
 	}
-}
-
-// usableFile opens a file that someone else will read. What is not a regular
-// file is only looked at: opening a pipe may wait for ever.
-func usableFile(name string) error {
-	info, err := os.Stat(name)
-	switch {
-	case err != nil:
-		return cause(err)
-	case info.IsDir():
-		return fmt.Errorf("it is a directory")
-	case !info.Mode().IsRegular():
-		return nil
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return cause(err)
-	}
-	return f.Close()
-}
-
-func usableDir(name string) error {
-	info, err := os.Stat(name)
-	switch {
-	case err != nil:
-		return cause(err)
-	case !info.IsDir():
-		return fmt.Errorf("it is not a directory")
-	}
-	_, err = os.ReadDir(name)
-	if err != nil {
-		return cause(err)
-	}
-	return nil
+	return a
 }
 
 func (l *loader) checkListeners(c *Config) {
@@ -281,18 +210,23 @@ func (l *loader) checkIssuers(c *Config) {
 	for i := range c.OIDC.Issuers {
 		issuer := &c.OIDC.Issuers[i]
 		key := "oidc"
-		if len(l.main.origins) > 0 {
-			if _, listed := l.main.origins[strings.Join([]string{"oidc", "issuers", index(i)}, sep)]; listed {
-				key = "oidc.issuers." + index(i)
-			}
+		if _, listed := l.main.origins[strings.Join([]string{"oidc", "issuers", index(i)}, sep)]; listed {
+			key = "oidc.issuers." + index(i)
 		}
 		issuer.Audiences = append(issuer.Audiences, issuer.Audience...)
 		issuer.Audience = nil
 		at := strings.ReplaceAll(key, ".", sep)
 		report := func(field, format string, args ...any) {
-			if path := join(at, field); !l.main.broken(path) {
-				l.add(l.main.origin(path), shown(path), "", format, args...)
+			path := join(at, field)
+			if l.main.broken(path) {
+				return
 			}
+			p, ok := l.main.origins[path]
+			if !ok { // what is missing is missing beside the issuer
+				p = l.main.origin(join(at, "issuer"))
+				p.key = ""
+			}
+			l.add(p, shown(path), "", format, args...)
 		}
 		switch {
 		case issuer.Issuer == "":
@@ -301,7 +235,7 @@ func (l *loader) checkIssuers(c *Config) {
 			report("issuer", "stands twice")
 		}
 		seen[issuer.Issuer] = true
-		if len(issuer.Audiences) == 0 && !l.main.broken(join(at, "audience")) {
+		if len(issuer.Audiences) == 0 && len(issuer.AuthorizedParties) == 0 && !l.main.broken(join(at, "audience")) {
 			report("audiences", "is missing: without it a token for any other service would be good here")
 		}
 	}
@@ -364,21 +298,3 @@ func (l *loader) secretFile(key, fileKey string, set bool, file Path) (string, b
 	}
 	return text, true
 }
-
-// Files returns every file whose content matters, each once and sorted: the
-// configuration file and all files that it names to be read. Watch them.
-func (c *Config) Files() []string {
-	files := map[string]bool{}
-	if c.File != "" {
-		files[c.File] = true
-	}
-	eachPath(reflect.ValueOf(*c), "", func(_, check string, file Path) {
-		if check == "file" || check == "content" {
-			files[string(file)] = true
-		}
-	})
-	return sortedKeys(files)
-}
-
-// dirOf is what relative paths in file are relative to.
-func dirOf(file string) string { return filepath.Dir(file) }

@@ -163,9 +163,8 @@ type Legacy struct {
 	// Concurrency bounds how many passwords are hashed at once; 0, the
 	// default: one a CPU.
 	Concurrency int `koanf:"concurrency" range:"0..1024"`
-	// Cache is how long a verdict on a password is remembered. Default 1m;
-	// 0 verifies each request anew.
-	Cache time.Duration `koanf:"cache" range:"0s..10m"`
+	// Cache is how long a verdict on a password is remembered. Default 30s.
+	Cache time.Duration `koanf:"cache" range:"1s..10m"`
 }
 
 // Configured reports whether any static credentials are configured.
@@ -311,7 +310,7 @@ func Default() *Config {
 			MaxBody: 4 * MiB,
 			Luigi:   Luigi{Abort: true},
 		},
-		Legacy: Legacy{APIKeys: APIKeys{Header: "X-API-Key"}, Cache: time.Minute},
+		Legacy: Legacy{APIKeys: APIKeys{Header: "X-API-Key"}, Cache: 30 * time.Second},
 		OIDC:   OIDC{Inline: defaultIssuer()},
 		Headers: Headers{
 			User:              "X-Forwarded-User",

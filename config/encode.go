@@ -20,11 +20,20 @@ import (
 
 // WriteYAML writes the effective configuration, defaults included, in the
 // order of the documentation. Secrets are redacted; nothing that is empty is
-// written. A configuration without secrets loads again to the same.
+// written. What came out of a secret's file is shown as that file, so unless a
+// secret stands in the configuration itself, the result loads again to the
+// same.
 func (c *Config) WriteYAML(w io.Writer) error {
+	shown := *c
+	if shown.Redis.PasswordFile != "" {
+		shown.Redis.Password = Secret{}
+	}
+	if shown.Redis.URLFile != "" {
+		shown.Redis.URL = SecretURL{}
+	}
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(encode(reflect.ValueOf(*c))); err != nil {
+	if err := encoder.Encode(encode(reflect.ValueOf(shown))); err != nil {
 		return fmt.Errorf("config: write YAML: %w", err)
 	}
 	if err := encoder.Close(); err != nil {
@@ -128,7 +137,9 @@ func encodeFields(n *yaml.Node, v reflect.Value) {
 			n.Content = append(n.Content, textNode(tag), textNode("off"))
 			continue
 		case tag == ",squash":
-			encodeFields(n, v.Field(i))
+			if !v.Field(i).IsZero() {
+				encodeFields(n, v.Field(i))
+			}
 			continue
 		case tag == "" || tag == "-" || empty(v.Field(i)):
 			continue
@@ -150,6 +161,8 @@ func empty(v reflect.Value) bool {
 		return false
 	case reflect.Slice:
 		return v.IsNil()
+	case reflect.Struct:
+		return v.IsZero() && (spec{typ: v.Type()}).leaf()
 	default:
 		return v.IsZero()
 	}

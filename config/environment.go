@@ -26,14 +26,9 @@ func Variable(key string) string {
 func variables() map[string][]string {
 	out := map[string][]string{}
 	root := reflect.TypeFor[Config]()
-	for _, f := range fields(root) {
-		if !f.spec.leaf() && len(short(f.spec.typ)) > 0 {
-			out[Variable(f.name)] = []string{f.name}
-		}
-	}
-	leaves(root, nil, func(path []string, _ spec) {
-		out[Variable(strings.Join(path, "."))] = slices.Clone(path)
-	})
+	add := func(path []string, _ spec) { out[Variable(strings.Join(path, "."))] = slices.Clone(path) }
+	leaves(root, nil, add)
+	shorts(root, nil, add)
 	return out
 }
 

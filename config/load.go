@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -43,7 +45,7 @@ func Load(src Source) (*Config, error) {
 	l.main.layer = layerDefault
 	k := koanf.New(sep)
 	file, fileTree := l.fromFile()
-	for _, tree := range []map[string]any{plain(*Default()), fileTree, l.fromEnvironment(), l.fromFlags()} {
+	for _, tree := range []map[string]any{l.defaults(), fileTree, l.fromEnvironment(), l.fromFlags()} {
 		if err := k.Load(confmap.Provider(tree, ""), nil); err != nil {
 			return nil, fmt.Errorf("config: merge: %w", err)
 		}
@@ -66,6 +68,7 @@ func Load(src Source) (*Config, error) {
 type loader struct {
 	src      Source
 	main     *document // where each value of the merged configuration came from
+	roles    *document // where each role did
 	mistakes Errors
 }
 
@@ -93,6 +96,14 @@ func decode(k *koanf.Koanf, out any) error {
 		return fmt.Errorf("config: decode: %w", err)
 	}
 	return nil
+}
+
+// defaults is the lowest layer. It passes the same checks as a file, under a
+// document of its own: a default is written nowhere.
+func (l *loader) defaults() map[string]any {
+	v, _ := l.value(newDocument("defaults", ""), "", spec{typ: reflect.TypeFor[Config]()}, encode(reflect.ValueOf(*Default())))
+	tree, _ := v.(map[string]any)
+	return tree
 }
 
 // fromFile reads the configuration file, if there is one.
@@ -153,7 +164,8 @@ func (l *loader) search() (string, bool) {
 func (l *loader) fromFlags() map[string]any {
 	d := l.source(fromFlags, l.src.Dir, layerFlags)
 	tree := map[string]any{}
-	for key, value := range l.src.Flags {
+	for _, key := range slices.Sorted(maps.Keys(l.src.Flags)) { // short forms first
+		value := l.src.Flags[key]
 		path := strings.Split(key, ".")
 		s, ok := find(d.root, path)
 		if !ok {

@@ -18,10 +18,11 @@ type Issuer struct {
 	Issuer string `koanf:"issuer" check:"issuer"`
 	// Audience is another way to write Audiences; empty after Load.
 	Audience []string `koanf:"audience"`
-	// Audiences: a token must be for one of them. Never empty after Load.
+	// Audiences: a token must be for one of them. After Load only empty where
+	// AuthorizedParties are not, which some presets allow instead.
 	Audiences []string `koanf:"audiences"`
 	// Preset is guessed from the issuer's host when it is empty.
-	Preset string `koanf:"preset" one:"generic|okta|entra|keycloak|google|cognito|github|kubernetes"`
+	Preset string `koanf:"preset" one:"generic|okta|entra|keycloak|google|cognito|github_actions|kubernetes"`
 	// JWKSURL replaces the discovered address of the keys.
 	JWKSURL string `koanf:"jwks_url" check:"https_url"`
 	// Algorithms are asymmetric ones only (RFC 7518 section 3.1, RFC 8037).
@@ -39,8 +40,11 @@ type Issuer struct {
 	// GroupsClaim and SubjectClaim name claims other than the preset's.
 	GroupsClaim  string `koanf:"groups_claim"`
 	SubjectClaim string `koanf:"subject_claim"`
-	// RequireGroups: a token must carry one of them.
-	RequireGroups []string `koanf:"require_groups"`
+	// RequireGroups refuses tokens without groups. Default false.
+	RequireGroups bool `koanf:"require_groups"`
+	// AllowIDTokens accepts ID tokens where the preset expects access tokens.
+	// Default false.
+	AllowIDTokens bool `koanf:"allow_id_tokens"`
 	// CAFile verifies the provider instead of the system's authorities.
 	CAFile Path `koanf:"ca_file" check:"file"`
 }
@@ -48,9 +52,9 @@ type Issuer struct {
 // Skew is how far clocks may differ, for each of the three time claims of RFC
 // 7519. One duration sets all three. Default 30s each.
 type Skew struct {
-	Exp time.Duration `koanf:"exp" range:"0s..10m"`
-	Nbf time.Duration `koanf:"nbf" range:"0s..10m"`
-	Iat time.Duration `koanf:"iat" range:"0s..10m"`
+	Exp time.Duration `koanf:"exp" range:"0s..5m"`
+	Nbf time.Duration `koanf:"nbf" range:"0s..5m"`
+	Iat time.Duration `koanf:"iat" range:"0s..5m"`
 }
 
 // Deny are tokens that are refused although they verify. A plain string names

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -82,7 +83,7 @@ func (l *loader) subfile(file Path, path string, out any) (*document, error) {
 	if root == nil {
 		return nil, nil
 	}
-	d := newDocument(string(file), dirOf(string(file)))
+	d := newDocument(string(file), filepath.Dir(string(file)))
 	v, ok := l.value(d, "", spec{typ: reflect.TypeOf(out).Elem()}, root)
 	tree, isMap := v.(map[string]any)
 	if !ok || !isMap {
@@ -105,7 +106,21 @@ func (l *loader) loadRoles(c *Config) error {
 	if d == nil || err != nil {
 		return err
 	}
-	c.Roles = roles
+	c.Roles, l.roles = roles, d
+	if len(roles.Roles) == 0 && !d.broken("roles") {
+		// Nothing to grant would read as nothing to check.
+		l.add(d.origin("roles"), "roles", "", "defines no role: define one, or leave the roles file out and everyone may do everything")
+	}
+	for name, role := range roles.Roles {
+		for action, patterns := range map[string][]string{"execute": role.Execute, "view": role.View, "admin": role.Admin} {
+			for i, pattern := range patterns {
+				if strings.Contains(strings.TrimSuffix(pattern, "*"), "*") {
+					path := strings.Join([]string{"roles", name, action, index(i)}, sep)
+					l.add(d.origin(path), shown(path), "", "a star may only stand at the end, not as in %q", clip(pattern))
+				}
+			}
+		}
+	}
 	for claim, values := range roles.Claims {
 		for value, role := range values {
 			if _, ok := roles.Roles[role]; !ok {
@@ -125,8 +140,8 @@ func (l *loader) loadRoles(c *Config) error {
 }
 
 func (l *loader) undefinedRole(d *document, path, role string, roles *Roles) {
-	if d.broken(join("roles", role)) {
-		return
+	if l.roles.broken(join("roles", role)) {
+		return // it was meant to be defined
 	}
 	names := slices.Sorted(maps.Keys(roles.Roles))
 	l.add(d.origin(path), shown(path), nearest(role, names), "role %q is not defined in the roles file", clip(role))

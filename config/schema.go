@@ -113,6 +113,21 @@ func leaves(t reflect.Type, path []string, visit func(path []string, s spec)) {
 	}
 }
 
+// shorts calls visit for every place below the struct type t that has a short
+// form.
+func shorts(t reflect.Type, path []string, visit func(path []string, s spec)) {
+	for _, f := range fields(t) {
+		if f.spec.leaf() || f.spec.typ.Kind() != reflect.Struct {
+			continue
+		}
+		at := append(path[:len(path):len(path)], f.name)
+		if len(short(f.spec.typ)) > 0 {
+			visit(at, f.spec)
+		}
+		shorts(f.spec.typ, at, visit)
+	}
+}
+
 // find returns the spec at path below the struct type t.
 func find(t reflect.Type, path []string) (spec, bool) {
 	s := spec{typ: t}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"unique"
 )
 
 // redacted is what a secret prints as, whatever its value or length.
@@ -14,18 +15,38 @@ const redacted = "[redacted]"
 
 // Secret is a value that must never reach a log, a page or an error. It prints
 // as "[redacted]" under every verb of fmt, in JSON, YAML and text encodings
-// and in slog. Only Reveal shows it. The zero value is the empty secret.
-type Secret struct{ value string }
+// and in slog. Only Reveal shows it. The zero value is the empty secret. Two
+// secrets are == when their values are.
+type Secret struct{ value hidden }
+
+// hidden keeps text where fmt does not get at it even under %p and %w, for
+// which it calls no method of the value but prints its fields. The zero value
+// is the empty text.
+type hidden struct{ handle unique.Handle[string] }
+
+func hide(text string) hidden {
+	if text == "" {
+		return hidden{}
+	}
+	return hidden{unique.Make(text)}
+}
+
+func (h hidden) text() string {
+	if h == (hidden{}) {
+		return ""
+	}
+	return h.handle.Value()
+}
 
 // NewSecret wraps value.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret { return Secret{hide(value)} }
 
 // Reveal returns the wrapped value. Call it where the value is sent, and
 // nowhere else.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string { return s.value.text() }
 
 // Empty reports whether there is no secret at all.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s == Secret{} }
 
 // String implements fmt.Stringer and never shows the value.
 func (s Secret) String() string { return redacted }
@@ -51,31 +72,31 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // UnmarshalText implements encoding.TextUnmarshaler and takes the text as it
 // is. What MarshalText wrote does not come back.
 func (s *Secret) UnmarshalText(text []byte) error {
-	s.value = string(text)
+	s.value = hide(string(text))
 	return nil
 }
 
 // SecretURL is a URL that may hold a password. It prints with the password and
 // every query value that names one replaced by "[redacted]", so that host and
 // path can be shown. Only Reveal shows the whole. The zero value is no URL.
-type SecretURL struct{ value string }
+type SecretURL struct{ value hidden }
 
 // NewSecretURL wraps value, which should parse as a URL; one that does not
 // prints as "[redacted]" altogether.
-func NewSecretURL(value string) SecretURL { return SecretURL{value} }
+func NewSecretURL(value string) SecretURL { return SecretURL{hide(value)} }
 
 // Reveal returns the URL with its password.
-func (u SecretURL) Reveal() string { return u.value }
+func (u SecretURL) Reveal() string { return u.value.text() }
 
 // Empty reports whether there is no URL.
-func (u SecretURL) Empty() bool { return u.value == "" }
+func (u SecretURL) Empty() bool { return u == SecretURL{} }
 
 // String implements fmt.Stringer: the URL without its secrets.
 func (u SecretURL) String() string {
-	if u.value == "" {
+	if u.Empty() {
 		return ""
 	}
-	parsed, err := url.Parse(u.value)
+	parsed, err := url.Parse(u.Reveal())
 	if err != nil {
 		return redacted
 	}
@@ -133,6 +154,6 @@ func (u SecretURL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 // UnmarshalText implements encoding.TextUnmarshaler and takes the text as it
 // is. Secrets that MarshalText removed do not come back.
 func (u *SecretURL) UnmarshalText(text []byte) error {
-	u.value = string(text)
+	u.value = hide(string(text))
 	return nil
 }

@@ -23,9 +23,9 @@ type TemplateValues struct {
 // Template returns a commented first configuration for a service of the given
 // profile. It loads as it is once its htpasswd file exists. Paths in it are
 // relative to where it will be saved.
-func Template(kind Profile, v TemplateValues) (string, error) {
+func Template(kind string, v TemplateValues) (string, error) {
 	var why string
-	switch kind {
+	switch Profile(kind) {
 	case ProfileLuigi:
 		v.Listen = cmp.Or(v.Listen, ":8082")
 		v.Upstream = cmp.Or(v.Upstream, "http://127.0.0.1:8083")
@@ -37,7 +37,7 @@ func Template(kind Profile, v TemplateValues) (string, error) {
 		v.Audience = cmp.Or(v.Audience, "api")
 		why = "where the clients connect today"
 	default:
-		return "", fmt.Errorf("config: no template for %q: there are luigi and http", clip(string(kind)))
+		return "", fmt.Errorf("config: no template for %q: there are luigi and http", clip(kind))
 	}
 	var wrong []error
 	check := func(name, value string, rule func(string) (string, error)) {
@@ -78,7 +78,7 @@ func Template(kind Profile, v TemplateValues) (string, error) {
 	line("listen: "+quoted(v.Listen), why)
 	line("upstream:", "")
 	line("  url: "+quoted(v.Upstream), "where the service itself listens from now on")
-	line("  profile: "+string(kind), "")
+	line("  profile: "+kind, "")
 	line("legacy:", "")
 	line("  htpasswd: "+quoted(v.Htpasswd), "the passwords of today, unchanged")
 	line("oidc:", "")

@@ -124,7 +124,6 @@ func (l *loader) mapping(d *document, path string, s spec, n *yaml.Node) (any, b
 		for _, key := range keys {
 			at := join(path, key)
 			d.origins[at] = d.origins[path]
-			// The mistake of a short form names the key that was written.
 			v, ok := l.value(d, at, specs[key], n)
 			if !ok {
 				return nil, false
@@ -142,7 +141,7 @@ func (l *loader) mapping(d *document, path string, s spec, n *yaml.Node) (any, b
 		}
 		d.note(at, k)
 		if value, ok := l.value(d, at, field, v); ok {
-			out[key] = value
+			put(out, []string{key}, value)
 		} else {
 			d.failed[at] = true
 		}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -64,5 +63,3 @@ func loopbackAddress(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	return err == nil && loopback(host)
 }
-
-func sortedKeys(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }

@@ -20,7 +20,7 @@ type WatcherOptions struct {
 	// of its own, so appearing and vanishing are changes.
 	Files []string
 	// OnChange is called, never concurrently, after the content of at least
-	// one file changed. It must not call Close or SetFiles.
+	// one file changed. It may call SetFiles and must not call Close.
 	OnChange func()
 	// Debounce is how long the files must be quiet before they are compared;
 	// comparison is put off to at most ten times that. Default 100ms.
