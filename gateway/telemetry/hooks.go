@@ -1,0 +1,96 @@
+package telemetry
+
+import (
+	"time"
+
+	"crossfade/gateway/identity"
+)
+
+// The directions of a rollout's change.
+const (
+	DirectionRaise  = "raise"
+	DirectionLower  = "lower"
+	DirectionRetire = "retire"
+)
+
+func directions() []string { return []string{DirectionRaise, DirectionLower, DirectionRetire} }
+
+// sources are where a change can come from; see rollout.Change.
+func sources() []string { return []string{"cli", "file", "demo", "api"} }
+
+// SetIssuers replaces the set of issuer labels, as a reload does.
+func (t *Telemetry) SetIssuers(issuers []string) {
+	next := make(map[string]bool, len(issuers))
+	for _, issuer := range issuers {
+		next[issuer] = true
+		t.metrics.jwksRefresh.WithLabelValues(issuer, "ok")
+		t.metrics.jwksRefresh.WithLabelValues(issuer, "error")
+	}
+	t.metrics.issuers.Store(&next)
+}
+
+// JWKSRefresh counts one fetch of an issuer's keys; err is nil when it brought
+// some.
+func (t *Telemetry) JWKSRefresh(issuer string, err error) {
+	if !(*t.metrics.issuers.Load())[issuer] {
+		issuer = other
+	}
+	if err != nil {
+		t.metrics.jwksRefresh.WithLabelValues(issuer, "error").Inc()
+		return
+	}
+	t.metrics.jwksRefresh.WithLabelValues(issuer, "ok").Inc()
+	t.metrics.jwksRefreshed.WithLabelValues(issuer).Set(seconds(t.now()))
+}
+
+// TokenCache counts one lookup in the cache of verified tokens.
+func (t *Telemetry) TokenCache(hit bool) {
+	if hit {
+		t.metrics.cacheHit.Inc()
+		return
+	}
+	t.metrics.cacheMiss.Inc()
+}
+
+// Reloaded tells how reading the configuration went, the first time included.
+// With ok, hash names the one in force from now on; without, the last one stays
+// and hash is not looked at.
+func (t *Telemetry) Reloaded(ok bool, hash string) {
+	if !ok {
+		t.metrics.reloaded.Set(0)
+		return
+	}
+	t.metrics.reloaded.Set(1)
+	t.metrics.configInfo.Reset()
+	t.metrics.configInfo.WithLabelValues(clip(hash, maxName)).Set(1)
+}
+
+// RolloutChanged counts a change of a team's percentage. The directions are
+// constants of this package, the sources those of rollout.Change.
+func (t *Telemetry) RolloutChanged(team identity.Team, direction, source string) {
+	t.metrics.changes.WithLabelValues(t.metrics.teamLabel(team),
+		oneOf(direction, directions()...), oneOf(source, sources()...)).Inc()
+}
+
+// RedisUp tells whether the store answered when it was last asked. Before the
+// first call it counts as down.
+func (t *Telemetry) RedisUp(up bool) {
+	value := 0.0
+	if up {
+		value = 1
+	}
+	t.metrics.redisUp.Set(value)
+}
+
+// CertificateExpiry tells when the listener's certificate expires. The zero
+// time takes the metric away.
+func (t *Telemetry) CertificateExpiry(notAfter time.Time) {
+	if notAfter.IsZero() {
+		t.metrics.certificate.Reset()
+		return
+	}
+	t.metrics.certificate.WithLabelValues().Set(seconds(notAfter))
+}
+
+// seconds returns a time as Prometheus writes it.
+func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }

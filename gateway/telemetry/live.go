@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// RolloutTable is what is measured of a rollout.Table.
+type RolloutTable interface {
+	// States returns every team's state.
+	States() []rollout.State
+	// LoadedAt returns when the table was read; zero before the first time.
+	LoadedAt() time.Time
+}
+
+// ObserveShadow measures the shadow's queue at each scrape: how many candidates
+// wait, and how many were shed since the start.
+func (t *Telemetry) ObserveShadow(depth func() int, shed func() uint64) {
+	t.metrics.live.shadow.Store(&shadowSource{depth, shed})
+}
+
+// ObserveRollout measures the rollouts at each scrape. latched, which may be
+// nil, counts the latched runs of each team; see rollout.Runs.Latched. Teams
+// that are not configured are left out.
+func (t *Telemetry) ObserveRollout(table RolloutTable, latched func() map[identity.Team]int) {
+	known := func() map[identity.Team]*teamSeries { return *t.metrics.teams.Load() }
+	t.metrics.live.rollout.Store(&rolloutSource{table, latched, known})
+}
+
+// live collects what is read at each scrape rather than counted.
+type live struct {
+	inFlight *atomic.Int64
+	lost     func() float64
+	shadow   atomic.Pointer[shadowSource]
+	rollout  atomic.Pointer[rolloutSource]
+
+	descInFlight, descLost, descDepth, descShed *prometheus.Desc
+	descLive, descLatched, descLoaded           *prometheus.Desc
+}
+
+type shadowSource struct {
+	depth func() int
+	shed  func() uint64
+}
+
+type rolloutSource struct {
+	table   RolloutTable
+	latched func() map[identity.Team]int
+	known   func() map[identity.Team]*teamSeries
+}
+
+func newLive(inFlight *atomic.Int64, lost func() float64) *live {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+	}
+	return &live{
+		inFlight: inFlight, lost: lost,
+		descInFlight: desc("requests_in_flight", "Requests whose event is not told yet; one that waits for its shadow is among them."),
+		descLost:     desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
+		descDepth:    desc("shadow_queue_depth", "Candidates that wait for the shadow."),
+		descShed:     desc("shadow_shed_total", "Candidates that the shadow had no room for."),
+		descLive:     desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
+		descLatched:  desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
+		descLoaded:   desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (l *live) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		l.descInFlight, l.descLost, l.descDepth, l.descShed, l.descLive, l.descLatched, l.descLoaded,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (l *live) Collect(ch chan<- prometheus.Metric) {
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
+	}
+	send(l.descInFlight, prometheus.GaugeValue, float64(l.inFlight.Load()))
+	send(l.descLost, prometheus.CounterValue, l.lost())
+
+	var depth, shed float64
+	if s := l.shadow.Load(); s != nil {
+		depth, shed = float64(s.depth()), float64(s.shed())
+	}
+	send(l.descDepth, prometheus.GaugeValue, depth)
+	send(l.descShed, prometheus.CounterValue, shed)
+
+	var loaded float64
+	if s := l.rollout.Load(); s != nil {
+		if at := s.table.LoadedAt(); !at.IsZero() {
+			loaded = seconds(at)
+			s.collect(func(team identity.Team, ratio float64) {
+				send(l.descLive, prometheus.GaugeValue, ratio, string(team))
+			}, func(team identity.Team, runs int) {
+				send(l.descLatched, prometheus.GaugeValue, float64(runs), string(team))
+			})
+		}
+	}
+	send(l.descLoaded, prometheus.GaugeValue, loaded)
+}
+
+// collect tells of every configured team; one that was never written is at 0.
+func (s *rolloutSource) collect(ratio func(identity.Team, float64), runs func(identity.Team, int)) {
+	live := make(map[identity.Team]rollout.Percent)
+	for _, state := range s.table.States() {
+		live[state.Team] = state.Percent
+	}
+	var latched map[identity.Team]int
+	if s.latched != nil {
+		latched = s.latched()
+	}
+	for team := range s.known() {
+		ratio(team, float64(live[team])/float64(rollout.Full))
+		if s.latched != nil {
+			runs(team, latched[team])
+		}
+	}
+}

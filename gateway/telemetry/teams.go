@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"crossfade/gateway"
+	"crossfade/gateway/identity"
+	"crossfade/gateway/shadow"
+)
+
+// teamSeries are the counters of one team.
+type teamSeries struct {
+	requests   *children[requestKey, prometheus.Counter]
+	verdicts   *children[verdictKey, prometheus.Counter]
+	mismatches *children[identity.Reason, prometheus.Counter]
+	enforced   *children[gateway.Outcome, prometheus.Counter]
+}
+
+type requestKey struct {
+	scheme  identity.Scheme
+	outcome gateway.Outcome
+	reason  identity.Reason
+}
+
+type verdictKey struct {
+	verdict  shadow.Verdict
+	evidence shadow.Evidence
+}
+
+// SetTeams replaces the set of team labels, as a reload does. What was counted
+// stays; a team that left is counted as unassigned from now on.
+//
+// Every series that an alert needs exists from here on: a counter that appears
+// with its first failure has no rate for it.
+func (t *Telemetry) SetTeams(teams []identity.Team) {
+	m := t.metrics
+	m.teamsMu.Lock()
+	defer m.teamsMu.Unlock()
+	known := *m.teams.Load()
+	next := make(map[identity.Team]*teamSeries, len(teams)+1)
+	for _, team := range append([]identity.Team{identity.Unassigned}, teams...) {
+		if team == "" || next[team] != nil {
+			continue
+		}
+		if next[team] = known[team]; next[team] == nil {
+			next[team] = m.newTeam(string(team))
+		}
+	}
+	m.teams.Store(&next)
+}
+
+// team returns the series of a team, those of Unassigned for one that is not
+// configured.
+func (m *metrics) team(team identity.Team) *teamSeries {
+	teams := *m.teams.Load()
+	if s, ok := teams[team]; ok {
+		return s
+	}
+	return teams[identity.Unassigned]
+}
+
+func (m *metrics) teamLabel(team identity.Team) string {
+	if _, ok := (*m.teams.Load())[team]; ok {
+		return string(team)
+	}
+	return string(identity.Unassigned)
+}
+
+func (m *metrics) newTeam(team string) *teamSeries {
+	s := &teamSeries{
+		requests: newChildren(
+			func(k requestKey) requestKey {
+				return requestKey{closedScheme(k.scheme), closedOutcome(k.outcome), closedReason(k.reason)}
+			},
+			func(k requestKey) prometheus.Counter {
+				return m.requests.WithLabelValues(team, k.scheme.String(), string(k.outcome), string(k.reason))
+			}),
+		verdicts: newChildren(
+			func(k verdictKey) verdictKey {
+				return verdictKey{closedVerdict(k.verdict), closedEvidence(k.evidence)}
+			},
+			func(k verdictKey) prometheus.Counter {
+				return m.verdicts.WithLabelValues(team, string(k.verdict), string(k.evidence))
+			}),
+		mismatches: newChildren(closedReason, func(r identity.Reason) prometheus.Counter {
+			return m.mismatches.WithLabelValues(team, string(r))
+		}),
+		enforced: newChildren(closedOutcome, func(o gateway.Outcome) prometheus.Counter {
+			return m.enforced.WithLabelValues(team, string(o))
+		}),
+	}
+	s.zero()
+	for _, direction := range directions() {
+		for _, source := range sources() {
+			m.changes.WithLabelValues(team, direction, source)
+		}
+	}
+	return s
+}
+
+// zero makes the series exist that alerts use: every outcome of each scheme,
+// every verdict, and every reason that a mismatch can have (those that are
+// indeterminate never are one).
+func (s *teamSeries) zero() {
+	var requests []requestKey
+	for _, outcome := range gateway.Outcomes() {
+		for _, scheme := range identity.Schemes() {
+			requests = append(requests, requestKey{scheme: scheme, outcome: outcome})
+		}
+	}
+	s.requests.add(requests...)
+	var verdicts []verdictKey
+	for _, verdict := range shadow.Verdicts() {
+		for _, evidence := range []shadow.Evidence{shadow.EvidenceNone, shadow.EvidenceClient} {
+			verdicts = append(verdicts, verdictKey{verdict, evidence})
+		}
+	}
+	s.verdicts.add(verdicts...)
+	var reasons []identity.Reason
+	for _, info := range identity.Reasons() {
+		if !info.Indeterminate {
+			reasons = append(reasons, info.Reason)
+		}
+	}
+	s.mismatches.add(reasons...)
+	s.enforced.add(gateway.Outcomes()...)
+}

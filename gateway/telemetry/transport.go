@@ -1,0 +1,111 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"crossfade/gateway"
+)
+
+// Transport wraps the transport to the upstream: it records a client span,
+// from the request to the headers of the reply, when the server span is
+// recorded.
+//
+// In mode Enforce it tells the upstream the trace (W3C Trace Context). In mode
+// Observe it leaves the headers alone: what the client sent goes through
+// unchanged, and what it did not send is not added. A mode that changes at
+// reload needs another Transport; next can stay.
+func (t *Telemetry) Transport(mode gateway.Mode, next http.RoundTripper) http.RoundTripper {
+	return &transport{tracing: t.tracing, next: next, inject: mode == gateway.Enforce}
+}
+
+type transport struct {
+	tracing *tracing
+	next    http.RoundTripper
+	inject  bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	req := requestOf(r.Context())
+	switch {
+	case req == nil: // no request of a client
+		return t.next.RoundTrip(r)
+	case !req.recording():
+		if t.inject && !req.asSent {
+			r = t.injected(trace.ContextWithSpanContext(r.Context(), req.span), r)
+		}
+		return t.next.RoundTrip(r)
+	}
+
+	ctx, span := t.tracing.tracer.Start(r.Context(), knownMethod(r.Method),
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(clientAttributes(r)...))
+	defer span.End()
+	if t.inject {
+		r = t.injected(ctx, r)
+	} else {
+		r = r.WithContext(ctx)
+	}
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		kind := failureKind(err)
+		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		span.SetStatus(codes.Error, kind)
+		return resp, err
+	}
+	span.SetAttributes(semconv.HTTPResponseStatusCode(resp.StatusCode))
+	if resp.StatusCode >= 400 {
+		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(resp.StatusCode)))
+		span.SetStatus(codes.Error, "")
+	}
+	return resp, nil
+}
+
+// injected returns a copy of r that tells of the span in ctx; a RoundTripper
+// must not change the request that it was given.
+func (t *transport) injected(ctx context.Context, r *http.Request) *http.Request {
+	r = r.WithContext(ctx)
+	r.Header = maps.Clone(r.Header)
+	if r.Header == nil {
+		r.Header = make(http.Header)
+	}
+	t.tracing.propagator.Inject(ctx, carrier(r.Header))
+	return r
+}
+
+// clientAttributes leave the query and the user information of the URL out:
+// both may hold secrets.
+func clientAttributes(r *http.Request) []attribute.KeyValue {
+	shown := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path, RawPath: r.URL.RawPath}
+	attrs := append(methodAttributes(r.Method),
+		semconv.ServerAddress(r.URL.Hostname()),
+		semconv.URLFull(clip(shown.String(), maxPath)))
+	if port, err := strconv.Atoi(r.URL.Port()); err == nil {
+		attrs = append(attrs, semconv.ServerPort(port))
+	}
+	return attrs
+}
+
+// failureKind sorts what went wrong with the upstream: the text of the error
+// may name anything, this may not.
+func failureKind(err error) string {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	default:
+		return "upstream"
+	}
+}
