@@ -65,12 +65,15 @@ type TokenIdentity struct {
 type Directory struct {
 	entries  map[string]Entry
 	byLegacy map[string]string
-	bySub    map[subject][]string
-	byClaims []string // entries with a match by claims alone, in order of name
+	bySub    map[string][]candidate // by subject; under "" those by claims alone
 	claims   ClaimRules
 }
 
-type subject struct{ issuer, sub string }
+// candidate is one match of the entry of that name.
+type candidate struct {
+	name  string
+	match TokenMatch
+}
 
 // NewDirectory checks the entries against each other and builds the directory.
 // The error joins every mistake, each naming the entry.
@@ -78,7 +81,7 @@ func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 	d := &Directory{
 		entries:  make(map[string]Entry, len(entries)),
 		byLegacy: make(map[string]string),
-		bySub:    make(map[subject][]string),
+		bySub:    make(map[string][]candidate),
 		claims:   claims,
 	}
 	var errs []error
@@ -102,22 +105,13 @@ func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 			}
 			d.byLegacy[legacy] = e.Name
 		}
-		claimsOnly := false
 		for _, m := range e.OIDC {
-			if m.Subject == "" {
-				claimsOnly = true
-				continue
-			}
-			key := subject{m.Issuer, m.Subject}
-			for _, other := range d.bySub[key] {
-				if other != e.Name && sameMatch(d.entries[other].OIDC, m) {
-					bad("principals %q and %q both claim the subject %q", other, e.Name, m.Subject)
+			for _, other := range d.bySub[m.Subject] {
+				if other.name != e.Name && sameMatch(other.match, m) {
+					bad("principals %q and %q both claim the subject %q", other.name, e.Name, m.Subject)
 				}
 			}
-			d.bySub[key] = append(d.bySub[key], e.Name)
-		}
-		if claimsOnly {
-			d.byClaims = append(d.byClaims, e.Name)
+			d.bySub[m.Subject] = append(d.bySub[m.Subject], candidate{e.Name, m})
 		}
 	}
 	for _, e := range d.entries {
@@ -129,7 +123,6 @@ func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 			}
 		}
 	}
-	slices.Sort(d.byClaims)
 	if len(errs) > 0 {
 		slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 		return nil, errors.Join(errs...)
@@ -158,11 +151,8 @@ func (e Entry) check() error {
 	return nil
 }
 
-// sameMatch reports whether one of matches could mean the same token as m.
-func sameMatch(matches []TokenMatch, m TokenMatch) bool {
-	return slices.ContainsFunc(matches, func(o TokenMatch) bool {
-		return o.Issuer == m.Issuer && o.Subject == m.Subject && maps.Equal(o.Claims, m.Claims)
-	})
+func sameMatch(m, o TokenMatch) bool {
+	return o.Issuer == m.Issuer && o.Subject == m.Subject && maps.Equal(o.Claims, m.Claims)
 }
 
 // Legacy returns the principal of a verified legacy identity and, for a shared
@@ -189,39 +179,36 @@ func (d *Directory) Token(t TokenIdentity) (Principal, Reason) {
 	if d == nil {
 		return unmapped, ""
 	}
-	found := ""
-	consider := func(name string) bool {
-		if name == found || !d.entries[name].matches(t) {
-			return true
-		}
-		if found != "" {
-			return false
-		}
-		found = name
-		return true
+	name, several := d.holding(t.Subject, t)
+	if name == "" { // an entry that names the subject is more exact than one by claims
+		name, several = d.holding("", t)
 	}
-	for _, key := range [...]subject{{t.Issuer, t.Subject}, {"", t.Subject}} {
-		for _, name := range d.bySub[key] {
-			if !consider(name) {
-				return unmapped, PrincipalUnmapped
-			}
-		}
+	switch {
+	case several:
+		return unmapped, PrincipalUnmapped
+	case name == "":
+		return d.byRules(t, unmapped)
 	}
-	if found == "" { // an entry that names the subject is more exact than one by claims
-		for _, name := range d.byClaims {
-			if !consider(name) {
-				return unmapped, PrincipalUnmapped
-			}
-		}
+	p := d.entries[name].principal()
+	if len(p.Roles) == 0 {
+		p.Roles = meanings(d.claims.Roles, t)
 	}
-	if found != "" {
-		p := d.entries[found].principal()
-		if len(p.Roles) == 0 {
-			p.Roles = meanings(d.claims.Roles, t)
+	return p, ""
+}
+
+// holding returns the entry whose match under the subject means the token, ""
+// if none does, and whether there are several.
+func (d *Directory) holding(subject string, t TokenIdentity) (name string, several bool) {
+	for _, c := range d.bySub[subject] {
+		if c.name == name || !c.match.means(t) {
+			continue
 		}
-		return p, ""
+		if name != "" {
+			return name, true
+		}
+		name = c.name
 	}
-	return d.byRules(t, unmapped)
+	return name, false
 }
 
 // byRules completes the principal p of a token without an entry.
@@ -286,21 +273,17 @@ func (e Entry) principal() Principal {
 	return Principal{Name: e.Name, Team: e.Team, Roles: e.Roles, Mapped: true}
 }
 
-func (e Entry) matches(t TokenIdentity) bool {
-	return slices.ContainsFunc(e.OIDC, func(m TokenMatch) bool {
-		if m.Issuer != "" && m.Issuer != t.Issuer {
+// means reports whether every field that is set holds for the token.
+func (m TokenMatch) means(t TokenIdentity) bool {
+	if m.Issuer != "" && m.Issuer != t.Issuer || m.Subject != "" && m.Subject != t.Subject {
+		return false
+	}
+	for claim, want := range m.Claims {
+		if !slices.Contains(t.values(claim), want) {
 			return false
 		}
-		if m.Subject != "" && m.Subject != t.Subject {
-			return false
-		}
-		for claim, want := range m.Claims {
-			if !slices.Contains(t.values(claim), want) {
-				return false
-			}
-		}
-		return true
-	})
+	}
+	return true
 }
 
 func (t TokenIdentity) values(claim string) []string {
