@@ -130,23 +130,15 @@ func (c *casts) engage(player string, call call) *casting {
 	if call.method != "add_task" || len(c.openings[call.task]) == 0 {
 		return nil
 	}
-	chosen := c.openings[call.task][0]
-	at := openCast{player, chosen.play}
-	running, ok := c.open.Get(at)
-	if ok {
-		free := false
-		for _, p := range c.openings[call.task] {
-			if _, taken := running[p.worker]; !taken {
-				chosen, free = p, true
-				break
-			}
-		}
-		ok = free
-	}
-	if !ok {
-		running = cast{}
+	fits := closest(c.openings[call.task], call.worker)
+	at := openCast{player, fits[0].play}
+	running, _ := c.open.Get(at)
+	free := slices.IndexFunc(fits, func(p *part) bool { return running[p.worker] == "" })
+	if running == nil || free < 0 {
+		running, free = cast{}, 0
 		c.open.Add(at, running)
 	}
+	chosen := fits[free]
 	running[chosen.worker] = call.worker
 	if len(running) == len(chosen.play.parts) {
 		c.open.Remove(at)
@@ -154,6 +146,32 @@ func (c *casts) engage(player string, call call) *casting {
 	who := &casting{part: chosen, cast: running, next: make(map[string]int)}
 	c.workers.Add(call.worker, who)
 	return who
+}
+
+// closest returns the parts whose recorded name ends most like the worker's:
+// names end in the process id, which tells parts with the same first task
+// apart as long as a renaming keeps it. All of them, when nothing tells.
+func closest(parts []*part, worker string) []*part {
+	var best []*part
+	most := -1
+	for _, p := range parts {
+		switch n := commonEnd(p.worker, worker); {
+		case n > most:
+			best, most = []*part{p}, n
+		case n == most:
+			best = append(best, p)
+		}
+	}
+	return best
+}
+
+// commonEnd counts the bytes that two names share at their end.
+func commonEnd(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
+		n++
+	}
+	return n
 }
 
 // rename puts the players' names where the recorded ones stand. A part that

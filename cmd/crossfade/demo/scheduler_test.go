@@ -142,6 +142,19 @@ func TestSchedulerKeepsPlayersApart(t *testing.T) {
 	wg.Wait()
 }
 
+func TestSchedulerRecognisesAPartByTheProcessIDThoughTheOtherWorkerStaysAway(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(t)
+	for loop := range 3 {
+		// The other worker of the recording, pid 3400, was refused and never comes.
+		send(t, s, "POST", "/api/add_task", fmt.Sprintf(`data={"worker":"Worker(loop=%d, pid=3397)","task_id":"UsersPipeline_2024_06_01_18e61cf644"}`, loop))
+		_, got := send(t, s, "POST", "/api/get_work", fmt.Sprintf(`data={"worker":"Worker(loop=%d, pid=3397)"}`, loop))
+		if !strings.Contains(got, `"n_pending_tasks": 9`) {
+			t.Errorf("loop %d: the first worker is not given its first task: %s", loop, got)
+		}
+	}
+}
+
 func TestSchedulerStaysSmallWhenWorkersComeAndGo(t *testing.T) {
 	t.Parallel()
 	s := newScheduler(t)
@@ -193,10 +206,11 @@ func TestSchedulerAnswersTheRestAsLuigidDoes(t *testing.T) {
 		{"a static file, which was not recorded", "GET", "/static/visualiser/js/luigi.js", "", 404, notFound},
 		{"a post to a page", "POST", "/history", "a=b", 405, "<html><title>405: Method Not Allowed</title><body>405: Method Not Allowed</body></html>"},
 	}
+	s := newScheduler(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			resp, body := send(t, newScheduler(t), tt.method, tt.target, tt.body)
+			resp, body := send(t, s, tt.method, tt.target, tt.body)
 			if resp.StatusCode != tt.status || body != tt.want {
 				t.Errorf("%d %s\nwant %d %s", resp.StatusCode, body, tt.status, tt.want)
 			}
