@@ -75,7 +75,9 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 
-	abort := f.Abort && ev.Call.Abortable && status != http.StatusServiceUnavailable &&
+	// What may be gone in a moment is worth the worker's retries.
+	passing := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+	abort := f.Abort && ev.Call.Abortable && !passing &&
 		!strings.EqualFold(r.Header.Get(AbortHeader), "off")
 	if abort {
 		h.Set("Content-Type", "application/json")
@@ -154,7 +156,7 @@ func (f Refusals) challenge(h http.Header, r *http.Request, reason identity.Reas
 	if f.Bearer || onlyBearer {
 		var b strings.Builder
 		b.WriteString(`Bearer realm="` + f.Realm + `"`)
-		if reason != identity.TokenAbsent { // RFC 6750 section 3: no error for a request without authentication
+		if aboutToken(reason) { // RFC 6750 section 3: no error for a request without a token
 			b.WriteString(`, error="invalid_token", error_description="` + string(reason) + `"`)
 		}
 		if f.Metadata {
@@ -166,6 +168,21 @@ func (f Refusals) challenge(h http.Header, r *http.Request, reason identity.Reas
 	}
 	if f.Basic && !onlyBearer {
 		h.Add("WWW-Authenticate", `Basic realm="`+f.Realm+`", charset="UTF-8"`)
+	}
+}
+
+// aboutToken reports whether a refusal with status 401 found fault with a
+// token, and not with a static credential or with its absence.
+func aboutToken(reason identity.Reason) bool {
+	info, _ := reason.Info()
+	switch info.Stage {
+	case identity.StageExtract:
+		return reason == identity.TokenOversize
+	case identity.StageParse, identity.StageKey, identity.StageSignature,
+		identity.StageTime, identity.StageBinding, identity.StageIdentity:
+		return true
+	default:
+		return false
 	}
 }
 
