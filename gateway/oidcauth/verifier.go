@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unsafe"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -254,8 +253,17 @@ func (v *Verifier) admit(c identity.Credential) (raw string, d digest, refused *
 		_, bad := parse(raw, v.maxBytes)
 		return "", d, reject(bad)
 	}
-	// The bytes of the string are only read, and no longer than it lives.
-	return raw, sha256.Sum256(unsafe.Slice(unsafe.StringData(raw), len(raw))), nil
+	return raw, digestOf(raw), nil
+}
+
+// digestOf copies tokens of the usual size to the stack, so that a hit of the
+// cache allocates nothing.
+func digestOf(raw string) digest {
+	var stack [4 << 10]byte
+	if len(raw) <= len(stack) {
+		return sha256.Sum256(stack[:copy(stack[:], raw)])
+	}
+	return sha256.Sum256([]byte(raw))
 }
 
 func (v *Verifier) recall(d digest) *identity.Authentication {
