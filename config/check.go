@@ -243,14 +243,14 @@ func (l *loader) checkIssuers(c *Config) {
 
 func (l *loader) checkRedis(c *Config) {
 	r := &c.Redis
-	if text, ok := l.secretFile("redis.url", "redis.url_file", !r.URL.Empty(), r.URLFile); ok {
+	if text, ok := l.secretFile("redis.url", "redis.url_file", !r.URL.Empty(), &r.URLFile); ok {
 		if err := checkRedis(text); err != nil {
 			l.bad("redis.url_file", "the content of %s %s", r.URLFile, err)
 			return
 		}
 		r.URL = NewSecretURL(text)
 	}
-	if text, ok := l.secretFile("redis.password", "redis.password_file", !r.Password.Empty(), r.PasswordFile); ok {
+	if text, ok := l.secretFile("redis.password", "redis.password_file", !r.Password.Empty(), &r.PasswordFile); ok {
 		r.Password = NewSecret(text)
 	}
 	u, err := url.Parse(r.URL.Reveal())
@@ -272,8 +272,10 @@ func (l *loader) checkRedis(c *Config) {
 }
 
 // secretFile reads the file that holds a secret. A secret and its file at once
-// are a mistake in one source; else the higher source counts.
-func (l *loader) secretFile(key, fileKey string, set bool, file Path) (string, bool) {
+// are a mistake in one source; else the higher source counts, and a file that
+// does not is emptied.
+func (l *loader) secretFile(key, fileKey string, set bool, named *Path) (string, bool) {
+	file := *named
 	if file == "" {
 		return "", false
 	}
@@ -283,6 +285,7 @@ func (l *loader) secretFile(key, fileKey string, set bool, file Path) (string, b
 			l.bad(fileKey, "stands beside %s: leave one out", key)
 			return "", false
 		case 1:
+			*named = ""
 			return "", false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,26 +14,27 @@ import (
 )
 
 func TestTheEffectiveConfigurationLoadsAgainToTheSame(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "testdata/good"), os.DirFS("testdata/good")); err != nil {
+		t.Fatal(err)
+	}
 	for _, file := range []string{"testdata/good/first.yaml", "testdata/good/full.yaml"} {
-		c := load(t, config.Source{File: file, Flags: map[string]any{"metrics": "off"}})
-		var out bytes.Buffer
-		if err := c.WriteYAML(&out); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(file, "full") {
-			golden(t, "testdata/full.effective.yaml", out.String())
-		}
-		// Its paths are relative to where the first one was loaded.
-		if err := os.WriteFile("effective.tmp.yaml", out.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.Remove("effective.tmp.yaml") })
-		again := load(t, config.Source{File: "effective.tmp.yaml"})
-		if c.Hash() != again.Hash() {
-			var second bytes.Buffer
-			_ = again.WriteYAML(&second)
-			t.Errorf("%s: (-want +got):\n%s", file, cmp.Diff(out.String(), second.String()))
-		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			src := config.Source{File: file, Flags: map[string]any{"metrics": "off"}}
+			var out bytes.Buffer
+			c := load(t, src)
+			if err := c.WriteYAML(&out); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, "testdata/"+filepath.Base(file)+".golden", out.String())
+			t.Chdir(dir) // the paths that it shows are relative to where it was loaded
+			again := load(t, config.Source{File: filepath.Base(write(t, dir, "effective.yaml", out.String()))})
+			if c.Hash() != again.Hash() {
+				var second bytes.Buffer
+				_ = again.WriteYAML(&second)
+				t.Errorf("(-want +got):\n%s", cmp.Diff(out.String(), second.String()))
+			}
+		})
 	}
 }
 
@@ -104,7 +106,7 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 			var got []string
 			for _, w := range c.Warnings() {
 				got = append(got, w.Key)
-				if w.Message == "" || w.File == "" {
+				if w.Message == "" || w.File == "" || strings.HasPrefix(w.Key, "a.") && w.Line != 1 {
 					t.Errorf("not told: %+v", w)
 				}
 			}

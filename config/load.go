@@ -66,10 +66,12 @@ func Load(src Source) (*Config, error) {
 
 // loader collects the mistakes of one Load.
 type loader struct {
-	src      Source
-	main     *document // where each value of the merged configuration came from
-	roles    *document // where each role did
-	mistakes Errors
+	src  Source
+	main *document // where each value of the merged configuration came from
+
+	// Where each value of the files beside it came from; nil without them.
+	roles, principals *document
+	mistakes          Errors
 }
 
 // source begins a document whose values go into the main configuration.
@@ -170,7 +172,7 @@ func (l *loader) fromFlags() map[string]any {
 		s, ok := find(d.root, path)
 		if !ok {
 			l.mistakes = append(l.mistakes, Mistake{
-				File: fromFlags, Key: key, Message: "unknown key", Suggestion: nearest(key, dotted(d.root)),
+				File: fromFlags, Key: printable(key), Message: "unknown key", Suggestion: nearest(key, dotted(d.root)),
 			})
 			continue
 		}

@@ -353,6 +353,9 @@ func TestASecretOfAHigherSourceReplacesTheOther(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := load(t, config.Source{File: file, Dir: dir, Env: []string{tt.env}, Partial: true})
+			if tt.env == "CROSSFADE_REDIS=redis://third" && len(c.Files()) != 1 {
+				t.Errorf("files: %v", c.Files())
+			}
 			if c.Redis.URL.Reveal() != tt.url || c.Redis.Password.Reveal() != tt.password {
 				t.Errorf("got %s and %s", c.Redis.URL.Reveal(), c.Redis.Password.Reveal())
 			}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -65,7 +64,10 @@ const unassigned = "unassigned"
 // checkTeam returns what is wrong with the id of a team. It becomes part of
 // Redis keys, where braces are hash tags and colons separate, and a label.
 func checkTeam(team string) string {
-	if !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`).MatchString(team) {
+	foreign := strings.ContainsFunc(team, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789._-", r)
+	})
+	if team == "" || len(team) > 63 || foreign || strings.ContainsAny(team[:1], "._-") {
 		return "must be a team id of 1 to 63 of a-z, 0-9, dot, underscore and hyphen that begins with a letter or digit"
 	}
 	return ""
@@ -159,6 +161,7 @@ func (l *loader) loadPrincipals(c *Config) error {
 	if d == nil || err != nil {
 		return err
 	}
+	l.principals = d
 	for name, p := range entries {
 		p.Name = name
 		if p.Legacy == nil {

@@ -44,15 +44,12 @@ func (l *loader) warn(c *Config) {
 		say("rollout.cold_start", "is snapshot without state_dir: there is nothing to start from")
 	}
 	for _, p := range c.Principals {
+		say := func(path, message string) { collect.add(l.principals.origin(path), shown(path), "", "%s", message) }
 		if p.Team == "" && !p.Shared {
-			collect.mistakes = append(collect.mistakes, Mistake{
-				File: string(c.PrincipalsFile), Key: p.Name, Message: "has no team: it is unassigned, which stays at 0 percent",
-			})
+			say(p.Name, "has no team: it is unassigned, which stays at 0 percent")
 		}
 		if len(p.Roles) > 0 && c.RolesFile == "" {
-			collect.mistakes = append(collect.mistakes, Mistake{
-				File: string(c.PrincipalsFile), Key: p.Name + ".roles", Message: "has no effect without a roles file",
-			})
+			say(join(p.Name, "roles"), "has no effect without a roles file")
 		}
 	}
 	c.warnings = collect.mistakes.sorted()
