@@ -32,7 +32,8 @@ type Entry struct {
 }
 
 // TokenMatch says which tokens mean a principal. All fields that are set must
-// hold, and at least one of Subject and Claims must be set.
+// hold, and at least one of Subject and Claims must be set. No match may cover
+// one of another principal: every token of the narrower one would be in doubt.
 type TokenMatch struct {
 	// Issuer is the claim iss. It may be empty only where one issuer is
 	// configured: sub is unique within an issuer and no further (OpenID
@@ -76,7 +77,7 @@ type candidate struct {
 }
 
 // NewDirectory checks the entries against each other and builds the directory.
-// The error joins every mistake, each naming the entry.
+// The error joins every mistake, each naming the entry, in order of their text.
 func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 	d := &Directory{
 		entries:  make(map[string]Entry, len(entries)),
@@ -84,11 +85,11 @@ func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 		bySub:    make(map[string][]candidate),
 		claims:   claims,
 	}
-	var errs []error
+	errs := claims.mistakes()
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for _, e := range entries {
-		if err := e.check(); err != nil {
-			errs = append(errs, err)
+		errs = append(errs, e.mistakes()...)
+		if e.Name == "" {
 			continue
 		}
 		if _, twice := d.entries[e.Name]; twice {
@@ -99,22 +100,26 @@ func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 		e.Roles = slices.Compact(slices.Sorted(slices.Values(e.Roles)))
 		d.entries[e.Name] = e
 		for _, legacy := range e.Legacy {
-			if other, taken := d.byLegacy[legacy]; taken {
-				bad("principals %q and %q both claim the legacy identity %q", other, e.Name, legacy)
-				continue
+			other, taken := d.byLegacy[legacy]
+			if taken && other != e.Name && legacy != "" {
+				bad("principals %q and %q both claim the legacy identity %q", min(other, e.Name), max(other, e.Name), legacy)
 			}
 			d.byLegacy[legacy] = e.Name
 		}
 		for _, m := range e.OIDC {
-			for _, other := range d.bySub[m.Subject] {
-				if other.name != e.Name && sameMatch(other.match, m) {
-					bad("principals %q and %q both claim the subject %q", other.name, e.Name, m.Subject)
+			for _, o := range d.bySub[m.Subject] {
+				if narrower, ok := overlap(o.match, m); ok && o.name != e.Name {
+					bad("principals %q and %q both claim the tokens with %s: tell them apart by issuer, subject or claims",
+						min(o.name, e.Name), max(o.name, e.Name), narrower.describe())
 				}
 			}
 			d.bySub[m.Subject] = append(d.bySub[m.Subject], candidate{e.Name, m})
 		}
 	}
 	for _, e := range d.entries {
+		if !e.Shared {
+			continue
+		}
 		for _, name := range e.MayBe {
 			if target, ok := d.entries[name]; !ok {
 				bad("shared principal %q may be %q, which has no entry", e.Name, name)
@@ -125,34 +130,99 @@ func NewDirectory(entries []Entry, claims ClaimRules) (*Directory, error) {
 	}
 	if len(errs) > 0 {
 		slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+		errs = slices.CompactFunc(errs, func(a, b error) bool { return a.Error() == b.Error() })
 		return nil, errors.Join(errs...)
 	}
 	return d, nil
 }
 
-func (e Entry) check() error {
-	switch {
-	case e.Name == "":
-		return errors.New("a principal has no name")
-	case strings.HasPrefix(e.Name, "legacy:"), strings.HasPrefix(e.Name, "oidc:"):
-		return fmt.Errorf("principal %q: the prefixes legacy: and oidc: are reserved for principals without an entry", e.Name)
-	case e.Shared && len(e.OIDC) > 0:
-		return fmt.Errorf("principal %q is shared, so it has no OIDC identity of its own: list the principals it may turn into under may_be", e.Name)
-	case e.Shared && e.Team != "" && e.Team != Unassigned:
-		return fmt.Errorf("principal %q is shared, so its team comes from the companion token: leave team out", e.Name)
-	case !e.Shared && len(e.MayBe) > 0:
-		return fmt.Errorf("principal %q has may_be, which belongs to shared principals: add shared: true", e.Name)
+// mistakes returns what is wrong with the entry by itself.
+func (e Entry) mistakes() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if e.Name == "" {
+		return []error{errors.New("a principal has no name")}
 	}
-	for _, m := range e.OIDC {
-		if m.Subject == "" && len(m.Claims) == 0 {
-			return fmt.Errorf("principal %q: an oidc entry needs a subject or claims", e.Name)
-		}
+	if strings.HasPrefix(e.Name, "legacy:") || strings.HasPrefix(e.Name, "oidc:") {
+		bad("principal %q: the prefixes legacy: and oidc: are reserved for principals without an entry", e.Name)
 	}
-	return nil
+	if e.Shared && len(e.OIDC) > 0 {
+		bad("principal %q is shared, so it has no OIDC identity of its own: list the principals it may turn into under may_be", e.Name)
+	}
+	if e.Shared && e.Team != "" && e.Team != Unassigned {
+		bad("principal %q is shared, so its team comes from the companion token: leave team out", e.Name)
+	}
+	if !e.Shared && len(e.MayBe) > 0 {
+		bad("principal %q has may_be, which belongs to shared principals: add shared: true", e.Name)
+	}
+	if slices.Contains(e.Legacy, "") {
+		bad("principal %q: a legacy identity is empty", e.Name)
+	}
+	if slices.ContainsFunc(e.OIDC, TokenMatch.empty) {
+		bad("principal %q: an oidc entry needs a subject or claims", e.Name)
+	}
+	return errs
 }
 
-func sameMatch(m, o TokenMatch) bool {
-	return o.Issuer == m.Issuer && o.Subject == m.Subject && maps.Equal(o.Claims, m.Claims)
+// mistakes returns the rules that give nothing: a principal's team is never
+// empty.
+func (c ClaimRules) mistakes() []error {
+	return append(nameless(c.Roles, "role"), nameless(c.Teams, "team")...)
+}
+
+func nameless[T ~string](rules map[string]map[string]T, what string) (errs []error) {
+	for claim, values := range rules {
+		for value, meaning := range values {
+			if meaning == "" {
+				errs = append(errs, fmt.Errorf("claim %s=%q names no %s", claim, value, what))
+			}
+		}
+	}
+	return errs
+}
+
+// overlap reports whether one of two matches under the same subject means
+// every token that the other means, and returns the narrower one. Such a pair
+// would leave the narrower entry without any token that is its own.
+func overlap(m, o TokenMatch) (narrower TokenMatch, ok bool) {
+	switch {
+	case m.empty() || o.empty(): // a mistake of its own
+		return TokenMatch{}, false
+	case m.covers(o):
+		return o, true
+	default:
+		return m, o.covers(m)
+	}
+}
+
+// covers reports whether m means every token that o means, where both have the
+// same subject.
+func (m TokenMatch) covers(o TokenMatch) bool {
+	if m.Issuer != "" && m.Issuer != o.Issuer {
+		return false
+	}
+	for claim, want := range m.Claims {
+		if value, ok := o.Claims[claim]; !ok || value != want {
+			return false
+		}
+	}
+	return true
+}
+
+func (m TokenMatch) empty() bool { return m.Subject == "" && len(m.Claims) == 0 }
+
+// describe names the fields that are set, for messages.
+func (m TokenMatch) describe() string {
+	var parts []string
+	if m.Issuer != "" {
+		parts = append(parts, fmt.Sprintf("issuer %q", m.Issuer))
+	}
+	if m.Subject != "" {
+		parts = append(parts, fmt.Sprintf("subject %q", m.Subject))
+	}
+	for _, claim := range slices.Sorted(maps.Keys(m.Claims)) {
+		parts = append(parts, fmt.Sprintf("claim %s=%q", claim, m.Claims[claim]))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Legacy returns the principal of a verified legacy identity and, for a shared
