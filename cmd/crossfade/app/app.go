@@ -1,0 +1,321 @@
+// Package app is the running gateway: it wires a configuration to the packages
+// that do the work, listens, reloads and drains. Commands and tests embed it.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"crossfade/config"
+	"crossfade/gateway"
+	"crossfade/gateway/oidcauth"
+	"crossfade/gateway/shadow"
+	"crossfade/gateway/telemetry"
+	"crossfade/rollout"
+)
+
+// Options configures an App.
+type Options struct {
+	// Load reads the configuration: once at the start and again at each
+	// reload. Required.
+	Load func() (*config.Config, error)
+	// Log is what the gateway has to say about itself; access lines go where
+	// the configuration says. Required.
+	Log     *slog.Logger
+	Version string
+	// Store replaces the Redis of the configuration; the caller closes it.
+	Store rollout.Store
+	// OnEvent, if set, is told of every event before telemetry. It must not
+	// block.
+	OnEvent func(*gateway.Event)
+	// Watch reloads when a file of the configuration changes.
+	Watch bool
+}
+
+// App is a gateway that listens. Create it with New, serve with Run.
+type App struct {
+	options   Options
+	log       *slog.Logger
+	started   time.Time
+	telemetry *telemetry.Telemetry
+	providers *oidcauth.Providers
+	store     *store
+	table     *rollout.Table
+	runs      *rollout.Runs
+	shadow    *shadow.Runner
+	transport *http.Transport
+	accessLog *accessLog
+
+	handler atomic.Pointer[gateway.Handler]
+	cert    atomic.Pointer[tls.Certificate]
+
+	reload  sync.Mutex // one reload at a time; guards config
+	config  *config.Config
+	watcher *config.Watcher
+
+	listener net.Listener
+	metrics  net.Listener
+	draining atomic.Bool
+}
+
+// New loads the configuration, builds everything and opens the listeners, so
+// that a bad configuration or a taken port is an error before anything is
+// served. Nothing that is away at the start keeps it from starting: neither
+// Redis nor an issuer nor the upstream. Call Run, or Close if you will not.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	c, err := o.Load()
+	if err != nil {
+		return nil, err
+	}
+	a := &App{options: o, log: o.Log, started: time.Now(), config: c}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if a.accessLog, err = openAccessLog(c.AccessLog); err != nil {
+		return nil, err
+	}
+	a.telemetry, err = telemetry.New(ctx, telemetry.Options{
+		Version: o.Version, Issuers: issuerNames(c),
+		AccessLog: a.accessLog.writer(), AccessLogFormat: a.accessLog.format, AccessLogColor: a.accessLog.terminal,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	a.providers = oidcauth.NewProviders(oidcauth.ProviderOptions{OnRefresh: a.telemetry.JWKSRefresh})
+	if a.store, err = openStore(c.Redis, o.Store); err != nil {
+		return nil, err
+	}
+	a.table, err = rollout.NewTable(rollout.TableOptions{Store: a.store.Store})
+	if err != nil {
+		return nil, err
+	}
+	a.runs, err = rollout.NewRuns(rollout.RunsOptions{
+		Table: a.table, Store: a.store.Store, Stickiness: StickinessOf(c),
+		LatchRuns: c.Upstream.Profile == config.ProfileLuigi,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.shadow = shadow.NewRunner(shadow.RunnerOptions{
+		Queue: c.Shadow.Queue, Workers: c.Shadow.Workers, Deadline: c.Shadow.Timeout,
+	})
+	a.telemetry.ObserveShadow(a.shadow.Depth, a.shadow.Shed)
+	a.telemetry.ObserveRollout(a.table, a.runs.Latched)
+	a.transport = gateway.NewTransport()
+	a.transport.ResponseHeaderTimeout = c.Upstream.Timeout
+	if err = a.apply(c); err != nil {
+		return nil, err
+	}
+	if err = a.listen(c); err != nil {
+		return nil, err
+	}
+	if o.Watch {
+		if err = a.watch(c); err != nil {
+			return nil, fmt.Errorf("watching the configuration: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// watch reloads whenever a file of the configuration changes. A failed reload
+// has said so itself.
+func (a *App) watch(c *config.Config) (err error) {
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	a.watcher, err = config.NewWatcher(c.Files(), func() { _ = a.Reload() })
+	return err
+}
+
+// apply builds the parts of c and puts them in force.
+func (a *App) apply(c *config.Config) error {
+	parts, err := Build(c, a.providers, Hooks{OnCache: a.telemetry.TokenCache})
+	if err != nil {
+		return err
+	}
+	cert, err := loadCertificate(c.Listen.TLS)
+	if err != nil {
+		return err
+	}
+	handler, err := NewHandler(c, parts, Shared{
+		Rollout: a.runs, Shadow: a.shadow, Recorder: recorder{a.telemetry, a.options.OnEvent},
+		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
+		Deprecated: a.started,
+		ErrorLog:   slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		Legacy:     a.telemetry.Authenticator,
+		Tokens:     a.telemetry.TokenAuthenticator,
+	})
+	if err != nil {
+		return err
+	}
+	a.telemetry.SetTeams(parts.Directory.Teams())
+	a.telemetry.SetIssuers(issuerNames(c))
+	if cert != nil {
+		a.telemetry.CertificateExpiry(cert.Leaf.NotAfter)
+	}
+	a.cert.Store(cert)
+	a.handler.Store(handler)
+	a.telemetry.Reloaded(true, c.Hash())
+	return nil
+}
+
+// Reload loads the configuration again and puts it in force for new requests.
+// A mistake leaves the running configuration as it is, and is returned, logged
+// and counted. Safe for concurrent use.
+func (a *App) Reload() error {
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	c, err := a.options.Load()
+	if err == nil {
+		err = a.apply(c)
+	}
+	if err != nil {
+		a.telemetry.Reloaded(false, a.config.Hash())
+		a.log.Error("the new configuration has mistakes; the running one stays in force", "error", err)
+		return err
+	}
+	for _, key := range needsRestart(a.config, c) {
+		a.log.Warn("a change takes effect at the next start only", "key", key)
+	}
+	a.config = c
+	if a.watcher != nil {
+		a.watcher.SetFiles(c.Files())
+	}
+	a.log.Info("configuration reloaded", "hash", c.Hash(), "mode", c.Mode)
+	return nil
+}
+
+// needsRestart names the keys that differ and that a reload cannot change.
+func needsRestart(was, is *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		key     string
+		changed bool
+	}{
+		{"listen.address", was.Listen.Address != is.Listen.Address},
+		{"listen.tls", was.Listen.TLS.Enabled() != is.Listen.TLS.Enabled()},
+		{"metrics", was.Metrics.Address != is.Metrics.Address},
+		{"redis", was.Redis != is.Redis},
+		{"access_log", was.AccessLog != is.AccessLog},
+		{"shadow", was.Shadow != is.Shadow},
+		{"upstream.profile", was.Upstream.Profile != is.Upstream.Profile},
+		{"upstream.timeout", was.Upstream.Timeout != is.Upstream.Timeout},
+		{"rollout.stickiness", was.Rollout.Stickiness != is.Rollout.Stickiness},
+	} {
+		if k.changed {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
+// ServeHTTP hands a request to the configuration in force when it arrives. A
+// reload does not touch requests in flight.
+func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.handler.Load().ServeHTTP(w, r)
+}
+
+// Table is the rollout as this replica knows it.
+func (a *App) Table() *rollout.Table { return a.table }
+
+// Store is where percentages are kept.
+func (a *App) Store() rollout.Store { return a.store.Store }
+
+// Addr is where clients connect, with the port that was chosen for port 0.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// MetricsAddr is where metrics are; empty when they are disabled.
+func (a *App) MetricsAddr() string {
+	if a.metrics == nil {
+		return ""
+	}
+	return a.metrics.Addr().String()
+}
+
+func issuerNames(c *config.Config) []string {
+	var all []string
+	for _, i := range c.OIDC.Issuers {
+		all = append(all, i.Issuer)
+	}
+	return all
+}
+
+// recorder tells a listener of each event before telemetry does its work.
+type recorder struct {
+	*telemetry.Telemetry
+	listener func(*gateway.Event)
+}
+
+func (r recorder) Observe(ctx context.Context, ev *gateway.Event) {
+	if r.listener != nil {
+		r.listener(ev)
+	}
+	r.Telemetry.Observe(ctx, ev)
+}
+
+// Close frees everything without waiting for requests. It is for an App that
+// never ran; Run closes by itself.
+func (a *App) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = a.shut(ctx)
+}
+
+// shut ends all parts in the order in which they depend on each other.
+func (a *App) shut(ctx context.Context) error {
+	var errs []error
+	closers := []func(){
+		func() { closeIf(a.watcher) },
+		func() { closeIf(a.listener) },
+		func() { closeIf(a.metrics) },
+		func() {
+			if a.shadow != nil {
+				a.shadow.Close()
+			}
+		},
+		func() { closeIf(a.runs) },
+		func() { closeIf(a.table) },
+		func() { closeIf(a.store) },
+		func() {
+			if a.providers != nil {
+				a.providers.Close()
+			}
+		},
+		func() {
+			if a.transport != nil {
+				a.transport.CloseIdleConnections()
+			}
+		},
+		func() {
+			if a.telemetry != nil {
+				errs = append(errs, a.telemetry.Close(ctx))
+			}
+		},
+		func() { closeIf(a.accessLog) },
+	}
+	for _, closer := range closers {
+		closer()
+	}
+	return errors.Join(errs...)
+}
+
+// closeIf closes what may never have been opened. Ends are not failures: what
+// an end could lose is flushed by the part itself.
+func closeIf[T interface {
+	comparable
+	Close() error
+}](c T) {
+	var none T
+	if c != none {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,174 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"crossfade/config"
+)
+
+// Limits of the listening side.
+const (
+	// headerTimeout ends connections that send their headers drop by drop.
+	headerTimeout = 10 * time.Second
+	// idleTimeout is above the pause of Luigi's idle workers (6 s at most).
+	idleTimeout = 2 * time.Minute
+	// maxHeaderBytes bounds a request's headers; a larger one gets a 431.
+	// Tornado, below luigid, takes 64 KiB.
+	maxHeaderBytes = 256 << 10
+)
+
+// listen opens the listeners and serves nothing yet.
+func (a *App) listen(c *config.Config) error {
+	var err error
+	if a.listener, err = net.Listen("tcp", c.Listen.Address); err != nil {
+		return fmt.Errorf("listen.address: %w: choose another address with --listen, or stop what holds it", err)
+	}
+	if c.Listen.TLS.Enabled() {
+		a.listener = tls.NewListener(a.listener, &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"h2", "http/1.1"},
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if cert := a.cert.Load(); cert != nil {
+					return cert, nil
+				}
+				return nil, errors.New("no certificate is configured any more")
+			},
+		})
+	}
+	if c.Metrics.Address == "" {
+		return nil
+	}
+	if a.metrics, err = net.Listen("tcp", c.Metrics.Address); err != nil {
+		return fmt.Errorf("metrics.address: %w: choose another address with --metrics, or \"off\"", err)
+	}
+	return nil
+}
+
+func loadCertificate(t config.TLS) (*tls.Certificate, error) {
+	if !t.Enabled() {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(string(t.Cert), string(t.Key))
+	if err != nil {
+		return nil, fmt.Errorf("listen.tls: %w", err)
+	}
+	if cert.Leaf == nil {
+		if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
+			return nil, fmt.Errorf("listen.tls: %w", err)
+		}
+	}
+	return &cert, nil
+}
+
+// Run serves until ctx is done. Then it stops to be ready, takes no new
+// connections, and waits for requests in flight as long as the configuration
+// says, or until force is done: then it ends at once. It closes everything and
+// returns nil after a clean end. Run may be called once.
+func (a *App) Run(ctx, force context.Context) error {
+	server := a.server(a)
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	metrics := a.server(a.metricsHandler())
+
+	failed := make(chan error, 2)
+	serve := func(s *http.Server, l net.Listener) {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}
+	go serve(server, a.listener)
+	if a.metrics != nil {
+		go serve(metrics, a.metrics)
+	}
+	a.announce()
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	a.draining.Store(true)
+	drain, cancel := context.WithTimeout(force, a.drainTime())
+	defer cancel()
+	a.log.Info("draining: no new connections, requests in flight may end", "longest", a.drainTime())
+	if shutErr := server.Shutdown(drain); shutErr != nil {
+		a.log.Warn("requests in flight were cut off", "error", shutErr)
+		_ = server.Close()
+	}
+	_ = metrics.Close()
+	flush, cancelFlush := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancelFlush()
+	return errors.Join(err, a.shut(flush))
+}
+
+func (a *App) drainTime() time.Duration {
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	return a.config.Drain
+}
+
+func (a *App) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// announce says what runs and where, and what is doubtful about it.
+func (a *App) announce() {
+	c := a.config
+	a.log.Info("crossfade serves",
+		"version", a.options.Version, "mode", c.Mode, "profile", c.Upstream.Profile,
+		"listen", a.Addr(), "upstream", c.Upstream.URL.Redacted(), "metrics", a.MetricsAddr(),
+		"store", a.store.name, "configuration", c.File)
+	for _, w := range c.Warnings() {
+		a.log.Warn(w.Message, "key", w.Key)
+	}
+}
+
+// metricsHandler serves what needs no login and holds no secret.
+func (a *App) metricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.telemetry.Handler())
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reason := a.notReady(); reason != "" {
+			http.Error(w, "not ready: "+reason, http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return mux
+}
+
+// notReady says why this replica should get no requests, "" if it should. The
+// upstream's health is its own affair: taking every gateway out of service
+// would not mend it.
+func (a *App) notReady() string {
+	a.reload.Lock()
+	mode := a.config.Mode
+	a.reload.Unlock()
+	switch {
+	case a.draining.Load():
+		return "draining"
+	case mode == config.ModeEnforce && !a.table.Loaded():
+		return "the percentages have not been read from Redis yet"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,165 @@
+// Command bench measures what Crossfade costs, from one run on one machine:
+// requests a second and latencies of (a) an upstream alone, (b) a bare
+// httputil.ReverseProxy in front of it, (c) Crossfade with an RS256 token and
+// (d) Crossfade with a legacy bcrypt credential and a companion token in the
+// shadow. Every target is a process of its own. Telemetry is on as in
+// production: metrics, one trace in a hundred exported over OTLP, an access
+// log to a file.
+//
+// The targets take turns in rounds and the medians are printed, so that a
+// machine that changes its speed changes it for all of them.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"crossfade/gateway"
+)
+
+func main() {
+	role := flag.String("role", "", "internal: be the upstream or the bare proxy")
+	upstream := flag.String("upstream", "", "internal: the upstream of the bare proxy")
+	rounds := flag.Int("rounds", 7, "rounds; the medians are printed")
+	each := flag.Duration("each", 2*time.Second, "how long each target is loaded in each round")
+	conns := flag.Int("conns", 32, "connections")
+	flag.Parse()
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	switch *role {
+	case "upstream":
+		err = serve(upstreamHandler())
+	case "bare":
+		err = serve(bareProxy(*upstream))
+	default:
+		err = measure(ctx, *rounds, *each, *conns)
+	}
+	if err != nil {
+		stop()
+		log.Fatalf("bench: %v", err)
+	}
+}
+
+// upstreamHandler answers as luigid answers a ping.
+func upstreamHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, `{"response": {"rpc_messages": []}}`)
+	})
+}
+
+// bareProxy has the same transport and buffers as Crossfade, and nothing else.
+func bareProxy(upstream string) http.Handler {
+	target, err := url.Parse(upstream)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
+		Transport: gateway.NewTransport(),
+	}
+}
+
+// target is one of the things that are measured.
+type target struct {
+	name    string
+	addr    string
+	request []byte
+	rounds  []round
+}
+
+func measure(ctx context.Context, rounds int, each time.Duration, conns int) error {
+	s, err := newStage(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	targets := s.targets
+	for _, t := range targets { // warm up: connections, keys, caches
+		if _, err := load(t.addr, t.request, conns, each/2); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	for n := range rounds {
+		log.Printf("round %d of %d", n+1, rounds)
+		for i := range targets {
+			t := targets[(i+n)%len(targets)] // nobody always comes first
+			r, err := load(t.addr, t.request, conns, each)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			t.rounds = append(t.rounds, r)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	report(targets, rounds, each, conns)
+	return nil
+}
+
+func report(targets []*target, rounds int, each time.Duration, conns int) {
+	fmt.Printf("%s/%s, %d processors (%s), %s, %d connections, medians of %d rounds of %v\n\n",
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), runtime.Version(), conns, rounds, each)
+	fmt.Printf("%-58s %10s %10s %10s\n", "", "requests/s", "p50", "p99")
+	for _, t := range targets {
+		fmt.Printf("%-58s %10.0f %10s %10s\n", t.name,
+			median(t.rounds, func(r round) float64 { return r.rate }),
+			duration(median(t.rounds, func(r round) float64 { return float64(r.p50) })),
+			duration(median(t.rounds, func(r round) float64 { return float64(r.p99) })))
+	}
+	bare := targets[1]
+	fmt.Println()
+	for _, t := range targets[2:] {
+		ratios := make([]round, len(t.rounds))
+		for i := range t.rounds {
+			ratios[i].rate = t.rounds[i].rate / bare.rounds[i].rate
+		}
+		fmt.Printf("%s/b = %.2f    adds %s a request at p50\n", t.name[1:2],
+			median(ratios, func(r round) float64 { return r.rate }),
+			duration(median(t.rounds, func(r round) float64 { return float64(r.p50) })-
+				median(bare.rounds, func(r round) float64 { return float64(r.p50) })))
+	}
+}
+
+func median(rounds []round, of func(round) float64) float64 {
+	values := make([]float64, len(rounds))
+	for i, r := range rounds {
+		values[i] = of(r)
+	}
+	slices.Sort(values)
+	if n := len(values); n%2 == 0 {
+		return (values[n/2-1] + values[n/2]) / 2
+	}
+	return values[len(values)/2]
+}
+
+func duration(ns float64) string {
+	return time.Duration(ns).Round(time.Microsecond).String()
+}
+
+// processor is the model as Linux names it.
+func processor() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown model"
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+		}
+	}
+	return "unknown model"
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"crossfade/cmd/crossfade/demo"
+	"crossfade/gateway/identity"
+	"crossfade/legacy"
+)
+
+const (
+	benchUser     = "svc-etl"
+	benchPassword = "bench-pass"
+	benchAudience = "api://luigi"
+)
+
+// ping is the call that Luigi's workers make most, with a body of the size of
+// the recorded ones.
+const ping = `data=%7B%22worker%22%3A+%22Worker%28salt%3D8494933214%2C+workers%3D2%2C+host%3D127.0.0.1%2C+username%3Detl%2C+pid%3D26191%29%22%7D`
+
+// stage is everything that runs during a measurement.
+type stage struct {
+	dir     string
+	issuer  *demo.Issuer
+	sink    *http.Server
+	started []*exec.Cmd
+	targets []*target
+}
+
+// newStage builds Crossfade and starts the targets. On an error everything is
+// closed.
+func newStage(ctx context.Context) (_ *stage, err error) {
+	s := &stage{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.dir, err = os.MkdirTemp("", "crossfade-bench"); err != nil {
+		return nil, err
+	}
+	binary := filepath.Join(s.dir, "crossfade")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/crossfade")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return nil, fmt.Errorf("building Crossfade (run this from the repository): %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	upstream, err := s.start(ctx, nil, self, "-role", "upstream")
+	if err != nil {
+		return nil, err
+	}
+	bare, err := s.start(ctx, nil, self, "-role", "bare", "-upstream", "http://"+upstream)
+	if err != nil {
+		return nil, err
+	}
+	gateway, err := s.crossfade(ctx, binary, "http://"+upstream)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.issuer.Token(ctx, benchUser, benchAudience)
+	if err != nil {
+		return nil, err
+	}
+	basic := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(benchUser+":"+benchPassword)) + "\r\n"
+	bearer := "Authorization: Bearer " + token + "\r\n"
+	s.targets = []*target{
+		{name: "(a) the upstream alone", addr: upstream, request: request(bearer)},
+		{name: "(b) a bare httputil.ReverseProxy", addr: bare, request: request(bearer)},
+		{name: "(c) Crossfade, RS256 token", addr: gateway, request: request(bearer)},
+		{name: "(d) Crossfade, bcrypt password and companion, shadow on", addr: gateway, request: request(basic + "Crossfade-Token: " + token + "\r\n")},
+	}
+	return s, nil
+}
+
+func request(credentials string) []byte {
+	return fmt.Appendf(nil, "POST /api/ping HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: python-requests/2.28.1\r\n"+
+		"Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nContent-Type: application/x-www-form-urlencoded\r\n%sContent-Length: %d\r\n\r\n%s",
+		credentials, len(ping), ping)
+}
+
+// crossfade starts the gateway in mode enforce with everything on.
+func (s *stage) crossfade(ctx context.Context, binary, upstream string) (string, error) {
+	var err error
+	s.issuer, err = demo.NewIssuer(demo.IssuerOptions{
+		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret("bench-secret")},
+		Lifetime: time.Hour,
+	})
+	if err != nil {
+		return "", err
+	}
+	collector, err := s.collector()
+	if err != nil {
+		return "", err
+	}
+	hash, err := legacy.Hash(identity.NewSecret(benchPassword), legacy.Bcrypt, 10)
+	if err != nil {
+		return "", err
+	}
+	files := map[string]string{
+		"users.htpasswd":  benchUser + ":" + hash + "\n",
+		"principals.yaml": fmt.Sprintf("%s: { team: data-eng, oidc: { subject: %s }, roles: [runner] }\n", benchUser, benchUser),
+		"roles.yaml":      "roles: { runner: { execute: [\"*\"], view: [\"*\"] } }\n",
+		"crossfade.yaml": fmt.Sprintf(`mode: enforce
+listen: 127.0.0.1:0
+metrics: 127.0.0.1:0
+upstream: { url: %s, profile: luigi }
+legacy: { htpasswd: users.htpasswd }
+oidc: { issuer: %s, audience: %s }
+principals: principals.yaml
+roles: roles.yaml
+access_log: access.log
+`, upstream, s.issuer.URL(), benchAudience),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	env := []string{
+		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector,
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.01",
+	}
+	return s.start(ctx, env, binary, "serve", "--config", filepath.Join(s.dir, "crossfade.yaml"))
+}
+
+// collector takes spans and drops them.
+func (s *stage) collector() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	s.sink = &http.Server{
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}),
+		ReadHeaderTimeout: time.Second,
+	}
+	go func() { _ = s.sink.Serve(l) }()
+	return "http://" + l.Addr().String(), nil
+}
+
+// start runs a target as a process and returns the address that it prints.
+func (s *stage) start(ctx context.Context, env []string, name string, args ...string) (string, error) {
+	c := exec.CommandContext(ctx, name, args...)
+	c.Env = append(os.Environ(), env...)
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.WaitDelay = 5 * time.Second
+	out, err := c.StderrPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := c.Start(); err != nil {
+		return "", err
+	}
+	s.started = append(s.started, c)
+	var seen bytes.Buffer
+	lines := bufio.NewScanner(io.TeeReader(out, &seen))
+	for lines.Scan() {
+		_, rest, ok := strings.Cut(lines.Text(), `"listen":"`)
+		if !ok {
+			continue
+		}
+		addr, _, _ := strings.Cut(rest, `"`)
+		go func() { _, _ = io.Copy(io.Discard, out) }()
+		return addr, nil
+	}
+	return "", errors.New(name + " did not start: " + seen.String())
+}
+
+// serve is a target that says where it listens, as Crossfade does.
+func serve(h http.Handler) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(os.Stderr, "{\"listen\":%q}\n", l.Addr().String())
+	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
+}
+
+// close ends what was started, in reverse order.
+func (s *stage) close() {
+	for i := len(s.started) - 1; i >= 0; i-- {
+		c := s.started[i]
+		_ = c.Process.Signal(os.Interrupt)
+		_ = c.Wait()
+	}
+	if s.sink != nil {
+		_ = s.sink.Close()
+	}
+	if s.issuer != nil {
+		_ = s.issuer.Close()
+	}
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+	}
+}

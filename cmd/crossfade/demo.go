@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crossfade/cmd/crossfade/demo"
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// drawEvery is how often the table is drawn: in place on a terminal, as one
+// more block elsewhere.
+const (
+	drawEvery      = 500 * time.Millisecond
+	drawEveryBlock = 5 * time.Second
+)
+
+// demoOptions are the flags of the demo.
+type demoOptions struct {
+	dir, listen string
+	length      time.Duration
+}
+
+func (p *program) demoCommand() *cobra.Command {
+	var o demoOptions
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Four teams on recorded Luigi traffic, with nothing but this program",
+		Long: `Start the gateway on an in-process Redis, with a built-in identity provider and
+a stand-in scheduler that answers as a real one was recorded, and replay recorded
+Luigi traffic through it as four teams: data-eng sends the right tokens beside its
+passwords, one worker of billing sends a token for another audience, search sends
+none, and ml-platform is already at 50%.
+
+Edit the rollout files that it names, save, and watch the table. Ctrl-C ends. Exit
+code 1 if what the gateway saw contradicts what was sent.`,
+		Example: `  crossfade demo
+  crossfade demo --for 20s
+  crossfade demo --for 20s -o json`,
+		Args: cobra.NoArgs,
+	}
+	out := outputFlag(c, "table", "json", "yaml")
+	c.Flags().DurationVar(&o.length, "for", 0, "end by itself after this time; 0 runs until Ctrl-C")
+	c.Flags().StringVar(&o.dir, "dir", "crossfade-demo", "where the demo writes its files")
+	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8080", "where the gateway listens; another port if it is taken")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := out.check(); err != nil {
+			return err
+		}
+		if o.length < 0 {
+			return usage("--for %s: a demo cannot end before it begins", o.length)
+		}
+		return p.demo(c.Context(), o, out)
+	}
+	return c
+}
+
+func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
+	stage, err := newDemoStage(ctx, o.dir, o.listen)
+	if err != nil {
+		return err
+	}
+	if o.length > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.length)
+		defer cancel()
+	}
+	table := stage.app.Table()
+	percentOf := func(team identity.Team) rollout.Percent {
+		state, _ := table.Lookup(team)
+		return state.Percent
+	}
+	talk := p.stderr
+	if out.format == "table" {
+		talk = p.stdout
+	}
+	watching, err := stage.watchFiles(ctx, p.stderr)
+	if err != nil {
+		stage.close()
+		return err
+	}
+	screen, every := p.screen(talk, stage, o)
+	ended := make(chan error, 1)
+	go func() { ended <- stage.run(ctx, p.force) }()
+
+	begin := time.Now()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	draw := func() {
+		if out.format == "table" {
+			_ = screen.Draw(stage.tally.summary(percentOf), time.Since(begin)) // nobody looks, nobody misses it
+		}
+	}
+	draw()
+	for running := true; running; {
+		select {
+		case <-tick.C:
+			draw()
+		case err = <-ended:
+			running = false
+		}
+	}
+	<-watching
+	draw()
+	if err != nil {
+		return err
+	}
+	return p.concludeDemo(stage.tally, stage.tally.summary(percentOf), out)
+}
+
+// concludeDemo prints the summary and holds what was seen against what was
+// sent.
+func (p *program) concludeDemo(t *tally, s demo.Summary, out *output) error {
+	if out.format != "table" {
+		if err := out.write(p.stdout, s, nil); err != nil {
+			return err
+		}
+	}
+	wrong := t.contradictions()
+	if len(wrong) > 0 {
+		return fmt.Errorf("what the gateway saw contradicts what was sent:\n  %s", strings.Join(wrong, "\n  "))
+	}
+	if out.format == "table" {
+		_, _ = fmt.Fprintln(p.stdout, "\nWhat the gateway saw is what was sent.")
+	}
+	return nil
+}
+
+// watchFiles applies what is saved in the rollout files, until ctx is done.
+func (s *demoStage) watchFiles(ctx context.Context, talk io.Writer) (done <-chan struct{}, err error) {
+	w, err := demo.NewWatcher(demo.WatcherOptions{
+		Dir: filepath.Join(s.dir, "rollout.d"),
+		Apply: func(team identity.Team, percent int) error {
+			if !s.tally.knows(team) {
+				return fmt.Errorf("%q is no team of the demo", team)
+			}
+			if state, _ := s.app.Table().Lookup(team); int(state.Percent) == percent {
+				return nil
+			}
+			_, err := s.setPercent(ctx, team, rollout.Percent(percent), "the file was saved")
+			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+				return nil
+			}
+			return err
+		},
+		Report: func(err error) { _, _ = fmt.Fprintf(talk, "crossfade demo: %v\n", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.Run(ctx)
+	}()
+	return ended, nil
+}
+
+func (p *program) screen(w io.Writer, s *demoStage, o demoOptions) (*demo.Screen, time.Duration) {
+	var terminal, color bool
+	if f, ok := w.(*os.File); ok {
+		terminal, color = demo.TerminalOf(f, os.Getenv)
+	}
+	every := drawEveryBlock
+	if terminal {
+		every = drawEvery
+	}
+	var teams []identity.Team
+	for _, sc := range scenes() {
+		teams = append(teams, sc.team)
+	}
+	gateway := "http://" + s.app.Addr()
+	return demo.NewScreen(demo.ScreenOptions{
+		Out: w, Terminal: terminal, Color: color, Teams: teams,
+		Addresses: []demo.Address{
+			{Name: "gateway", URL: gateway + "/"},
+			{Name: "metrics", URL: "http://" + s.app.MetricsAddr() + "/metrics"},
+		},
+		Intro: []string{"Recorded Luigi traffic, in-process Redis, built-in identity provider " + s.issuer.URL()},
+		Footer: []string{
+			"You are the team lead now. Edit and save, then watch this table:",
+			fmt.Sprintf("   %s       percent: 0   ->   percent: 50", filepath.Join(o.dir, "rollout.d", "search.yaml")),
+			"Try it:  curl -u svc-etl:legacy-pass " + gateway + "/api/task_list",
+			"         curl -i -u svc-etl:wrong " + gateway + "/api/task_list",
+			"         curl -s http://" + s.app.MetricsAddr() + "/metrics | grep shadow_verdicts",
+			"Ctrl-C ends.",
+		},
+	}), every
+}

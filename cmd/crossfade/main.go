@@ -1,0 +1,32 @@
+// Command crossfade is a migration gateway: it fades static credentials out
+// and OpenID Connect in. See README.md, or run `crossfade --help`.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker at a release.
+var version = "dev"
+
+func main() {
+	// The first signal asks to end, the second one insists.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	force, forced := context.WithCancel(context.Background())
+	go func() {
+		<-ctx.Done()
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		stop()
+		<-again
+		forced()
+	}()
+	p := &program{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		environ: os.Environ(), force: force,
+	}
+	os.Exit(p.run(ctx, os.Args[1:]))
+}
