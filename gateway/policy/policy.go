@@ -42,21 +42,25 @@ type Request struct {
 	EveryFamily bool
 }
 
-// New compiles the grants. The error joins every mistake.
+// New compiles the grants. The error joins every mistake, in order of role and
+// action. Without any grants, nobody may do anything.
 func New(grants map[identity.Role]Grant) (*Policy, error) {
 	p := &Policy{grants: make(map[identity.Role]map[identity.Action]patterns, len(grants))}
 	var errs []error
 	for _, role := range slices.Sorted(maps.Keys(grants)) {
+		if role == "" {
+			errs = append(errs, errors.New("a role has no name"))
+		}
 		compiled := make(map[identity.Action]patterns, len(grants[role]))
-		for action, list := range grants[role] {
+		for _, action := range slices.Sorted(maps.Keys(grants[role])) {
 			switch action {
 			case identity.ActionExecute, identity.ActionView, identity.ActionAdmin:
 			default:
 				errs = append(errs, fmt.Errorf("role %q: %q is no action: use execute, view or admin", role, action))
 				continue
 			}
-			c, err := compile(list)
-			if err != nil {
+			c, mistakes := compile(grants[role][action])
+			for _, err := range mistakes {
 				errs = append(errs, fmt.Errorf("role %q, %s: %w", role, action, err))
 			}
 			compiled[action] = c
@@ -69,15 +73,15 @@ func New(grants map[identity.Role]Grant) (*Policy, error) {
 	return p, nil
 }
 
-func compile(list []string) (patterns, error) {
-	c := patterns{exact: make(map[string]bool)}
+func compile(list []string) (c patterns, mistakes []error) {
+	c.exact = make(map[string]bool)
 	for _, p := range list {
 		prefix, star := strings.CutSuffix(p, "*")
 		switch {
 		case p == "":
-			return c, errors.New("an empty pattern matches nothing: remove it, or write \"*\" for every family")
+			mistakes = append(mistakes, errors.New("an empty pattern matches nothing: remove it, or write \"*\" for every family"))
 		case strings.Contains(prefix, "*"):
-			return c, fmt.Errorf("pattern %q: a star may only stand at the end", p)
+			mistakes = append(mistakes, fmt.Errorf("pattern %q: a star may only stand at the end", p))
 		case star && prefix == "":
 			c.all = true
 		case star:
@@ -86,7 +90,7 @@ func compile(list []string) (patterns, error) {
 			c.exact[p] = true
 		}
 	}
-	return c, nil
+	return c, mistakes
 }
 
 func (c patterns) match(family string) bool {
