@@ -78,6 +78,7 @@ func (v *Verifier) Inspect(ctx context.Context, secret identity.Secret) Inspecti
 		n := names{issuer: e.info.Issuer, subject: e.info.Subject, sub: e.token.sub, id: e.token.jti, issued: e.token.iat}
 		if reason, detail := v.deny.reason(&n); reason != "" {
 			bad = append(bad, found(reason, "%s", detail))
+			byPrecedence(bad)
 		}
 	}
 	if e.known {

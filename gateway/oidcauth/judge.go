@@ -106,7 +106,7 @@ func (v *Verifier) examine(ctx context.Context, raw string, now time.Time) *exam
 			e.add(found(identity.AlgNotAllowed, "the token is signed with %s, which no issuer can be allowed", show(t.alg)))
 		}
 	}
-	e.sort()
+	byPrecedence(e.bad)
 	return e
 }
 
@@ -143,14 +143,14 @@ func (v *Verifier) unknownIssuer(t *token) finding {
 
 func (e *examined) add(f finding) { e.bad = append(e.bad, f) }
 
-// sort puts the findings in order of precedence.
-func (e *examined) sort() {
-	reasons := make([]identity.Reason, 0, len(e.bad))
-	for _, f := range e.bad {
+// byPrecedence sorts findings, the primary one first.
+func byPrecedence(bad []finding) {
+	reasons := make([]identity.Reason, 0, len(bad))
+	for _, f := range bad {
 		reasons = append(reasons, f.reason)
 	}
 	order := identity.SortReasons(reasons)
-	slices.SortStableFunc(e.bad, func(a, b finding) int {
+	slices.SortStableFunc(bad, func(a, b finding) int {
 		return slices.Index(order, a.reason) - slices.Index(order, b.reason)
 	})
 }
