@@ -103,6 +103,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ev.Presented = PresentedSchemes{presented.Legacy.Scheme, presented.Token.Present(), presented.Companion}
 	call, err := h.Classifier.Classify(r)
 	if err != nil { // the client broke off, or lied about its length
+		ev.Decision = Decision{Outcome: Refused, Reason: identity.RPCAmbiguous}
+		ev.Shadow = shadow.Result{Verdict: shadow.NotEvaluated, Evidence: shadow.EvidenceNone}
 		http.Error(out, "the body could not be read", http.StatusBadRequest)
 		return
 	}

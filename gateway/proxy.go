@@ -46,8 +46,8 @@ type ProxyOptions struct {
 
 // NewTransport returns a transport tuned for one upstream: many idle
 // connections to the same host, no compression of its own (the client's
-// Accept-Encoding is the upstream's affair), time-outs on everything but the
-// body.
+// Accept-Encoding is the upstream's affair), time-outs on connecting. How long
+// the upstream takes to answer is between it and the client.
 func NewTransport() *http.Transport {
 	return &http.Transport{
 		DialContext: (&net.Dialer{
@@ -74,10 +74,11 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 		o.Transport = NewTransport()
 	}
 	p := &Proxy{
-		upstream:  o.Upstream,
-		trusted:   o.TrustedProxies,
-		headers:   o.Headers,
-		spoofable: newSpoofable(alwaysStripped, o.CredentialHeaders, o.Headers.User, o.Headers.Email, o.Headers.Groups),
+		upstream: o.Upstream,
+		trusted:  o.TrustedProxies,
+		headers:  o.Headers,
+		spoofable: newSpoofable(alwaysStripped, forwardedHeaders, o.CredentialHeaders,
+			o.Headers.User, o.Headers.Email, o.Headers.Groups),
 	}
 	if o.ErrorLog == nil {
 		o.ErrorLog = log.New(io.Discard, "", 0)
@@ -116,6 +117,8 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		joined := prefix + out.URL.EscapedPath()
 		out.URL.Path, out.URL.RawPath = strings.TrimSuffix(p.upstream.Path, "/")+out.URL.Path, joined
 	}
+	out.URL.Opaque = p.exactPath(pr.In)
+	out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what net/url cannot parse; it was judged as it came
 	out.Host = pr.In.Host
 	if len(pr.In.Trailer) > 0 {
 		// Share the map: its values arrive with the end of the body.
@@ -126,7 +129,8 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		return
 	}
 	p.spoofable.strip(out.Header)
-	if len(pr.In.Trailer) > 0 {
+	p.spoofable.strip(pr.In.Trailer) // announced names
+	if pr.In.Trailer != nil && out.Body != nil {
 		out.Body = &trailerGuard{out.Body, pr.In.Trailer, p.spoofable.strip}
 	}
 	if p.trusts(pr.In.RemoteAddr) {
@@ -134,6 +138,22 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.SetXForwarded()
 	p.headers.identify(out.Header, ev)
+}
+
+// exactPath returns the upstream's path as the client wrote it where net/url
+// would spell it in another way (a bar, a quotation mark, bytes beyond ASCII),
+// and "" where it would not, or where the request has no path of its own. Two
+// leading slashes cannot be told from an authority and stay with net/url.
+func (p *Proxy) exactPath(in *http.Request) string {
+	path, _, _ := strings.Cut(in.RequestURI, "?")
+	if !strings.HasPrefix(path, "/") || path == in.URL.EscapedPath() {
+		return ""
+	}
+	path = strings.TrimSuffix(p.upstream.EscapedPath(), "/") + path
+	if strings.HasPrefix(path, "//") {
+		return ""
+	}
+	return path
 }
 
 // passAsItCame undoes what ReverseProxy rewrites by itself. In mode observe
@@ -210,8 +230,10 @@ func upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
 	status := http.StatusBadGateway
 	var timeout net.Error
 	switch {
-	case r.Context().Err() != nil:
-		return // the client left; nobody reads an answer
+	case errors.Is(r.Context().Err(), context.Canceled):
+		// The client left. One that only closed its sending half still reads,
+		// and must not take an empty 200 for the upstream's answer.
+		panic(http.ErrAbortHandler)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		status = http.StatusGatewayTimeout
 	}
