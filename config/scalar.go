@@ -192,7 +192,7 @@ func checkText(s spec, text string) (suggestion string, err error) {
 // describe says what may stand at s.
 func describe(s spec) string {
 	switch {
-	case s.one != nil && len(s.one) > 1:
+	case len(s.one) > 1:
 		last := len(s.one) - 1
 		return strings.Join(s.one[:last], ", ") + " or " + s.one[last]
 	case s.typ == reflect.TypeFor[time.Duration]():

@@ -74,8 +74,14 @@ func TestSizes(t *testing.T) {
 		text, want string
 		bytes      int64
 	}{
-		{"0", "0", 0}, {"1024", "1KiB", 1024}, {"4MiB", "4MiB", 4 << 20}, {"4 MiB", "4MiB", 4 << 20},
-		{"1MB", "1000000", 1e6}, {"2kB", "2000", 2000}, {"1GiB", "1GiB", 1 << 30}, {"7B", "7", 7},
+		{"0", "0", 0},
+		{"1024", "1KiB", 1024},
+		{"4MiB", "4MiB", 4 << 20},
+		{"4 MiB", "4MiB", 4 << 20},
+		{"1MB", "1000000", 1e6},
+		{"2kB", "2000", 2000},
+		{"1GiB", "1GiB", 1 << 30},
+		{"7B", "7", 7},
 	} {
 		var s config.Size
 		if err := s.UnmarshalText([]byte(tt.text)); err != nil || int64(s) != tt.bytes || s.String() != tt.want {
