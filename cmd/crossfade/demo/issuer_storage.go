@@ -154,8 +154,9 @@ func (c issuerClient) ClockSkew() time.Duration             { return 0 }
 func (c issuerClient) GrantTypes() []oidc.GrantType {
 	return []oidc.GrantType{oidc.GrantTypeClientCredentials}
 }
-func (c issuerClient) restrict(scopes []string) []string                        { return scopes }
+func (c issuerClient) restrict(scopes []string) []string { return scopes }
 func (c issuerClient) RestrictAdditionalIdTokenScopes() func([]string) []string { return c.restrict }
+
 func (c issuerClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
 	return c.restrict
 }
