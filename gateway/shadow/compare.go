@@ -102,8 +102,8 @@ type Result struct {
 // or are only shadowed. It does not matter which of the two governs the
 // request: the verdict of a reverse shadow reads the same.
 //
-// Compare is not for requests without a legacy credential: a token alone is
-// NotEvaluated, nothing at all is MatchDeny.
+// Compare is not for requests without a legacy credential: a token alone, good
+// or bad, is NotEvaluated, nothing at all is MatchDeny.
 func Compare(legacy, token Side, rolesCount bool) Result {
 	evidence := EvidenceNone
 	if token.present() {
@@ -112,7 +112,7 @@ func Compare(legacy, token Side, rolesCount bool) Result {
 	say := func(v Verdict, r identity.Reason) Result { return Result{v, r, evidence} }
 
 	switch {
-	case !legacy.present() && token.verified():
+	case !legacy.present() && token.present(): // good or bad: there is nothing to compare it with
 		return say(NotEvaluated, "")
 	case !legacy.present():
 		return say(MatchDeny, identity.TokenAbsent)
