@@ -84,8 +84,8 @@ func (r *rules) checkType(t *token) (bad []finding) {
 	if len(types) == 0 {
 		types = r.preset.types
 	}
-	known := t.header["typ"] == nil && len(r.TokenTypes) == 0
-	if !known && !slices.ContainsFunc(types, func(want string) bool { return sameType(t.typ, want) }) {
+	optional := len(r.TokenTypes) == 0
+	if (t.header["typ"] != nil || !optional) && !slices.ContainsFunc(types, func(want string) bool { return sameType(t.typ, want) }) {
 		bad = append(bad, found(identity.TypMismatch, "the header says typ %s; accepted: %s", show(t.typ), wanted(types)))
 	}
 	if r.AllowIDTokens || r.preset.idTokens {

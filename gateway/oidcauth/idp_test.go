@@ -100,7 +100,8 @@ type idp struct {
 	cache     string // Cache-Control of the keys
 	issuerDoc string // issuer in the discovery document, if not url
 	jwksURI   string
-	discovery int // requests
+	gone      string // a path that is not found
+	discovery int    // requests
 	fetches   int
 	onFetch   func()
 }
@@ -118,7 +119,7 @@ func (p *idp) set(change func(*idp)) {
 	change(p)
 }
 
-func (p *idp) break_(fault string)        { p.set(func(p *idp) { p.fault = fault }) }
+func (p *idp) breakWith(fault string)     { p.set(func(p *idp) { p.fault = fault }) }
 func (p *idp) publish(keys ...signingKey) { p.set(func(p *idp) { p.keys = keys }) }
 func (p *idp) counts() (discovery, fs int) {
 	p.mu.Lock()
@@ -158,8 +159,12 @@ func (p *idp) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	p.count(req)
 	p.mu.Lock()
 	fault, keys, cache, onFetch := p.fault, p.keys, p.cache, p.onFetch
-	issuer, jwks := p.issuerDoc, p.jwksURI
+	issuer, jwks, gone := p.issuerDoc, p.jwksURI, p.gone
 	p.mu.Unlock()
+	if gone != "" && strings.HasSuffix(req.URL.Path, gone) {
+		http.NotFound(w, req)
+		return
+	}
 	if issuer == "" {
 		issuer = p.url
 	}
@@ -249,6 +254,9 @@ func signRaw(key signingKey, header, payload string) string {
 	switch private := key.private.(type) {
 	case *rsa.PrivateKey:
 		signature, _ = rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, sum[:])
+		if key.alg == "PS256" {
+			signature, _ = rsa.SignPSS(rand.Reader, private, crypto.SHA256, sum[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+		}
 	case *ecdsa.PrivateKey:
 		r, s, _ := ecdsa.Sign(rand.Reader, private, sum[:])
 		signature = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)

@@ -100,8 +100,14 @@ func fits(alg string, key jose.JSONWebKey) bool {
 	case *rsa.PublicKey:
 		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
 	case *ecdsa.PublicKey:
-		curve := map[string]elliptic.Curve{"ES256": elliptic.P256(), "ES384": elliptic.P384(), "ES512": elliptic.P521()}
-		return curve[alg] == k.Curve
+		switch alg {
+		case string(jose.ES256):
+			return k.Curve == elliptic.P256()
+		case string(jose.ES384):
+			return k.Curve == elliptic.P384()
+		default:
+			return alg == string(jose.ES512) && k.Curve == elliptic.P521()
+		}
 	case ed25519.PublicKey:
 		return alg == string(jose.EdDSA)
 	default:

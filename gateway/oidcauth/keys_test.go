@@ -116,7 +116,7 @@ func TestRotationUnderLoadLosesNoRequest(t *testing.T) {
 func TestAProviderThatIsDownAtStartIsAskedAgainWithPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newIDP()
-		p.break_("down")
+		p.breakWith("down")
 		var outcomes []error
 		w := newBubble(t, p, func(_ *world, o *oidcauth.ProviderOptions) {
 			o.OnRefresh = func(issuer string, err error) {
@@ -143,7 +143,7 @@ func TestAProviderThatIsDownAtStartIsAskedAgainWithPauses(t *testing.T) {
 		if fmt.Sprint(attempts) != fmt.Sprint(want) {
 			t.Errorf("attempts at %v, want %v", attempts, want)
 		}
-		p.break_("")
+		p.breakWith("")
 		time.Sleep(30 * time.Second)
 		w.want(w.fresh(p.keys[0]), identity.StatusVerified)
 		synctest.Wait()
@@ -156,7 +156,7 @@ func TestAProviderThatIsDownAtStartIsAskedAgainWithPauses(t *testing.T) {
 func TestAHangingIssuerHoldsRequestsForOneTimeoutAndOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newIDP()
-		p.break_("hang")
+		p.breakWith("hang")
 		w := newBubble(t, p, nil)
 		begin := time.Now()
 		var requests sync.WaitGroup
@@ -211,7 +211,7 @@ func TestKeysServeForADayWhileTheProviderIsDown(t *testing.T) {
 		key := w.idp.keys[0]
 		w.want(w.fresh(key), identity.StatusVerified)
 		for _, fault := range []string{"down", "garbage", "empty", "status", "hang", "huge"} {
-			w.idp.break_(fault)
+			w.idp.breakWith(fault)
 			for range 4 {
 				time.Sleep(59 * time.Minute)
 				begin := time.Now()
@@ -228,7 +228,7 @@ func TestKeysServeForADayWhileTheProviderIsDown(t *testing.T) {
 		if a.OK() || a.Principal.Name != "" {
 			t.Error("keys older than a day verified a token")
 		}
-		w.idp.break_("")
+		w.idp.breakWith("")
 		time.Sleep(time.Minute)
 		w.want(w.fresh(key), identity.StatusVerified)
 	})
@@ -291,7 +291,7 @@ func TestARefreshInTheBackgroundKeepsNobodyWaiting(t *testing.T) {
 func TestAReloadForgetsNoKey(t *testing.T) {
 	w := newWorld(t, newIDP(), nil)
 	w.want(w.idp.token(w.idp.good()), identity.StatusVerified)
-	w.idp.break_("down")
+	w.idp.breakWith("down")
 	reloaded, err := oidcauth.New(oidcauth.Options{Issuers: []oidcauth.Issuer{w.issuer}, Providers: w.providers, Now: w.clock.now})
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +310,7 @@ func TestCloseEndsAFetchAndKeepsTheKeys(t *testing.T) {
 		p := newIDP()
 		w := newBubble(t, p, nil)
 		w.want(w.fresh(p.keys[0]), identity.StatusVerified)
-		p.break_("hang")
+		p.breakWith("hang")
 		time.Sleep(time.Minute)
 		var request sync.WaitGroup
 		request.Go(func() {
@@ -365,6 +365,35 @@ func TestAnUnreachableDocumentLeavesTheKnownKeysURLInForce(t *testing.T) {
 	})
 }
 
+func TestKeysThatMoveAreDiscoveredAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newIDP()
+		w := newBubble(t, p, nil)
+		w.want(w.fresh(p.keys[0]), identity.StatusVerified)
+		p.set(func(p *idp) { p.jwksURI, p.gone = p.url+"/new", "/keys" })
+		rotated := rsaKey("key-2", 1)
+		p.publish(rotated)
+		time.Sleep(time.Minute)
+		w.want(w.fresh(rotated), identity.StatusUnavailable, identity.JWKSUnavailable)
+		time.Sleep(oidcauth.DefaultMinRefresh)
+		w.want(w.fresh(rotated), identity.StatusVerified)
+	})
+}
+
+func TestARotationShowsToTokensWithoutKeyID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, newIDP(rsaKey("", 0)), nil)
+		w.want(w.fresh(rsaKey("", 0)), identity.StatusVerified)
+		w.idp.publish(rsaKey("", 1))
+		// Too soon to ask again, so it cannot be called a forgery.
+		w.want(w.fresh(rsaKey("", 1)), identity.StatusUnavailable, identity.KidRefreshThrottled)
+		time.Sleep(oidcauth.DefaultMinRefresh)
+		w.want(w.fresh(rsaKey("", 1)), identity.StatusVerified)
+		time.Sleep(oidcauth.DefaultMinRefresh)
+		w.want(w.fresh(rsaKey("", 2)), identity.StatusRejected, identity.SignatureInvalid)
+	})
+}
+
 func TestAKeysURLSkipsDiscovery(t *testing.T) {
 	p := newIDP()
 	w := newWorld(t, p, func(w *world) { w.issuer.JWKSURL = "https://idp.example.com/certs?appid=1" })
@@ -387,7 +416,7 @@ func TestProbeSaysWhatItSaw(t *testing.T) {
 	if len(got[0].Warnings) != 2 {
 		t.Errorf("warnings %q", got[0].Warnings)
 	}
-	p.break_("down")
+	p.breakWith("down")
 	got = w.v.Probe(t.Context())
 	if got[0].Err == nil || errors.Is(got[0].Err, context.Canceled) {
 		t.Errorf("error %v", got[0].Err)

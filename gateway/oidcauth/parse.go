@@ -34,8 +34,15 @@ type finding struct {
 	detail string
 }
 
+// found makes a finding of one line, whatever a provider's error may quote.
 func found(r identity.Reason, format string, args ...any) finding {
-	return finding{r, fmt.Sprintf(format, args...)}
+	detail := strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, fmt.Sprintf(format, args...))
+	return finding{r, detail}
 }
 
 // token is a parsed and not yet verified JWT. The fields hold the zero value

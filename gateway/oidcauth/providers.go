@@ -50,8 +50,9 @@ type ProviderOptions struct {
 }
 
 // Providers hold the discovery documents and key sets of issuers. They outlive
-// configurations: verifiers built one after the other share them. Safe for
-// concurrent use.
+// configurations: verifiers built one after the other share them, and those of
+// an issuer that is no longer configured stay until Close. Safe for concurrent
+// use.
 type Providers struct {
 	transport  http.RoundTripper
 	own        []*http.Transport // to close idle connections of
@@ -182,7 +183,6 @@ func (p *Providers) newTransport() *http.Transport {
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    1,
-		MaxConnsPerHost:        2,
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}

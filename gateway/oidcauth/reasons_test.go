@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"crossfade/gateway/identity"
 	"crossfade/gateway/oidcauth"
 )
@@ -294,6 +296,37 @@ var reasonCases = []reasonCase{
 		want: []identity.Reason{identity.AlgKeyMismatch},
 	},
 	{
+		name: "a key that the token brings along is not believed",
+		token: func(p *idp) string {
+			own := jose.JSONWebKey{Key: rsaKeys()[1].Public(), KeyID: "key-1", Algorithm: "RS256"}
+			return sign(rsaKey("key-1", 1), object{"jwk": own, "jku": "https://evil.example.com/keys"}, p.good())
+		},
+		want: []identity.Reason{identity.SignatureInvalid},
+	},
+	{
+		name: "an ECDSA signature of zeros is a forgery",
+		keys: []signingKey{ecKey("ec", 0)},
+		token: func(p *idp) string {
+			token := sign(ecKey("ec", 0), nil, p.good())
+			return token[:strings.LastIndexByte(token, '.')+1] + b64(strings.Repeat("\x00", 64))
+		},
+		want: []identity.Reason{identity.SignatureInvalid},
+	},
+	{
+		name: "an empty signature is a forgery",
+		token: func(p *idp) string {
+			token := p.token(p.good())
+			return token[:strings.LastIndexByte(token, '.')+1]
+		},
+		want: []identity.Reason{identity.SignatureInvalid},
+	},
+	{
+		name:   "PS256 is verified where it is allowed",
+		issuer: func(i *oidcauth.Issuer) { i.Algorithms = []string{"PS256"} },
+		keys:   []signingKey{{kid: "ps", alg: "PS256", private: rsaKeys()[0]}},
+		token:  claimsWith(nil),
+	},
+	{
 		name:   "EdDSA is verified where it is allowed",
 		issuer: func(i *oidcauth.Issuer) { i.Algorithms = []string{"EdDSA"} },
 		keys:   []signingKey{{kid: "ed", alg: "EdDSA", private: edKey()}},
@@ -441,7 +474,7 @@ func TestEveryFaultOfATokenHasItsReason(t *testing.T) {
 	for _, c := range reasonCases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newIDP(c.keys...)
-			p.break_(c.fault)
+			p.breakWith(c.fault)
 			w := newWorld(t, p, func(w *world) {
 				if c.issuer != nil {
 					c.issuer(&w.issuer)

@@ -162,7 +162,8 @@ func New(o Options) (*Verifier, error) {
 // WithDeny returns a Verifier that differs from v in its deny list only. Both
 // share what they remember, which is safe because the list is asked about
 // remembered tokens too: a token can be denied at once and without verifying
-// all others again.
+// all others again. A time of issue for an issuer that is not configured denies
+// nothing.
 func (v *Verifier) WithDeny(d Deny) *Verifier {
 	w := *v
 	w.deny = newDenied(d)
