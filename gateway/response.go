@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 )
 
@@ -17,14 +19,20 @@ type response struct {
 
 func (w *response) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		if w.status == 0 {
-			w.status = status
-			if w.before != nil {
-				w.before(w.Header())
-			}
-		}
+		w.final(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// final notes the status of the final reply, once.
+func (w *response) final(status int) {
+	if w.status != 0 {
+		return
+	}
+	w.status = status
+	if w.before != nil {
+		w.before(w.Header())
+	}
 }
 
 func (w *response) Write(b []byte) (int, error) {
@@ -34,6 +42,16 @@ func (w *response) Write(b []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(b)
 	w.sent += int64(n)
 	return n, err
+}
+
+// Hijack serves http.ResponseController. ReverseProxy takes the connection over
+// to switch protocols (RFC 9110 section 15.2.2), and writes that reply itself.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.final(http.StatusSwitchingProtocols)
+	}
+	return conn, buffered, err
 }
 
 // Unwrap serves http.ResponseController.
