@@ -33,17 +33,18 @@ type accessLog struct {
 	pending []byte
 	closed  bool
 
-	spare []byte        // the other buffer; belongs to the goroutine
-	first chan struct{} // a line waits
-	full  chan struct{} // enough lines wait
-	stop  chan struct{}
-	done  chan struct{}
-	lost  atomic.Uint64
+	spare  []byte // the other buffer; like health, the goroutine's own
+	health health
+	first  chan struct{} // a line waits
+	full   chan struct{} // enough lines wait
+	stop   chan struct{}
+	done   chan struct{}
+	lost   atomic.Uint64
 }
 
-func newAccessLog(out io.Writer, format func([]byte, *gateway.Event) []byte) *accessLog {
+func newAccessLog(out io.Writer, format func([]byte, *gateway.Event) []byte, report func(error)) *accessLog {
 	l := &accessLog{
-		out: out, format: format,
+		out: out, format: format, health: health{report: report},
 		lines: sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }},
 		first: make(chan struct{}, 1), full: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
@@ -126,7 +127,9 @@ func (l *accessLog) flush() {
 	n, err := l.out.Write(lines)
 	if err != nil {
 		l.lost.Add(uint64(bytes.Count(lines[max(0, min(n, len(lines))):], []byte{'\n'})))
+		err = fmt.Errorf("write the access log: %w", err)
 	}
+	l.health.note(err)
 }
 
 // close writes what waits. It may be called more than once.

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"time"
+	"unicode/utf8"
 
 	"crossfade/gateway/identity"
 )
@@ -22,6 +23,9 @@ func sources() []string { return []string{"cli", "file", "demo", "api"} }
 func (t *Telemetry) SetIssuers(issuers []string) {
 	next := make(map[string]bool, len(issuers))
 	for _, issuer := range issuers {
+		if !utf8.ValidString(issuer) {
+			continue // no label can be that
+		}
 		next[issuer] = true
 		t.metrics.jwksRefresh.WithLabelValues(issuer, "ok")
 		t.metrics.jwksRefresh.WithLabelValues(issuer, "error")

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -43,13 +44,20 @@ func lineFormat(o Options) (func([]byte, *gateway.Event) []byte, error) {
 // behind the gateway or in it ERROR.
 func level(ev *gateway.Event) string {
 	switch {
-	case ev.Decision.Outcome == gateway.Unavailable, ev.UpstreamErr != nil, ev.Status >= 500:
+	case broken(ev):
 		return slog.LevelError.String()
 	case ev.Decision.Outcome == gateway.Refused:
 		return slog.LevelWarn.String()
 	default:
 		return slog.LevelInfo.String()
 	}
+}
+
+// broken tells a request that failed by no fault of the client. A client that
+// leaves is none.
+func broken(ev *gateway.Event) bool {
+	return ev.Decision.Outcome == gateway.Unavailable || ev.Status >= 500 ||
+		ev.UpstreamErr != nil && failureKind(ev.UpstreamErr) != failureCanceled
 }
 
 // appendJSON appends one JSON object and a newline. The keys are those of
@@ -198,9 +206,11 @@ func bound(s string, limit int) (short string, cut bool) {
 	return s[:limit], true
 }
 
-// clip bounds s for a span or a label.
+// clip bounds s for a span or a label. Both are UTF-8 or rejected, a span
+// together with all that are sent beside it, and a header may hold any bytes.
 func clip(s string, limit int) string {
 	short, cut := bound(s, limit)
+	short = strings.ToValidUTF8(short, string(utf8.RuneError))
 	if cut {
 		return short + ellipsis
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"crossfade/gateway"
 )
@@ -17,7 +18,8 @@ const (
 )
 
 // appendPlain appends one line for people: time, status, duration, outcome,
-// team, account, scheme, request, verdict with its reason, trace id.
+// team, account, scheme, request, why it was refused, the shadow's verdict with
+// its reason, what broke, trace id.
 func appendPlain(b []byte, ev *gateway.Event) []byte { return appendText(b, ev, false) }
 
 func appendColored(b []byte, ev *gateway.Event) []byte { return appendText(b, ev, true) }
@@ -48,14 +50,16 @@ func appendText(b []byte, ev *gateway.Event, color bool) []byte {
 	b = appendWord(b, ev.Method, maxMethod)
 	b = append(b, ' ')
 	b = pad(appendWord(b, ev.Path, maxPath), start, 32)
-	b = append(b, ' ')
-	b = appendWord(b, string(ev.Shadow.Verdict), maxName)
-	switch { // a refusal's own reason matters more than the verdict's
-	case ev.Decision.Reason != "":
+	if ev.Decision.Reason != "" {
 		b = append(b, " reason="...)
 		b = appendWord(b, string(ev.Decision.Reason), maxName)
-	case ev.Shadow.Reason != "":
-		b = append(b, " reason="...)
+	}
+	if ev.Shadow.Verdict != "" {
+		b = append(b, " shadow="...)
+		b = appendWord(b, string(ev.Shadow.Verdict), maxName)
+	}
+	if ev.Shadow.Reason != "" {
+		b = append(b, '/')
 		b = appendWord(b, string(ev.Shadow.Reason), maxName)
 	}
 	if ev.UpstreamErr != nil {
@@ -85,10 +89,9 @@ func lineColor(ev *gateway.Event) string {
 	}
 }
 
-// pad fills b with spaces up to width columns after start. What is escaped is
-// ASCII; other letters may misalign a column, which harms nobody.
+// pad fills b with spaces up to width columns after start.
 func pad(b []byte, start, width int) []byte {
-	for len(b)-start < width {
+	for n := utf8.RuneCount(b[start:]); n < width; n++ {
 		b = append(b, ' ')
 	}
 	return b

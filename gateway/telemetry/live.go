@@ -35,12 +35,14 @@ func (t *Telemetry) ObserveRollout(table RolloutTable, latched func() map[identi
 // live collects what is read at each scrape rather than counted.
 type live struct {
 	inFlight *atomic.Int64
-	lost     func() float64
+	lines    func() float64
+	spans    func() float64
 	shadow   atomic.Pointer[shadowSource]
 	rollout  atomic.Pointer[rolloutSource]
 
-	descInFlight, descLost, descDepth, descShed *prometheus.Desc
-	descLive, descLatched, descLoaded           *prometheus.Desc
+	descInFlight, descLines, descSpans *prometheus.Desc
+	descDepth, descShed                *prometheus.Desc
+	descLive, descLatched, descLoaded  *prometheus.Desc
 }
 
 type shadowSource struct {
@@ -54,14 +56,15 @@ type rolloutSource struct {
 	known   func() map[identity.Team]*teamSeries
 }
 
-func newLive(inFlight *atomic.Int64, lost func() float64) *live {
+func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 	}
 	return &live{
-		inFlight: inFlight, lost: lost,
+		inFlight: inFlight, lines: lines, spans: spans,
 		descInFlight: desc("requests_in_flight", "Requests whose event is not told yet; one that waits for its shadow is among them."),
-		descLost:     desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
+		descLines:    desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
+		descSpans:    desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
 		descDepth:    desc("shadow_queue_depth", "Candidates that wait for the shadow."),
 		descShed:     desc("shadow_shed_total", "Candidates that the shadow had no room for."),
 		descLive:     desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
@@ -73,7 +76,7 @@ func newLive(inFlight *atomic.Int64, lost func() float64) *live {
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLost, l.descDepth, l.descShed, l.descLive, l.descLatched, l.descLoaded,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descLive, l.descLatched, l.descLoaded,
 	} {
 		ch <- d
 	}
@@ -85,7 +88,8 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
 	}
 	send(l.descInFlight, prometheus.GaugeValue, float64(l.inFlight.Load()))
-	send(l.descLost, prometheus.CounterValue, l.lost())
+	send(l.descLines, prometheus.CounterValue, l.lines())
+	send(l.descSpans, prometheus.CounterValue, l.spans())
 
 	var depth, shed float64
 	if s := l.shadow.Load(); s != nil {

@@ -67,9 +67,9 @@ type authTimeKey struct {
 	result identity.Status
 }
 
-// newMetrics registers every metric. lost counts the access lines that could
-// not be written.
-func newMetrics(version string, lost func() float64) *metrics {
+// newMetrics registers every metric. lostLines and lostSpans count what could
+// not be written or sent.
+func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
@@ -138,7 +138,7 @@ func newMetrics(version string, lost func() float64) *metrics {
 	}
 	gauge("build_info", "The program that runs.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)
-	m.live = newLive(&m.inFlight, lost)
+	m.live = newLive(&m.inFlight, lostLines, lostSpans)
 	m.registry.MustRegister(m.live,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.teams.Store(&map[identity.Team]*teamSeries{})
@@ -215,9 +215,9 @@ func upstreamCode(ev *gateway.Event) int {
 		return ev.Status
 	}
 	switch failureKind(ev.UpstreamErr) {
-	case "canceled":
+	case failureCanceled:
 		return codeCanceled
-	case "timeout":
+	case failureTimeout:
 		return codeTimeout
 	default:
 		return codeError
@@ -236,9 +236,9 @@ func codeLabel(code int) string {
 	case codeError:
 		return "error"
 	case codeTimeout:
-		return "timeout"
+		return failureTimeout
 	case codeCanceled:
-		return "canceled"
+		return failureCanceled
 	default:
 		return strconv.Itoa(code)
 	}

@@ -45,7 +45,7 @@ func (t *tracing) end(req *request, ev *gateway.Event) {
 	}
 	// Semantic conventions for HTTP spans: what the client did wrong is no
 	// error of the server, and a refusal is that.
-	if ev.Status >= 500 || ev.Decision.Outcome == gateway.Unavailable || ev.UpstreamErr != nil {
+	if broken(ev) {
 		span.SetStatus(codes.Error, "")
 	}
 	span.End(trace.WithTimestamp(ev.Start.Add(ev.Duration)))

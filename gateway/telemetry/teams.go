@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"unicode/utf8"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"crossfade/gateway"
@@ -39,7 +41,7 @@ func (t *Telemetry) SetTeams(teams []identity.Team) {
 	known := *m.teams.Load()
 	next := make(map[identity.Team]*teamSeries, len(teams)+1)
 	for _, team := range append([]identity.Team{identity.Unassigned}, teams...) {
-		if team == "" || next[team] != nil {
+		if team == "" || !utf8.ValidString(string(team)) || next[team] != nil {
 			continue
 		}
 		if next[team] = known[team]; next[team] == nil {

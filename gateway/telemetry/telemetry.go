@@ -36,6 +36,10 @@ type Options struct {
 	// SpanExporter takes the place of the exporter that the OTEL_ variables
 	// name. nil leaves the choice to them.
 	SpanExporter sdktrace.SpanExporter
+	// Report, if set, is told when sending spans or writing access lines begins
+	// to fail, and with nil when that is over. The metrics tell it as well. It
+	// may be called by two goroutines at once.
+	Report func(error)
 	// Now is the clock of timestamp metrics, time.Now by default.
 	Now func() time.Time
 }
@@ -68,9 +72,9 @@ func New(ctx context.Context, o Options) (*Telemetry, error) {
 	}
 	t := &Telemetry{tracing: tr, now: o.Now}
 	if o.AccessLog != nil {
-		t.log = newAccessLog(o.AccessLog, line)
+		t.log = newAccessLog(o.AccessLog, line, o.Report)
 	}
-	t.metrics = newMetrics(o.Version, t.log.lostLines)
+	t.metrics = newMetrics(o.Version, t.log.lostLines, tr.lostSpans)
 	t.SetTeams(o.Teams)
 	t.SetIssuers(o.Issuers)
 	return t, nil

@@ -27,9 +27,11 @@ const defaultService = "crossfade"
 // tracing opens and closes spans. Without an exporter its tracer is nil: then
 // there is no sampling and nothing is recorded, only trace ids exist.
 type tracing struct {
+	exporter   *exporter
 	provider   *sdktrace.TracerProvider
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	fields     []string // the headers that propagator sets, in canonical form
 }
 
 // newTracing reads the variables of
@@ -41,16 +43,19 @@ func newTracing(ctx context.Context, o Options) (*tracing, error) {
 		return nil, err
 	}
 	t := &tracing{propagator: propagator}
-	exporter := o.SpanExporter
-	if exporter == nil {
+	for _, name := range propagator.Fields() {
+		t.fields = append(t.fields, http.CanonicalHeaderKey(name))
+	}
+	next := o.SpanExporter
+	if next == nil {
 		if !exporterConfigured() {
 			return t, nil
 		}
-		exporter, err = autoexport.NewSpanExporter(ctx)
+		next, err = autoexport.NewSpanExporter(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if autoexport.IsNoneSpanExporter(exporter) {
+		if autoexport.IsNoneSpanExporter(next) {
 			return t, nil
 		}
 	}
@@ -63,9 +68,10 @@ func newTracing(ctx context.Context, o Options) (*tracing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
+	t.exporter = newExporter(next, o.Report)
 	t.provider = sdktrace.NewTracerProvider(
 		// Bounded: a full queue drops spans and never waits (OTEL_BSP_*).
-		sdktrace.WithBatcher(exporter),
+		sdktrace.WithBatcher(t.exporter),
 		sdktrace.WithResource(res),
 	)
 	t.tracer = t.provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
@@ -116,10 +122,29 @@ func (t *tracing) close(ctx context.Context) error {
 	if t.provider == nil {
 		return nil
 	}
-	if err := t.provider.Shutdown(ctx); err != nil {
+	// The provider stops nothing at all if its context has ended, so it gets
+	// one that does not, and loses the collector instead.
+	done := make(chan error, 1)
+	go func() { done <- t.provider.Shutdown(context.WithoutCancel(ctx)) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	t.exporter.stop()
+	if err != nil {
 		return fmt.Errorf("send the last spans: %w", err)
 	}
 	return nil
+}
+
+// lostSpans counts the spans that the collector did not take.
+func (t *tracing) lostSpans() float64 {
+	if t.exporter == nil {
+		return 0
+	}
+	return float64(t.exporter.lost.Load())
 }
 
 // request is the context of one request. It is a context itself, so that Begin

@@ -79,6 +79,9 @@ func (t *transport) injected(ctx context.Context, r *http.Request) *http.Request
 	if r.Header == nil {
 		r.Header = make(http.Header)
 	}
+	for _, name := range t.tracing.fields {
+		delete(r.Header, name) // what was no valid trace does not go on, nor the state that belonged to it
+	}
 	t.tracing.propagator.Inject(ctx, carrier(r.Header))
 	return r
 }
@@ -96,16 +99,23 @@ func clientAttributes(r *http.Request) []attribute.KeyValue {
 	return attrs
 }
 
+// The kinds of failure, as values of error.type.
+const (
+	failureCanceled = "canceled" // the client left
+	failureTimeout  = "timeout"
+	failureUpstream = "upstream"
+)
+
 // failureKind sorts what went wrong with the upstream: the text of the error
 // may name anything, this may not.
 func failureKind(err error) string {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, context.Canceled):
-		return "canceled"
+		return failureCanceled
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout"
+		return failureTimeout
 	default:
-		return "upstream"
+		return failureUpstream
 	}
 }

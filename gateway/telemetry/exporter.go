@@ -1,0 +1,58 @@
+package telemetry
+
+import (
+	"context"
+	"sync/atomic"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// exporter sends spans by next. A collector that is away would make the SDK
+// write a line to standard error for every batch; here it costs the spans,
+// which are counted, and is reported when it begins and when it is over.
+type exporter struct {
+	next   sdktrace.SpanExporter
+	health *health
+	lost   atomic.Uint64
+
+	// stop ends what is being sent, and fails what is sent later, when Close
+	// gives up waiting. It is not the context of any one batch.
+	stopped context.Context
+	stop    context.CancelFunc
+}
+
+func newExporter(next sdktrace.SpanExporter, report func(error)) *exporter {
+	e := &exporter{next: next, health: &health{report: report}}
+	e.stopped, e.stop = context.WithCancel(context.Background())
+	return e
+}
+
+// ExportSpans implements sdktrace.SpanExporter; it never fails.
+func (e *exporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.stopped, cancel)()
+	err := e.next.ExportSpans(ctx, batch)
+	if err != nil {
+		e.lost.Add(uint64(len(batch)))
+	}
+	e.health.note(err)
+	return nil
+}
+
+// Shutdown implements sdktrace.SpanExporter.
+func (e *exporter) Shutdown(ctx context.Context) error { return e.next.Shutdown(ctx) }
+
+// health reports changes: the first failure, and nil when it is over. It is for
+// one goroutine.
+type health struct {
+	report  func(error) // may be nil
+	failing bool
+}
+
+func (h *health) note(err error) {
+	if h.report != nil && (err != nil) != h.failing {
+		h.report(err)
+	}
+	h.failing = err != nil
+}
