@@ -15,6 +15,7 @@ func directory(t *testing.T) *identity.Directory {
 	t.Helper()
 	d, err := identity.NewDirectory([]identity.Entry{
 		{Name: "svc-etl", Team: "data-eng", Roles: []identity.Role{"runner"}, OIDC: []identity.TokenMatch{{Subject: "0oa1b2c3"}}},
+		{Name: "aa-ghost", Team: "search", OIDC: []identity.TokenMatch{{Claims: map[string]string{"groups": "ghosts"}}}},
 		{Name: "lead", Team: "data-eng", OIDC: []identity.TokenMatch{{Claims: map[string]string{"email": "lead@acme.dev"}}}},
 	}, identity.ClaimRules{
 		Roles: map[string]map[string]identity.Role{"groups": {"luigi-operators": "operator"}, "realm.roles": {"admin": "operator"}},
@@ -72,6 +73,10 @@ func TestATokenIsMappedToAPrincipal(t *testing.T) {
 			bad: []identity.Reason{identity.GroupsOverage, identity.PrincipalUnmapped},
 		},
 		{name: "by an entry that needs no groups, although they were left out", claims: overage, want: "svc-etl data-eng [runner] mapped"},
+		{
+			name:   "by an entry about an address, although groups were asked for and left out",
+			claims: overage.with(object{"sub": "00u", "email": "lead@acme.dev", "email_verified": true}), want: "lead data-eng [] mapped",
+		},
 		{
 			name: "not when the groups are an object", claims: object{"groups": object{"data": true}},
 			bad: []identity.Reason{identity.ClaimTypeInvalid},

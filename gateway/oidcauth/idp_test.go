@@ -101,6 +101,7 @@ type idp struct {
 	issuerDoc string // issuer in the discovery document, if not url
 	jwksURI   string
 	gone      string // a path that is not found
+	rawKeys   string // the key set as it stands, instead of keys
 	discovery int    // requests
 	fetches   int
 	onFetch   func()
@@ -191,6 +192,10 @@ func (p *idp) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if cache != "" {
 		w.Header().Set("Cache-Control", cache)
+	}
+	if p.rawKeys != "" {
+		fmt.Fprint(w, p.rawKeys)
+		return
 	}
 	var set jose.JSONWebKeySet
 	for _, k := range keys {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -347,7 +348,9 @@ func TestTheDiscoveryDocumentMustBeTheIssuersOwn(t *testing.T) {
 			if _, fetches := p.counts(); fetches != 0 {
 				t.Error("keys were fetched all the same")
 			}
-			t.Log(a.Detail)
+			if strings.HasPrefix(name, "keys") && !strings.Contains(a.Detail, "jwks_uri") {
+				t.Errorf("the sentence %q does not name jwks_uri", a.Detail)
+			}
 		})
 	}
 }
