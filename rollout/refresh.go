@@ -85,8 +85,8 @@ func (r *Runs) extend(ctx context.Context, task refreshTask) {
 	if err != nil || got.equal(task.latch) {
 		return // the next refresh tries again; until then the run stays as it is here
 	}
-	task.entry.mu.Lock()
-	defer task.entry.mu.Unlock()
+	task.entry.turn <- struct{}{}
+	defer func() { <-task.entry.turn }()
 	if task.entry.latched && task.entry.latch.equal(task.latch) {
 		task.entry.adopt(got, State{LoweredRevision: task.lowered}, now)
 	}

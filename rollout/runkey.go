@@ -30,7 +30,7 @@ func (r *Runs) entry(run *Run) *entry {
 	// The strings may be slices of a request, which the cache must not hold.
 	key.team = identity.Team(strings.Clone(string(key.team)))
 	key.principal, key.id = strings.Clone(key.principal), strings.Clone(key.id)
-	en := &entry{key: key}
+	en := &entry{key: key, turn: make(chan struct{}, 1)}
 	if other, ok, _ := r.cache.PeekOrAdd(key, en); ok {
 		return other
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -106,8 +105,12 @@ type Runs struct {
 type entry struct {
 	key runKey
 
-	mu        sync.Mutex // held while the store is asked, so that requests of one run ask once
-	seen      time.Time  // the last request
+	// turn is the lock of what follows, held by who could send to it. It is a
+	// channel because it is held while the store is asked, so that requests of
+	// one run ask once, and testing/synctest lets time pass only for waits on
+	// channels.
+	turn      chan struct{}
+	seen      time.Time // the last request
 	pipeline  string
 	latched   bool
 	latch     Latch
@@ -177,8 +180,8 @@ func (r *Runs) Enforce(ctx context.Context, run Run, observe bool) Enforcement {
 		return r.judge(st, run, &entry{pipeline: run.Pipeline}, verdict{observe: observe, percent: st.Percent})
 	}
 	en := r.entry(&run)
-	en.mu.Lock()
-	defer en.mu.Unlock()
+	en.turn <- struct{}{}
+	defer func() { <-en.turn }()
 	en.see(now, run.Pipeline)
 	v := verdict{observe: observe, percent: st.Percent}
 	switch {
@@ -307,8 +310,8 @@ func (r *Runs) Latched() map[identity.Team]int {
 }
 
 func (en *entry) alive(now time.Time) bool {
-	en.mu.Lock()
-	defer en.mu.Unlock()
+	en.turn <- struct{}{}
+	defer func() { <-en.turn }()
 	return en.latched && now.Sub(en.seen) < LatchIdle
 }
 
