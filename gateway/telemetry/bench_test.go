@@ -104,7 +104,7 @@ func BenchmarkTransport(b *testing.B) {
 			transport := tel.Transport(mode, roundTrip(func(*http.Request) (*http.Response, error) { return nil, nil }))
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _ = transport.RoundTrip(r) //nolint:bodyclose // there is none
+				_, _ = transport.RoundTrip(r)
 			}
 		})
 	}

@@ -15,9 +15,8 @@ import (
 // The bounds of what clients can write into a line or a span, in bytes.
 const (
 	maxMethod = 32
-	maxName   = 200
+	maxName   = 200 // names, and whatever has no bound of its own
 	maxPath   = 512
-	maxAgent  = 200
 	maxError  = 300
 )
 
@@ -69,7 +68,7 @@ func appendJSON(b []byte, ev *gateway.Event) []byte {
 	b = append(b, `","level":"`...)
 	b = append(b, level(ev)...)
 	b = append(b, `","msg":"request"`...)
-	b = appendField(b, `,"trace_id":`, ev.TraceID, maxName)
+	b = appendField(b, `,"trace_id":`, ev.TraceID)
 	b = append(b, `,"method":`...)
 	b = appendQuoted(b, ev.Method, maxMethod)
 	b = append(b, `,"path":`...)
@@ -80,27 +79,27 @@ func appendJSON(b []byte, ev *gateway.Event) []byte {
 	b = appendMillis(b, ev.Duration)
 	b = append(b, `,"team":`...)
 	b = appendQuoted(b, string(ev.Team()), maxName)
-	b = appendField(b, `,"account":`, ev.Principal.Name, maxName)
+	b = appendField(b, `,"account":`, ev.Principal.Name)
 	b = append(b, `,"scheme":"`...)
 	b = append(b, ev.Scheme().String()...)
 	b = append(b, `","outcome":"`...)
 	b = append(b, closedOutcome(ev.Decision.Outcome)...)
 	b = append(b, '"')
-	b = appendField(b, `,"reason":`, string(ev.Decision.Reason), maxName)
-	b = appendField(b, `,"verdict":`, string(ev.Shadow.Verdict), maxName)
-	b = appendField(b, `,"verdict_reason":`, string(ev.Shadow.Reason), maxName)
-	b = appendField(b, `,"evidence":`, string(ev.Shadow.Evidence), maxName)
-	b = appendField(b, `,"run":`, ev.Call.Run, maxName)
+	b = appendField(b, `,"reason":`, string(ev.Decision.Reason))
+	b = appendField(b, `,"verdict":`, string(ev.Shadow.Verdict))
+	b = appendField(b, `,"verdict_reason":`, string(ev.Shadow.Reason))
+	b = appendField(b, `,"evidence":`, string(ev.Shadow.Evidence))
+	b = appendField(b, `,"run":`, ev.Call.Run)
 	if ev.Call.RPC {
-		b = appendField(b, `,"rpc":`, ev.Call.Method, maxName)
+		b = appendField(b, `,"rpc":`, ev.Call.Method)
 	}
-	b = appendField(b, `,"family":`, ev.Call.Family, maxName)
+	b = appendField(b, `,"family":`, ev.Call.Family)
 	if ev.Client.IsValid() {
 		b = append(b, `,"client":"`...)
 		b = ev.Client.WithZone("").AppendTo(b) // a zone (RFC 4007) is free text
 		b = append(b, '"')
 	}
-	b = appendField(b, `,"user_agent":`, ev.UserAgent, maxAgent)
+	b = appendField(b, `,"user_agent":`, ev.UserAgent)
 	b = append(b, `,"bytes":`...)
 	b = strconv.AppendInt(b, ev.Sent, 10)
 	if ev.UpstreamTime > 0 {
@@ -114,13 +113,13 @@ func appendJSON(b []byte, ev *gateway.Event) []byte {
 	return append(b, '}', '\n')
 }
 
-// appendField appends key and value unless the value is empty. The key brings
+// appendField appends key and value, which is bounded, unless it is empty. The key brings
 // its comma, quotes and colon.
-func appendField(b []byte, key, value string, limit int) []byte {
+func appendField(b []byte, key, value string) []byte {
 	if value == "" {
 		return b
 	}
-	return appendQuoted(append(b, key...), value, limit)
+	return appendQuoted(append(b, key...), value, maxName)
 }
 
 // appendMillis appends a duration in milliseconds with three decimals.

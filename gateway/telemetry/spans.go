@@ -140,7 +140,7 @@ func serverAttributes(ev *gateway.Event) []attribute.KeyValue {
 		attrs = append(attrs, semconv.HTTPRoute("/api/"+ev.Call.Method), semconv.RPCMethod(ev.Call.Method))
 	}
 	if ev.UserAgent != "" {
-		attrs = append(attrs, semconv.UserAgentOriginal(clip(ev.UserAgent, maxAgent)))
+		attrs = append(attrs, semconv.UserAgentOriginal(clip(ev.UserAgent, maxName)))
 	}
 	if ev.Client.IsValid() {
 		attrs = append(attrs, semconv.ClientAddress(ev.Client.String()))

@@ -25,7 +25,7 @@ const clientParent = "00-" + clientTrace + "-00f067aa0ba902b7-01"
 func attributes(kvs []attribute.KeyValue) map[string]string {
 	m := make(map[string]string, len(kvs))
 	for _, kv := range kvs {
-		m[string(kv.Key)] = kv.Value.Emit()
+		m[string(kv.Key)] = kv.Value.String()
 	}
 	return m
 }

@@ -91,7 +91,7 @@ func (m *metrics) newTeam(team string) *teamSeries {
 			return m.enforced.WithLabelValues(team, string(o))
 		}),
 	}
-	s.zero()
+	s.zero(team)
 	for _, direction := range directions() {
 		for _, source := range sources() {
 			m.changes.WithLabelValues(team, direction, source)
@@ -100,17 +100,11 @@ func (m *metrics) newTeam(team string) *teamSeries {
 	return s
 }
 
-// zero makes the series exist that alerts use: every outcome of each scheme,
-// every verdict, and every reason that a mismatch can have (those that are
-// indeterminate never are one).
-func (s *teamSeries) zero() {
-	var requests []requestKey
-	for _, outcome := range gateway.Outcomes() {
-		for _, scheme := range identity.Schemes() {
-			requests = append(requests, requestKey{scheme: scheme, outcome: outcome})
-		}
-	}
-	s.requests.add(requests...)
+// zero makes the series exist that alerts use: the outcomes with the reasons
+// that a team can have for them, every verdict, and every reason that a
+// mismatch can have (those that are indeterminate never are one).
+func (s *teamSeries) zero(team string) {
+	s.requests.add(expectedRequests(team == string(identity.Unassigned))...)
 	var verdicts []verdictKey
 	for _, verdict := range shadow.Verdicts() {
 		for _, evidence := range []shadow.Evidence{shadow.EvidenceNone, shadow.EvidenceClient} {
@@ -126,4 +120,47 @@ func (s *teamSeries) zero() {
 	}
 	s.mismatches.add(reasons...)
 	s.enforced.add(gateway.Outcomes()...)
+}
+
+// expectedRequests are the combinations that stand at zero. A token alone that
+// is not verified names nobody, so its reasons are those of Unassigned; a
+// team's own are what its verified credentials are refused for. Bad companions
+// of a team's enforced runs show in rollout_enforced_requests_total, which
+// stands at zero whatever the reason.
+func expectedRequests(unassigned bool) []requestKey {
+	var keys []requestKey
+	refusal := func(scheme identity.Scheme, reason identity.Reason) {
+		keys = append(keys, requestKey{scheme, gateway.Refused, reason}, requestKey{scheme, gateway.WouldRefuse, reason})
+	}
+	for _, scheme := range identity.Schemes() {
+		keys = append(keys, requestKey{scheme: scheme, outcome: gateway.Allowed})
+		if scheme.Legacy() {
+			keys = append(keys, requestKey{scheme, gateway.Unavailable, identity.StoreUnavailable})
+		}
+	}
+	for _, info := range identity.Reasons() {
+		switch info.Stage {
+		case identity.StageLegacy:
+			for _, scheme := range identity.Schemes() {
+				if scheme.Legacy() && (unassigned || info.Reason != identity.LegacyUnknown) {
+					refusal(scheme, info.Reason)
+				}
+			}
+		case identity.StageAuthorisation:
+			refusal(identity.SchemeOIDC, info.Reason)
+		case identity.StageParse, identity.StageKey, identity.StageSignature,
+			identity.StageTime, identity.StageBinding, identity.StageIdentity:
+			switch {
+			case unassigned && info.Indeterminate:
+				keys = append(keys, requestKey{identity.SchemeOIDC, gateway.Unavailable, info.Reason})
+			case unassigned:
+				refusal(identity.SchemeOIDC, info.Reason)
+			}
+		}
+	}
+	if unassigned {
+		keys = append(keys, requestKey{scheme: identity.SchemeNone, outcome: gateway.Exempt})
+		refusal(identity.SchemeNone, identity.TokenAbsent)
+	}
+	return keys
 }

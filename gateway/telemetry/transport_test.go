@@ -202,7 +202,7 @@ func TestRequestsOfNobodyPassUntouched(t *testing.T) {
 		got = r
 		return nil, errors.New("down")
 	}))
-	if _, err := transport.RoundTrip(r); err == nil || got != r { //nolint:bodyclose // there is none
+	if _, err := transport.RoundTrip(r); err == nil || got != r {
 		t.Errorf("error %v, same request %t", err, got == r)
 	}
 }
