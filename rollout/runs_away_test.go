@@ -149,6 +149,16 @@ func TestAStoreThatHangsCostsFewRequestsTime(t *testing.T) {
 		if got := r.ask("after that", "Load"); !got.Latched {
 			t.Errorf("and the next: %+v", got)
 		}
+		// The next outage begins with a short pause again.
+		store.SetHang(true)
+		before = store.Calls()
+		for i := range 2 {
+			r.ask(fmt.Sprint("again", i), "Load")
+			time.Sleep(300 * time.Millisecond)
+		}
+		if calls := store.Calls() - before; calls != 2 {
+			t.Errorf("%d calls in the first half second of the next outage, want 2", calls)
+		}
 	})
 }
 
