@@ -194,6 +194,41 @@ func TestServerSpanNamesAndErrors(t *testing.T) {
 	}
 }
 
+func TestProtocolVersions(t *testing.T) {
+	for proto, want := range map[string]string{"HTTP/1.0": "1.0", "HTTP/1.1": "1.1", "HTTP/2.0": "2", "HTTP/3.0": "3"} {
+		ev := event()
+		ev.Proto = proto
+		span := traced(t, ev, nil)["POST /api/get_work"]
+		if got := attributes(span.Attributes)["network.protocol.version"]; got != want {
+			t.Errorf("%s is version %q, want %q", proto, got, want)
+		}
+	}
+}
+
+func TestAuthenticateSpanSaysWhatFailed(t *testing.T) {
+	cases := []struct {
+		name   string
+		reason identity.Reason
+		result string
+		status codes.Code
+	}{
+		{"a bad credential is no error of the gateway", identity.Expired, "rejected", codes.Unset},
+		{"an outage is one", identity.JWKSUnavailable, "unavailable", codes.Error},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			span := traced(t, event(), func(ctx context.Context, tel *telemetry.Telemetry) {
+				tel.Authenticator(judge{identity.Reject("", c.reason)}).Authenticate(ctx, identity.Credential{Scheme: identity.SchemeOIDC})
+			})["authenticate"]
+			if diff := cmp.Diff(map[string]string{
+				"crossfade.scheme": "oidc", "crossfade.auth.result": c.result, "error.type": string(c.reason),
+			}, attributes(span.Attributes)); diff != "" || span.Status.Code != c.status {
+				t.Errorf("status %v (-want +got):\n%s", span.Status, diff)
+			}
+		})
+	}
+}
+
 func TestNothingIsRecordedUnsampled(t *testing.T) {
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
 	if got := traced(t, event(), func(ctx context.Context, tel *telemetry.Telemetry) {

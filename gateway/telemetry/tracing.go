@@ -172,9 +172,6 @@ func (r *request) Value(key any) any {
 
 // requestOf returns the request that ctx belongs to, or nil.
 func requestOf(ctx context.Context) *request {
-	if ctx == nil {
-		return nil
-	}
 	req, _ := ctx.Value(contextKey{}).(*request)
 	return req
 }

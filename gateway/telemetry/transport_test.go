@@ -133,6 +133,35 @@ func TestPropagation(t *testing.T) {
 	}
 }
 
+func TestOtherPropagatorsByTheEnvironment(t *testing.T) {
+	t.Setenv("OTEL_PROPAGATORS", "b3, tracecontext,baggage")
+	for _, exporter := range []*spans{nil, {}} {
+		o := telemetry.Options{}
+		if exporter != nil {
+			o.SpanExporter = exporter
+		}
+		got, _ := through(t, gateway.Enforce, o,
+			"b3", clientTrace+"-00f067aa0ba902b7-1", "baggage", "a=1", "baggage", "b=2")
+		if b3 := got.Get("B3"); !like(b3, clientTrace+"-*-1") {
+			t.Errorf("b3 %q", b3)
+		}
+		if parent := got.Get("Traceparent"); exporter != nil && !like(parent, "00-"+clientTrace+"-*-01") {
+			t.Errorf("traceparent %q", parent)
+		}
+		if baggage := strings.Join(got.Values("Baggage"), ","); !strings.Contains(baggage, "a=1") {
+			t.Errorf("baggage %q", baggage)
+		}
+	}
+}
+
+func TestTracestateHeadersAreOneList(t *testing.T) {
+	got, _ := through(t, gateway.Enforce, telemetry.Options{SpanExporter: &spans{}},
+		"traceparent", clientParent, "tracestate", "a=1", "tracestate", "b=2")
+	if state := got.Values("Tracestate"); len(state) != 1 || state[0] != "a=1,b=2" {
+		t.Errorf("tracestate %q", state)
+	}
+}
+
 // like compares field by field; * is any field.
 func like(got, want string) bool {
 	g, w := strings.Split(got, "-"), strings.Split(want, "-")
