@@ -174,10 +174,10 @@ func (p *idp) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	switch fault {
 	case "garbage":
-		fmt.Fprint(w, "<html>maintenance</html>")
+		_, _ = fmt.Fprint(w, "<html>maintenance</html>")
 		return
 	case "huge":
-		fmt.Fprint(w, strings.Repeat(" ", 1<<20+1)+"{}")
+		_, _ = fmt.Fprint(w, strings.Repeat(" ", 1<<20+1)+"{}")
 		return
 	case "status":
 		http.Error(w, "no", http.StatusServiceUnavailable)
@@ -194,7 +194,7 @@ func (p *idp) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Cache-Control", cache)
 	}
 	if p.rawKeys != "" {
-		fmt.Fprint(w, p.rawKeys)
+		_, _ = fmt.Fprint(w, p.rawKeys)
 		return
 	}
 	var set jose.JSONWebKeySet

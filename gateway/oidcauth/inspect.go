@@ -88,13 +88,18 @@ func (v *Verifier) Inspect(ctx context.Context, secret identity.Secret) Inspecti
 			out.Principal = &InspectedPrincipal{p.Name, p.Team, append([]identity.Role{}, p.Roles...), p.Mapped}
 		}
 	}
-	if e.token != nil && len(v.issuers) == 0 {
-		bad = slices.DeleteFunc(bad, func(f finding) bool { return f.reason == identity.IssuerUnknown })
+	drop := func(r identity.Reason) {
+		bad = slices.DeleteFunc(bad, func(f finding) bool { return f.reason == r })
+	}
+	switch {
+	case e.token == nil:
+	case len(v.issuers) == 0:
+		drop(identity.IssuerUnknown)
 		out.Unchecked = append(out.Unchecked, "No issuer is configured, so issuer, signature, audience and principal were not checked.")
-	} else if e.known && v.offline {
-		bad = slices.DeleteFunc(bad, func(f finding) bool { return f.reason == identity.JWKSUnavailable })
+	case e.known && v.offline:
+		drop(identity.JWKSUnavailable)
 		out.Unchecked = append(out.Unchecked, "Offline: the signature was not checked.")
-	} else if e.token != nil && !e.info.Verified && !e.signatureChecked {
+	case !e.signatureChecked:
 		out.Unchecked = append(out.Unchecked, "The signature was not checked, because of what is wrong otherwise.")
 	}
 	for _, f := range bad {

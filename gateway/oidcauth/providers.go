@@ -215,7 +215,7 @@ func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		return nil, fmt.Errorf("answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	resp.Body = &boundedBody{resp.Body, t.max, t.max}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,169 +31,7 @@ func claimsWith(more object) func(*idp) string {
 	return func(p *idp) string { return p.token(p.good().with(more)) }
 }
 
-// payload is the good payload as text, for mistakes that no encoder makes.
-func payload(p *idp, replace, by string) string {
-	text := encode(p.good())
-	if !strings.Contains(text, replace) {
-		panic(replace)
-	}
-	return strings.Replace(text, replace, by, 1)
-}
-
-var reasonCases = []reasonCase{
-	{name: "a good token is verified", token: claimsWith(nil)},
-	{
-		name:  "a token with the right audience among several is verified",
-		token: claimsWith(object{"aud": []string{"account", "api://luigi"}}),
-	},
-	{
-		name:  "a token larger than the bound is not even parsed",
-		token: func(*idp) string { return strings.Repeat("a", 16<<10+1) },
-		want:  []identity.Reason{identity.TokenOversize},
-	},
-	{
-		name:  "a token without dots is opaque",
-		token: func(*idp) string { return "gho_16C7e42F292c6912E7710c838347Ae178B4a" },
-		want:  []identity.Reason{identity.OpaqueUnsupported},
-	},
-	{
-		name:  "a token of five segments is encrypted",
-		token: func(*idp) string { return "a.b.c.d.e" },
-		want:  []identity.Reason{identity.JWEUnsupported},
-	},
-	{
-		name:  "a token of two segments is malformed",
-		token: func(*idp) string { return "a.b" },
-		want:  []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name:  "base64 with padding is malformed",
-		token: func(p *idp) string { return b64(`{"alg":"RS256"}`) + "=." + b64("{}") + ".x" },
-		want:  []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name: "a line break within base64 is malformed",
-		token: func(p *idp) string {
-			t := p.token(p.good())
-			return t[:5] + "\n" + t[5:]
-		},
-		want: []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name: "left-over bits in the signature are malformed, so that a token has one spelling",
-		token: func(p *idp) string {
-			t := p.token(p.good())
-			return t[:len(t)-1] + next(t[len(t)-1])
-		},
-		want: []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name:  "a payload that is a list is malformed",
-		token: func(p *idp) string { return signRaw(p.keys[0], `{"alg":"RS256"}`, `["iss"]`) },
-		want:  []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name:  "a payload with something behind it is malformed",
-		token: func(p *idp) string { return signRaw(p.keys[0], `{"alg":"RS256"}`, encode(p.good())+"{}") },
-		want:  []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name:  "a payload that is not UTF-8 is malformed",
-		token: func(p *idp) string { return signRaw(p.keys[0], `{"alg":"RS256"}`, "{\"sub\":\"\xff\"}") },
-		want:  []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name: "a payload nested too deeply is malformed",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256"}`, `{"a":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+`}`)
-		},
-		want: []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name: "a number of a hundred digits is malformed",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256"}`, `{"n":`+strings.Repeat("9", 100)+`}`)
-		},
-		want: []identity.Reason{identity.MalformedJWT},
-	},
-	{
-		name:  "an expiry in quotes has the wrong type",
-		token: claimsWith(object{"exp": "tomorrow"}),
-		want:  []identity.Reason{identity.ClaimTypeInvalid},
-	},
-	{
-		name:  "an expiry beyond the year 9999 has the wrong type",
-		token: claimsWith(object{"exp": 1e15}),
-		want:  []identity.Reason{identity.ClaimTypeInvalid},
-	},
-	{
-		name:  "an audience that holds a number has the wrong type",
-		token: claimsWith(object{"aud": []any{"api://luigi", 7}}),
-		want:  []identity.Reason{identity.ClaimTypeInvalid},
-	},
-	{
-		name:  "a subject that is a number has the wrong type, and so there is no subject",
-		token: claimsWith(object{"sub": 7}),
-		want:  []identity.Reason{identity.ClaimTypeInvalid, identity.SubjectMissing},
-	},
-	{
-		name:  "a subject with a line break has the wrong type and is no subject",
-		token: claimsWith(object{"sub": "svc-etl\r\nX-Forwarded-User: admin"}),
-		want:  []identity.Reason{identity.ClaimTypeInvalid, identity.SubjectMissing},
-	},
-	{
-		name: "a claim that stands twice is ambiguous",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256","kid":"key-1"}`, payload(p, `"sub"`, `"sub":"admin","sub"`))
-		},
-		want: []identity.Reason{identity.AmbiguousClaim},
-	},
-	{
-		name: "a claim that stands once more in other letters is ambiguous",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256","kid":"key-1"}`, payload(p, `"sub"`, `"Sub":"admin","sub"`))
-		},
-		want: []identity.Reason{identity.AmbiguousClaim},
-	},
-	{
-		name: "a claim that stands once more with a long s is ambiguous",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256","kid":"key-1"}`, payload(p, `"sub"`, `"ſub":"admin","sub"`))
-		},
-		want: []identity.Reason{identity.AmbiguousClaim},
-	},
-	{
-		name: "an escaped spelling of the same claim is ambiguous",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256","kid":"key-1"}`, payload(p, `"sub"`, `"s\u0075b":"admin","sub"`))
-		},
-		want: []identity.Reason{identity.AmbiguousClaim},
-	},
-	{
-		name: "a member that stands twice inside a claim is ambiguous",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"RS256","kid":"key-1"}`, payload(p, `"sub"`, `"realm_access":{"roles":[],"roles":["admin"]},"sub"`))
-		},
-		want: []identity.Reason{identity.AmbiguousClaim},
-	},
-	{
-		name: "a header parameter that stands twice is ambiguous",
-		token: func(p *idp) string {
-			return signRaw(p.keys[0], `{"alg":"none","alg":"RS256","kid":"key-1"}`, encode(p.good()))
-		},
-		want: []identity.Reason{identity.AmbiguousClaim},
-	},
-	{
-		name:  "names inside a claim may differ in case, because they are data",
-		token: claimsWith(object{"resource_access": object{"App": object{}, "app": object{}}}),
-	},
-	{
-		name: "a token that demands an extension is refused",
-		token: func(p *idp) string {
-			return sign(p.keys[0], object{"crit": []string{"b64"}, "b64": false}, p.good())
-		},
-		want: []identity.Reason{identity.CritUnsupported},
-	},
+var reasonCases = slices.Concat(parseCases, []reasonCase{
 	{
 		name:  "an issuer that is not configured is unknown, and the times are still checked",
 		token: claimsWith(object{"iss": "https://evil.example.com", "exp": at(-time.Hour)}),
@@ -405,6 +244,12 @@ var reasonCases = []reasonCase{
 		token: func(p *idp) string { return sign(p.keys[0], object{"typ": "application/AT+JWT"}, p.good()) },
 	},
 	{
+		name: "a token of type at+jwt is an access token even with a nonce",
+		token: func(p *idp) string {
+			return sign(p.keys[0], object{"typ": "at+jwt"}, p.good().with(object{"nonce": "n"}))
+		},
+	},
+	{
 		name:   "where types are listed, a token without one is refused",
 		issuer: func(i *oidcauth.Issuer) { i.TokenTypes = []string{"at+jwt"} },
 		token:  func(p *idp) string { return sign(p.keys[0], object{"typ": nil}, p.good()) },
@@ -461,14 +306,7 @@ var reasonCases = []reasonCase{
 			identity.AzpMismatch, identity.TypMismatch, identity.IDTokenAsAccess, identity.SubjectMissing, identity.InsufficientScope,
 		},
 	},
-}
-
-// next returns the character after c in the alphabet of base64url; c ends a
-// group whose last bits are zero.
-func next(c byte) string {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	return string(alphabet[strings.IndexByte(alphabet, c)+1])
-}
+})
 
 func TestEveryFaultOfATokenHasItsReason(t *testing.T) {
 	for _, c := range reasonCases {

@@ -241,14 +241,14 @@ func (s *source) fetch(ctx context.Context, number uint64) (*keySet, error) {
 	req.Header.Set("Cache-Control", "no-cache") // a cache in between may predate the rotation
 	resp, err := s.client.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		err = fmt.Errorf("%s answered %s", s.jwksURL, resp.Status)
 	}
 	if err != nil {
 		s.forget()
 		return nil, fmt.Errorf("fetching keys: %w", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body) // bounded by the transport
 	if err != nil {
 		s.forget()
