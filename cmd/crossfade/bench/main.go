@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"crossfade/gateway"
@@ -36,19 +37,18 @@ func main() {
 	conns := flag.Int("conns", 32, "connections")
 	flag.Parse()
 	log.SetFlags(0)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	var err error
-	switch *role {
+	switch *role { // the first two end by the signal that ends them
 	case "upstream":
 		err = serve(upstreamHandler())
 	case "bare":
 		err = serve(bareProxy(*upstream))
 	default:
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		err = measure(ctx, *rounds, *each, *conns)
+		stop()
 	}
 	if err != nil {
-		stop()
 		log.Fatalf("bench: %v", err)
 	}
 }
@@ -60,17 +60,29 @@ func upstreamHandler() http.Handler {
 	})
 }
 
-// bareProxy has the same transport and buffers as Crossfade, and nothing else.
+// bareProxy has a transport and a buffer pool like Crossfade's, and nothing
+// else.
 func bareProxy(upstream string) http.Handler {
 	target, err := url.Parse(upstream)
 	if err != nil {
 		log.Fatal(err)
 	}
 	return &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
-		Transport: gateway.NewTransport(),
+		Rewrite:    func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
+		Transport:  gateway.NewTransport(),
+		BufferPool: &buffers{sync.Pool{New: func() any { return new([32 << 10]byte) }}},
 	}
 }
+
+// buffers lends copy buffers.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	buffer, _ := b.pool.Get().(*[32 << 10]byte)
+	return buffer[:]
+}
+
+func (b *buffers) Put(buffer []byte) { b.pool.Put((*[32 << 10]byte)(buffer)) }
 
 // target is one of the things that are measured.
 type target struct {
