@@ -174,7 +174,7 @@ func (v *Verifier) WithDeny(d Deny) *Verifier {
 // may change it. An absent credential is StatusAbsent with token_absent, one of
 // another scheme is rejected with scheme_unsupported.
 //
-// It waits for keys at most as long as ctx lives and as long as a fetch may
+// It waits for keys at most as long as ctx lives and as long as two fetches may
 // take. If ctx ends first, the token is unavailable, not bad.
 func (v *Verifier) Authenticate(ctx context.Context, c identity.Credential) *identity.Authentication {
 	raw, d, refused := v.admit(c)
