@@ -43,16 +43,6 @@ func (p Percent) Validate() error {
 // String returns the number without a percent sign.
 func (p Percent) String() string { return strconv.Itoa(int(p)) }
 
-// UnmarshalText implements encoding.TextUnmarshaler by ParsePercent.
-func (p *Percent) UnmarshalText(text []byte) error {
-	parsed, err := ParsePercent(string(text))
-	if err != nil {
-		return err
-	}
-	*p = parsed
-	return nil
-}
-
 // Phase is what a team is. Its text is a metric label.
 type Phase uint8
 

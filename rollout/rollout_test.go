@@ -47,8 +47,7 @@ func FuzzParsePercent(f *testing.F) {
 		if err := p.Validate(); err != nil {
 			t.Errorf("ParsePercent(%q): %v", text, err)
 		}
-		var again rollout.Percent
-		if err := again.UnmarshalText([]byte(p.String())); err != nil || again != p {
+		if again, err := rollout.ParsePercent(p.String()); err != nil || again != p {
 			t.Errorf("%q becomes %d and then %d, %v", text, p, again, err)
 		}
 	})

@@ -34,7 +34,8 @@ type TableOptions struct {
 	Timeout time.Duration
 	// Report, if set, is told when reading begins to fail or the store turns
 	// out to have regressed, with the error, and with nil when all is well
-	// again. It is called by one goroutine at a time and must return soon.
+	// again. It is called by one goroutine at a time, must return soon, and must
+	// not call Refresh or Write.
 	Report func(error)
 	// Now is the clock, time.Now by default.
 	Now func() time.Time

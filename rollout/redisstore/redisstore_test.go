@@ -165,6 +165,39 @@ func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
 	eventually(t, "the table hears of changes again", func() bool { return percent(table) == 50 })
 }
 
+// TestAServerThatHangs proves that the deadline of a call holds, although the
+// read timeout is longer, and that no late answer is taken for another call's.
+func TestAServerThatHangs(t *testing.T) {
+	server := rollouttest.StartRedis(t)
+	s := newStore(t, redisstore.Options{URL: server.URL()})
+	set(t, s, 25)
+	keys := make([]rollout.LatchKey, 20)
+	for i := range keys {
+		keys[i] = rollout.NewLatchKey(team, "svc-etl", fmt.Sprint("worker-", i))
+	}
+	latch := func(ctx context.Context, i int) (rollout.Latch, error) {
+		return s.Latch(ctx, keys[i], rollout.Latch{Revision: int64(i), At: time.Now()}, 0)
+	}
+	if _, err := latch(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	server.Pause(t)
+	for i := range keys {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		_, err := latch(ctx, i)
+		if !errors.Is(err, rollout.ErrUnavailable) {
+			t.Errorf("a call to a server that hangs: %v, want ErrUnavailable", err)
+		}
+		cancel()
+	}
+	server.Resume(t)
+	for i := range keys {
+		if got, err := latch(t.Context(), i); err != nil || got.Revision != int64(i) {
+			t.Errorf("run %d afterwards: %+v, %v", i, got, err)
+		}
+	}
+}
+
 func TestMessagesArriveAgainAfterARestart(t *testing.T) {
 	server := rollouttest.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, redisstore.Options{URL: server.URL()})

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -76,6 +77,19 @@ func (r *Redis) Stop() {
 	_ = r.cmd.Process.Kill() // it may be gone already
 	_ = r.cmd.Wait()
 	r.cmd = nil
+}
+
+// Pause stops the server from answering, while its connections stay open.
+func (r *Redis) Pause(t testing.TB) { r.signal(t, syscall.SIGSTOP) }
+
+// Resume lets it go on where it stopped.
+func (r *Redis) Resume(t testing.TB) { r.signal(t, syscall.SIGCONT) }
+
+func (r *Redis) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (r *Redis) start() error {

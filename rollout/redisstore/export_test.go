@@ -1,0 +1,4 @@
+package redisstore
+
+// ParseLatch is parseLatch, for its fuzz target.
+var ParseLatch = parseLatch
