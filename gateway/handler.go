@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -267,10 +268,7 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 	queued := h.Shadow.Submit(func(ctx context.Context) {
 		defer ev.release()
 		start := time.Now()
-		token := h.Tokens.Authenticate(ctx, p.Token)
-		if ctx.Err() != nil && !token.OK() {
-			token = identity.Reject("the shadow's deadline passed", identity.ShadowTimeout)
-		}
+		token := h.candidate(ctx, p.Token)
 		ev.shadowed(token, h.compare(&ev.Event, token), start)
 	})
 	if !queued {
@@ -279,6 +277,22 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 			Verdict: shadow.NotEvaluated, Reason: identity.ShadowShed, Evidence: shadow.EvidenceClient,
 		}
 	}
+}
+
+// candidate judges a token for the shadow. A panic is kept to the one token:
+// net/http does as much for requests, but nobody does it for the runner, and a
+// companion that nobody is refused for must not end the process.
+func (h *Handler) candidate(ctx context.Context, c identity.Credential) (token *identity.Authentication) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			token = identity.Reject(fmt.Sprintf("judging the token failed with a %T", cause), identity.PolicyError)
+		}
+	}()
+	token = h.Tokens.Authenticate(ctx, c)
+	if ctx.Err() != nil && !token.OK() {
+		return identity.Reject("the shadow's deadline passed", identity.ShadowTimeout)
+	}
+	return token
 }
 
 func (h *Handler) compare(ev *Event, token *identity.Authentication) shadow.Result {

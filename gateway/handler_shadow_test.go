@@ -128,6 +128,31 @@ func TestAShadowWithoutTimeIsIndeterminate(t *testing.T) {
 	})
 }
 
+// brittle is an issuer with a bug.
+type brittle struct{ *issuer }
+
+func (brittle) Authenticate(context.Context, identity.Credential) *identity.Authentication {
+	panic("index out of range in " + goodToken)
+}
+
+func TestACompanionThatPanicsHarmsNobody(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	s := newStage(up.URL)
+	s.Tokens = brittle{s.tokens}
+	s.start(t)
+	resp, _ := s.do(t, http.MethodGet, "/x", "", "Authorization", basic("svc-etl", "legacy-pass"), "Crossfade-Token", goodToken)
+	ev := s.event()
+	want := shadow.Result{Verdict: shadow.Indeterminate, Reason: identity.PolicyError, Evidence: shadow.EvidenceClient}
+	if resp.StatusCode != 200 || ev.Shadow != want {
+		t.Errorf("status %d, verdict %+v", resp.StatusCode, ev.Shadow)
+	}
+	if strings.Contains(ev.ShadowToken.Detail, goodToken) {
+		t.Errorf("the detail shows the token: %s", ev.ShadowToken.Detail)
+	}
+	s.noMoreEvents(t, 1)
+}
+
 func TestARememberedCompanionIsComparedAtOnce(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t, nil)
