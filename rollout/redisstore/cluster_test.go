@@ -27,3 +27,16 @@ func TestClusterConforms(t *testing.T) {
 		return newStore(t, redisstore.Options{URL: server.URL() + "?cluster=true", Prefix: fmt.Sprintf("test%d", n.Add(1))})
 	})
 }
+
+// TestSentinelConforms finds the server by asking a Sentinel for it.
+func TestSentinelConforms(t *testing.T) {
+	master := rollouttest.StartRedis(t)
+	sentinel := rollouttest.StartSentinel(t, master, "main")
+	var n atomic.Int64
+	rollouttest.TestStore(t, func(t *testing.T) rollout.Store {
+		return newStore(t, redisstore.Options{URL: sentinel.URL() + "?master_name=main", Prefix: fmt.Sprintf("test%d", n.Add(1))})
+	})
+	if size := client(t, master).DBSize(t.Context()).Val(); size == 0 {
+		t.Error("nothing was written to the server that the Sentinel names")
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +24,7 @@ type Redis struct {
 
 	dir  string
 	port int
-	args []string
+	args func() []string
 	cmd  *exec.Cmd
 	log  *lockedBuffer
 }
@@ -37,7 +39,35 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatalf("this test needs redis-server in PATH: `make test` installs it (%v)", err)
 	}
-	r := &Redis{dir: t.TempDir(), args: args}
+	r := &Redis{dir: t.TempDir()}
+	r.args = func() []string {
+		return append([]string{
+			"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
+			"--save", "", "--appendonly", "no", "--daemonize", "no",
+		}, args...)
+	}
+	return r.startAnywhere(t)
+}
+
+// StartSentinel starts a Sentinel that watches the server under a name, alone
+// in deciding. It stops at the end of the test.
+func StartSentinel(t testing.TB, master *Redis, name string) *Redis {
+	t.Helper()
+	r := &Redis{dir: t.TempDir()}
+	conf := filepath.Join(r.dir, "sentinel.conf") // Sentinel writes what it learns into it
+	r.args = func() []string {
+		text := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsentinel monitor %s 127.0.0.1 %d 1\n", r.port, r.dir, name, master.port)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return []string{conf, "--sentinel"}
+	}
+	return r.startAnywhere(t)
+}
+
+// startAnywhere starts the server on a free port.
+func (r *Redis) startAnywhere(t testing.TB) *Redis {
+	t.Helper()
 	t.Cleanup(r.Stop)
 	// The port is free when it is chosen and may be taken a moment later, so
 	// another one is tried.
@@ -93,12 +123,8 @@ func (r *Redis) signal(t testing.TB, s syscall.Signal) {
 }
 
 func (r *Redis) start() error {
-	args := append([]string{
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, r.args...)
 	r.log = &lockedBuffer{}
-	r.cmd = exec.Command("redis-server", args...)
+	r.cmd = exec.Command("redis-server", r.args()...)
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
 	if err := r.cmd.Start(); err != nil {
 		r.cmd = nil
