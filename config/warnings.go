@@ -12,7 +12,7 @@ func (c *Config) Warnings() []Mistake { return slices.Clone(c.warnings) }
 // warn collects the warnings of a complete configuration.
 func (l *loader) warn(c *Config) {
 	collect := &loader{src: l.src, main: l.main}
-	say := func(key, format string, args ...any) { collect.bad(key, format, args...) }
+	say := func(key, text string) { collect.bad(key, "%s", text) }
 
 	if c.Redis.InProcess() && c.Mode == ModeEnforce {
 		say("redis", "is missing: percentages and evidence live in this process and are forgotten on exit")

@@ -67,7 +67,7 @@ func (m *mistakes) read() ([]byte, bool) {
 		m.unreadable(err)
 		return nil, false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	switch {
 	case err != nil:

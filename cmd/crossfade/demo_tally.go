@@ -63,8 +63,8 @@ func (t *tally) sent(team identity.Team, r demo.Result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.teams[team]
-	switch {
-	case r.Status == 0:
+	switch r.Status {
+	case 0:
 		c.failed++ // cut off by the end of the demo, or else a contradiction
 	default:
 		c.answered++

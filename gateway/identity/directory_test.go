@@ -71,7 +71,8 @@ func TestDirectoryLegacy(t *testing.T) {
 		"an entry without roles has none by legacy":                     {d, "svc-plain", identity.Principal{Name: "svc-plain", Team: "data", Mapped: true}, nil},
 		"an entry without a team is unassigned but mapped":              {d, "homeless", identity.Principal{Name: "homeless", Team: identity.Unassigned, Mapped: true}, nil},
 		"a shared credential is unassigned and says what it may be": {
-			d, "cron", identity.Principal{Name: "cron", Team: identity.Unassigned, Roles: []identity.Role{"runner"}, Mapped: true},
+			d, "cron",
+			identity.Principal{Name: "cron", Team: identity.Unassigned, Roles: []identity.Role{"runner"}, Mapped: true},
 			[]string{"svc-etl", "actions"},
 		},
 		"nobody's legacy identity is unassigned under its own name": {d, "svc-billing", unmapped("svc-billing"), nil},

@@ -39,19 +39,23 @@ func TestReject(t *testing.T) {
 	}{
 		"a bad token is rejected, its primary reason first": {
 			list{identity.AudMismatch, identity.Expired, identity.Expired},
-			identity.StatusRejected, list{identity.Expired, identity.AudMismatch},
+			identity.StatusRejected,
+			list{identity.Expired, identity.AudMismatch},
 		},
 		"keys out of reach make it unavailable, never a bad token": {
 			list{identity.Expired, identity.JWKSUnavailable},
-			identity.StatusUnavailable, list{identity.JWKSUnavailable, identity.Expired},
+			identity.StatusUnavailable,
+			list{identity.JWKSUnavailable, identity.Expired},
 		},
 		"a refresh that must wait makes it unavailable": {
 			list{identity.KidRefreshThrottled},
-			identity.StatusUnavailable, list{identity.KidRefreshThrottled},
+			identity.StatusUnavailable,
+			list{identity.KidRefreshThrottled},
 		},
 		"what is wrong before the keys matter is a rejection": {
 			list{identity.JWKSUnavailable, identity.MalformedJWT},
-			identity.StatusRejected, list{identity.MalformedJWT, identity.JWKSUnavailable},
+			identity.StatusRejected,
+			list{identity.MalformedJWT, identity.JWKSUnavailable},
 		},
 		"the shadow's deadline is no fault of the token": {
 			list{identity.ShadowTimeout}, identity.StatusUnavailable, list{identity.ShadowTimeout},

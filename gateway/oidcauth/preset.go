@@ -131,7 +131,7 @@ var presets = [...]preset{
 		name: "cognito",
 		host: func(u *url.URL) bool {
 			return strings.HasPrefix(u.Hostname(), "cognito-idp.") &&
-				(inDomain("amazonaws.com", "amazonaws.com.cn")(u))
+				inDomain("amazonaws.com", "amazonaws.com.cn")(u)
 		},
 		idToken: func(t *token) string {
 			if v, _ := t.claims.first("token_use"); v == "id" {

@@ -155,6 +155,8 @@ func (c issuerClient) GrantTypes() []oidc.GrantType {
 	return []oidc.GrantType{oidc.GrantTypeClientCredentials}
 }
 func (c issuerClient) restrict(scopes []string) []string { return scopes }
+
+//nolint:revive // the name is the library's
 func (c issuerClient) RestrictAdditionalIdTokenScopes() func([]string) []string { return c.restrict }
 
 func (c issuerClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
