@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,11 @@ code 1 if what the gateway saw contradicts what was sent.`,
 }
 
 func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
+	// The identity provider's library logs to the default logger; what the
+	// demo has to say is in its table.
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+
 	stage, err := newDemoStage(ctx, o.dir, o.listen)
 	if err != nil {
 		return err

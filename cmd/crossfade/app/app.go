@@ -87,6 +87,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.telemetry, err = telemetry.New(ctx, telemetry.Options{
 		Version: o.Version, Issuers: issuerNames(c),
 		AccessLog: a.accessLog.writer(), AccessLogFormat: a.accessLog.format, AccessLogColor: a.accessLog.terminal,
+		Report: func(err error) { report(a.log, "telemetry", err) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
@@ -95,7 +96,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if a.store, err = openStore(c.Redis, o.Store); err != nil {
 		return nil, err
 	}
-	a.table, err = rollout.NewTable(rollout.TableOptions{Store: a.store.Store})
+	a.telemetry.RedisUp(true) // until it is known to be away
+	a.table, err = rollout.NewTable(rollout.TableOptions{Store: a.store.Store, Report: a.storeReports})
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +133,16 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 // has said so itself.
 func (a *App) watch(c *config.Config) (err error) {
 	a.reload.Lock()
-	defer a.reload.Unlock()
 	a.watcher, err = config.NewWatcher(c.Files(), func() { _ = a.Reload() })
-	return err
+	a.reload.Unlock()
+	if err != nil {
+		return err
+	}
+	// What changed between the loading and the watching is noticed now.
+	if now, err := a.options.Load(); err != nil || now.Hash() != c.Hash() {
+		_ = a.Reload()
+	}
+	return nil
 }
 
 // apply builds the parts of c and puts them in force.
@@ -166,6 +175,22 @@ func (a *App) apply(c *config.Config) error {
 	a.handler.Store(handler)
 	a.telemetry.Reloaded(true, c.Hash())
 	return nil
+}
+
+// storeReports notes when the store goes away, when it is not what it was, and
+// when all is well again. The percentages in force stay as they are meanwhile.
+func (a *App) storeReports(err error) {
+	a.telemetry.RedisUp(err == nil || errors.Is(err, rollout.ErrRegressed))
+	report(a.log, "rollout store", err)
+}
+
+// report logs the begin and the end of a trouble.
+func report(log *slog.Logger, of string, err error) {
+	if err != nil {
+		log.Error(of+" in trouble", "error", err)
+		return
+	}
+	log.Info(of + " well again")
 }
 
 // Reload loads the configuration again and puts it in force for new requests.
