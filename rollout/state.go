@@ -42,6 +42,8 @@ type State struct {
 	// Retired teams stay at 100 for good.
 	Retired   bool
 	UpdatedAt time.Time
+	// Source is where the last change came from; see Change.Source.
+	Source string
 }
 
 // Phase returns what the team is.
@@ -173,6 +175,7 @@ func Apply(s State, c Change, now time.Time) (State, Entry, error) {
 	next.Percent = c.Percent
 	next.Revision++
 	next.UpdatedAt = at
+	next.Source = c.Source
 	next.Retired = s.Retired || c.Retire
 	if next.Algorithm == 0 {
 		next.Algorithm = Algorithm

@@ -37,6 +37,14 @@ type TableOptions struct {
 	// again. It is called by one goroutine at a time, must return soon, and must
 	// not call Refresh or Write.
 	Report func(error)
+	// Changed, if set, is told whenever a table with other revisions comes into
+	// force: what was, with an empty StoreID before the first, and what is. Both
+	// are shared and must not be changed. The terms of Report hold.
+	Changed func(was, is Snapshot)
+	// Initial, if set, is in force until the store is read: what a replica knew
+	// before its restart. A store that is not, or no longer, the one that it was
+	// taken of has regressed.
+	Initial *Snapshot
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -74,9 +82,16 @@ func NewTable(opt TableOptions) (*Table, error) {
 	if opt.Report == nil {
 		opt.Report = func(error) {}
 	}
+	if opt.Changed == nil {
+		opt.Changed = func(Snapshot, Snapshot) {}
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	t := &Table{opt: opt, kick: make(chan struct{}, 1), stop: stop}
 	t.health.Store(&health{})
+	if opt.Initial != nil {
+		initial := *opt.Initial
+		t.current.Store(&initial)
+	}
 	t.done.Go(func() { t.poll(ctx) })
 	t.done.Go(func() { t.watch(ctx) })
 	return t, nil
@@ -108,8 +123,8 @@ func (t *Table) States() []State {
 	return slices.SortedFunc(maps.Values(cur.Teams), func(a, b State) int { return cmp.Compare(a.Team, b.Team) })
 }
 
-// Loaded reports whether the table was ever read. Before that nothing is known
-// of any team, and a replica is not ready.
+// Loaded reports whether the table was ever read, or began with an Initial one.
+// Before that nothing is known of any team, and a replica is not ready.
 func (t *Table) Loaded() bool { return t.current.Load() != nil }
 
 // LoadedAt returns when the reading began that the table stands on; zero before
@@ -163,9 +178,23 @@ func (t *Table) Refresh(ctx context.Context) error {
 		return err
 	}
 	next.At = began
-	t.current.Store(&next)
+	t.put(&next)
 	t.setHealth(&health{})
 	return nil
+}
+
+// put brings a table into force. The caller holds mu.
+func (t *Table) put(next *Snapshot) {
+	var was Snapshot
+	if cur := t.current.Swap(next); cur != nil {
+		was = *cur
+	}
+	same := was.StoreID == next.StoreID && maps.EqualFunc(was.Teams, next.Teams, func(a, b State) bool {
+		return a.Revision == b.Revision
+	})
+	if !same {
+		t.opt.Changed(was, *next)
+	}
 }
 
 // Write makes a change through the table, which knows it at once: with the
@@ -195,7 +224,7 @@ func (t *Table) Write(ctx context.Context, c Change) (State, error) {
 		next.Teams = make(map[identity.Team]State, 1)
 	}
 	next.Teams[s.Team] = s
-	t.current.Store(&next)
+	t.put(&next)
 	return s, nil
 }
 

@@ -42,7 +42,7 @@ local before = string.format('%.0f', from)
 local retired = '0'
 if row[3] == '1' or ARGV[5] == '1' then retired = '1' end
 redis.call('HSET', KEYS[1], 'revision', next, 'percent', ARGV[4], 'retired', retired,
-  'updated_at', ARGV[6], 'change', ARGV[8])
+  'updated_at', ARGV[6], 'change', ARGV[8], 'source', ARGV[12])
 redis.call('HSETNX', KEYS[1], 'algorithm', ARGV[7])
 if to > from then
   redis.call('HSET', KEYS[1], 'previous', before, 'raised_at', ARGV[6])

@@ -217,6 +217,7 @@ func parseState(team identity.Team, row map[string]string) (rollout.State, error
 		Team: team, Percent: f.percent("percent"), Previous: f.percent("previous"), Revision: f.number("revision"),
 		RaisedAt: f.time("raised_at"), LoweredAt: f.time("lowered_at"), LoweredRevision: f.number("lowered_revision"),
 		Algorithm: int(f.number("algorithm")), Retired: f.flag("retired"), UpdatedAt: f.time("updated_at"),
+		Source: row["source"],
 	}
 	if f.err != nil {
 		return rollout.State{}, fmt.Errorf("%w: the rollout of team %q is damaged: %w", rollout.ErrUnavailable, string(team), f.err)

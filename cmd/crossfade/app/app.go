@@ -97,7 +97,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.telemetry.RedisUp(true) // until it is known to be away
-	a.table, err = rollout.NewTable(rollout.TableOptions{Store: a.store.Store, Report: a.storeReports})
+	path := snapshotPath(c)
+	known, err := loadSnapshot(path)
+	if err != nil {
+		return nil, err
+	}
+	a.table, err = rollout.NewTable(rollout.TableOptions{
+		Store: a.store.Store, Report: a.storeReports, Changed: a.rolloutChanged(path), Initial: known,
+	})
 	if err != nil {
 		return nil, err
 	}
