@@ -30,10 +30,12 @@ func TestTheTableTellsOfEachChangeOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second) // readings that find nothing new
+		synctest.Wait()
 		if _, err := store.Write(t.Context(), rollout.Change{Team: team, Percent: 10, Expect: 1, Source: "cli"}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		want := []change{{First: true}, {From: 0, To: 25, Source: "api"}, {From: 25, To: 10, Source: "cli"}}
 		if diff := cmp.Diff(want, told); diff != "" {
 			t.Errorf("changes told (-want +got):\n%s", diff)
