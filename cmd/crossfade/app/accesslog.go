@@ -23,7 +23,7 @@ func openAccessLog(c config.AccessLog) (*accessLog, error) {
 	l := &accessLog{format: string(c.Format)}
 	switch c.File {
 	case "off":
-		return l, nil
+		return &accessLog{}, nil
 	case "":
 		l.out = os.Stderr
 	case "-":
