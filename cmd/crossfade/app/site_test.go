@@ -21,7 +21,6 @@ import (
 
 	"crossfade/cmd/crossfade/app"
 	"crossfade/cmd/crossfade/demo"
-	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/redisstore"
@@ -140,7 +139,7 @@ func (s *site) start(options ...func(*app.Options)) *gateway {
 	s.t.Helper()
 	g := &gateway{site: s, log: &lockedBuffer{}, ended: make(chan error, 1)}
 	o := app.Options{
-		Load:    func() (*config.Config, error) { return config.Load(config.Source{File: filepath.Join(s.dir, "crossfade.yaml")}) },
+		Load:    s.load,
 		Log:     slog.New(slog.NewTextHandler(g.log, nil)),
 		Version: "test",
 	}
@@ -184,6 +183,17 @@ func (g *gateway) loaded() *gateway {
 	g.site.t.Helper()
 	g.site.eventually("the percentages are read", g.Table().Loaded)
 	return g
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // eventually polls until a condition holds.
