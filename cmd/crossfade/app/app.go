@@ -38,6 +38,9 @@ type Options struct {
 	OnEvent func(*gateway.Event)
 	// Watch reloads when a file of the configuration changes.
 	Watch bool
+	// Keys says how keys of issuers are fetched; the zero value is right for
+	// all but tests. OnRefresh is the App's own.
+	Keys oidcauth.ProviderOptions
 }
 
 // App is a gateway that listens. Create it with New, serve with Run.
@@ -92,7 +95,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	a.providers = oidcauth.NewProviders(oidcauth.ProviderOptions{OnRefresh: a.telemetry.JWKSRefresh})
+	o.Keys.OnRefresh = a.telemetry.JWKSRefresh
+	a.providers = oidcauth.NewProviders(o.Keys)
 	if a.store, err = openStore(c.Redis, o.Store); err != nil {
 		return nil, err
 	}

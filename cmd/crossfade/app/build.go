@@ -148,7 +148,7 @@ func issuersOf(c *config.Config) []oidcauth.Issuer {
 			TokenTypes: i.TokenTypes, Scopes: i.Scopes, MaxLifetime: i.MaxLifetime,
 			Skew:        oidcauth.Skew{Exp: skew(i.Skew.Exp), Nbf: skew(i.Skew.Nbf), Iat: skew(i.Skew.Iat)},
 			GroupsClaim: i.GroupsClaim, RequireGroups: i.RequireGroups,
-			SubjectClaim: i.SubjectClaim, CAFile: string(i.CAFile),
+			SubjectClaim: i.SubjectClaim, CAFile: string(i.CAFile), AllowIDTokens: i.AllowIDTokens,
 		})
 	}
 	return issuers
