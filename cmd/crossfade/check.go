@@ -101,7 +101,7 @@ func (p *program) check(ctx context.Context, source config.Source, connect bool)
 	if connect {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		defer transport.CloseIdleConnections()
-		report.Connections = app.Connect(ctx, cfg, parts, transport)
+		report.Connections = app.Connect(ctx, cfg, parts, transport, p.local())
 		for _, conn := range report.Connections {
 			report.OK = report.OK && conn.Err == ""
 		}

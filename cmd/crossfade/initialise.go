@@ -16,7 +16,7 @@ func (p *program) initCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Write a first configuration",
 		Example: `  crossfade init luigi --htpasswd /etc/nginx/luigi.htpasswd --issuer https://acme.okta.com/oauth2/luigi
-  crossfade init http --upstream http://127.0.0.1:9000`,
+  crossfade init http --upstream http://127.0.0.1:9000 --htpasswd users.htpasswd --issuer https://idp.example/`,
 	}
 	for _, kind := range []string{"luigi", "http"} {
 		c.AddCommand(p.initKind(kind))
@@ -45,7 +45,7 @@ func (p *program) initKind(kind string) *cobra.Command {
 	c.RunE = func(*cobra.Command, []string) error {
 		text, err := config.Template(kind, t)
 		if err != nil {
-			return usage("%w", err)
+			return usage("%w\nGive each as a flag of that name, for instance --htpasswd users.htpasswd.", err)
 		}
 		if to == "-" {
 			_, err := fmt.Fprint(p.stdout, text)

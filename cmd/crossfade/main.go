@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"crossfade/cmd/crossfade/app"
 )
 
 // version is set by the linker at a release.
@@ -26,7 +28,7 @@ func main() {
 	}()
 	p := &program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		environ: os.Environ(), force: force,
+		environ: os.Environ(), force: force, local: app.LocalAddresses,
 	}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,8 @@ type program struct {
 	environ        []string
 	// force is done when the user insists on an end.
 	force context.Context
+	// local returns the addresses of this machine that others may reach.
+	local func() []netip.Addr
 
 	configFile string
 }
@@ -128,6 +131,7 @@ func usageErrors(c *cobra.Command) {
 				return nil
 			}
 			hint := ""
+			c.SuggestionsMinimumDistance = 2
 			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 				hint = fmt.Sprintf(" (did you mean %q?)", near[0])
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -70,7 +71,15 @@ Flags go before CROSSFADE_ environment variables, those before the file.`,
 	return c
 }
 
+// gcPercent lets the heap grow to five times what is live before it is
+// collected: that is some ten megabytes here, and requests are mostly garbage.
+// GOGC in the environment goes before it.
+const gcPercent = 400
+
 func (p *program) serve(ctx context.Context, flags map[string]any) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	a, err := app.New(ctx, app.Options{
 		Load:    func() (*config.Config, error) { return config.Load(p.source(flags)) },
 		Log:     p.logger(),

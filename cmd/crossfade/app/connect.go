@@ -29,8 +29,9 @@ type Connection struct {
 }
 
 // Connect tries Redis, each issuer and the upstream, and says what it saw. It
-// changes nothing anywhere.
-func Connect(ctx context.Context, c *config.Config, parts *Parts, transport http.RoundTripper) []Connection {
+// changes nothing anywhere. local are the addresses of this machine on which
+// the upstream should not answer; see LocalAddresses.
+func Connect(ctx context.Context, c *config.Config, parts *Parts, transport http.RoundTripper, local []netip.Addr) []Connection {
 	var all []Connection
 	if !c.Redis.InProcess() {
 		all = append(all, connectRedis(ctx, c.Redis))
@@ -40,7 +41,7 @@ func Connect(ctx context.Context, c *config.Config, parts *Parts, transport http
 	for _, r := range parts.Verifier.Probe(probe) {
 		all = append(all, connectionOf(r))
 	}
-	return append(all, connectUpstream(ctx, c, transport, localAddresses()))
+	return append(all, connectUpstream(ctx, c, transport, local))
 }
 
 func connectRedis(ctx context.Context, c config.Redis) Connection {
@@ -148,8 +149,8 @@ func aroundTheGateway(ctx context.Context, upstream *url.URL, transport http.Rou
 		"bind it to %s (luigid: --address %s)", strings.Join(open, ", "), host, host)}
 }
 
-// localAddresses are the addresses of this machine that others may reach.
-func localAddresses() []netip.Addr {
+// LocalAddresses are the addresses of this machine that others may reach.
+func LocalAddresses() []netip.Addr {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil
