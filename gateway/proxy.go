@@ -19,6 +19,13 @@ import (
 // for a rewrite.
 var forwardedHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
+// frontHeaders say, beside X-Forwarded-For, whom a proxy has in front of it. They
+// are believed from trusted proxies only.
+var frontHeaders = []string{
+	"X-Forwarded-Host", "X-Forwarded-Proto",
+	"X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip",
+}
+
 // Proxy forwards requests to the upstream.
 type Proxy struct {
 	upstream  *url.URL
@@ -77,7 +84,7 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 		upstream: o.Upstream,
 		trusted:  o.TrustedProxies,
 		headers:  o.Headers,
-		spoofable: newSpoofable(alwaysStripped, forwardedHeaders, o.CredentialHeaders,
+		spoofable: newSpoofable(alwaysStripped, forwardedHeaders, frontHeaders, o.CredentialHeaders,
 			o.Headers.User, o.Headers.Email, o.Headers.Groups),
 	}
 	if o.ErrorLog == nil {
@@ -133,10 +140,13 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	if pr.In.Trailer != nil && out.Body != nil {
 		out.Body = &trailerGuard{out.Body, pr.In.Trailer, p.spoofable.strip}
 	}
-	if p.trusts(pr.In.RemoteAddr) {
+	if !p.trusts(pr.In.RemoteAddr) {
+		pr.SetXForwarded()
+	} else {
 		out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
+		pr.SetXForwarded()
+		keep(out.Header, pr.In.Header, frontHeaders)
 	}
-	pr.SetXForwarded()
 	p.headers.identify(out.Header, ev)
 }
 
@@ -161,9 +171,15 @@ func (p *Proxy) exactPath(in *http.Request) string {
 // token.
 func (p *Proxy) passAsItCame(pr *httputil.ProxyRequest) {
 	pr.Out.Header.Del(CompanionHeader)
-	for _, name := range forwardedHeaders {
-		if values, ok := pr.In.Header[name]; ok && !namedByConnection(pr.In.Header, name) {
-			pr.Out.Header[name] = values
+	keep(pr.Out.Header, pr.In.Header, forwardedHeaders)
+}
+
+// keep copies the named headers as they came, except those that the client
+// declared to be for this hop alone.
+func keep(out, in http.Header, names []string) {
+	for _, name := range names {
+		if values, ok := in[name]; ok && !namedByConnection(in, name) {
+			out[name] = values
 		}
 	}
 }
