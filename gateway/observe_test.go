@@ -231,6 +231,8 @@ func ugly() map[string]string {
 		"two Authorization headers":             call("ping", ping, pass, auth("Bearer "+goodToken)),
 		"an API key and a password":             call("ping", ping, pass, "X-Api-Key: k1\r\n"),
 		"two API keys":                          call("ping", ping, "X-Api-Key: k1\r\nX-Api-Key: k2\r\n"),
+		"a static token":                        call("ping", ping, auth("Bearer "+opaque)),
+		"a wrong static token":                  call("ping", ping, auth("Bearer other")),
 		"a wrong API key":                       call("ping", ping, "X-Api-Key: nope\r\n"),
 		"a companion alone":                     call("ping", ping, "Crossfade-Token: "+goodToken+"\r\n"),
 		"two companions":                        call("ping", ping, pass, "Crossfade-Token: a\r\nCrossfade-Token: b\r\n"),
