@@ -31,7 +31,7 @@ func (s *standIn) enforcing(t *testing.T, percent rollout.Percent) *stage {
 	for user, password := range map[string]string{"svc-billing": "billing-pass", "svc-a": "legacy-pass-a", "svc-b": "legacy-pass-b"} {
 		g.keys[password] = verified(identity.Principal{Name: user, Team: "billing", Mapped: true})
 	}
-	return g.start(t)
+	return g.startPlain(t)
 }
 
 func TestRecordedWorkersAreForwardedAsTheyWereJudged(t *testing.T) {

@@ -102,11 +102,18 @@ func (s *standIn) observing(t *testing.T, profile gateway.Profile) *stage {
 	g.Rollout = at(100)
 	g.Metadata = &gateway.Metadata{}
 	g.keys["billing-pass"] = verified(billing())
-	g.server = httptest.NewUnstartedServer(g.handler(t))
-	g.server.Config.DisableGeneralOptionsHandler = true
-	g.server.Start()
-	t.Cleanup(g.server.Close)
-	return g
+	return g.startPlain(t)
+}
+
+// startPlain serves the gateway like start, but without net/http's own answer
+// to OPTIONS of the server.
+func (s *stage) startPlain(t *testing.T) *stage {
+	t.Helper()
+	s.server = httptest.NewUnstartedServer(s.handler(t))
+	s.server.Config.DisableGeneralOptionsHandler = true
+	s.server.Start()
+	t.Cleanup(s.server.Close)
+	return s
 }
 
 func profiles() []gateway.Profile {
