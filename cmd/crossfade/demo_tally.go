@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"crossfade/cmd/crossfade/demo"
@@ -33,6 +34,9 @@ type teamTally struct {
 	reasons                    map[identity.Reason]int64
 	runs                       map[string]*runTally
 }
+
+// recordedAgent begins the User-Agent of every recorded worker.
+const recordedAgent = "python-requests/"
 
 // runTally is what became of one run.
 type runTally struct {
@@ -79,12 +83,9 @@ func (t *tally) saw(ev *gateway.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c, ok := t.teams[ev.Team()]
-	if !ok {
-		return // somebody tries the curl lines with another user
-	}
 	what, ours := t.sends[ev.Call.Run]
-	if ev.Call.Run != "" && !ours {
-		return // likewise, with a worker of his own
+	if !ok || ev.Call.Run != "" && !ours || !strings.HasPrefix(ev.UserAgent, recordedAgent) {
+		return // the user of the demo tries the curl lines
 	}
 	c.requests++
 	switch ev.Decision.Outcome {
