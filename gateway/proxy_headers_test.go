@@ -19,7 +19,8 @@ func TestNoClientSetsAnIdentityHeaderInAnySpelling(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t, nil)
 	s := newStage(up.URL)
-	s.proxy.Headers.User = append(s.proxy.Headers.User, "X-Webtool-Login")
+	long := "X-" + strings.Repeat("Very-", 20) + "Long-Login"
+	s.proxy.Headers.User = append(s.proxy.Headers.User, "X-Webtool-Login", long)
 	s.start(t)
 	names := []string{
 		"X-Forwarded-User", "x-forwarded-user", "X-FORWARDED-USER", "X_Forwarded_User", "x_forwarded-user", "X-Forwarded_User",
@@ -28,7 +29,7 @@ func TestNoClientSetsAnIdentityHeaderInAnySpelling(t *testing.T) {
 		"X-Auth-Request-User", "X_Auth_Request_User", "X-Auth-Request-Email", "X-Auth-Request-Groups",
 		"X-Auth-Request-Preferred-Username", "X-Auth-Request-Access-Token",
 		"Remote-User", "Remote_User", "REMOTE_USER", "Remote-Groups", "X-Remote-User", "X-Remote-Group", "X-WebAuth-User",
-		"X-Webtool-Login", "X_Webtool_Login",
+		"X-Webtool-Login", "X_Webtool_Login", long, strings.ReplaceAll(long, "-", "_"),
 		"X_API_KEY", "Crossfade_Token", "Crossfade-Reason", "Crossfade_Abort",
 		"Proxy-Authorization",
 		"X_Forwarded_For", "X-Forwarded_Host", "x_forwarded_proto", "Forwarded",

@@ -31,6 +31,7 @@ func TestTargetsReachTheUpstreamByteForByte(t *testing.T) {
 		{"dots", "/a/../b/./c/..", "/a/../b/./c/.."},
 		{"escaped dots", "/a/%2e%2e/b", "/a/%2e%2e/b"},
 		{"characters that net/url would escape", `/a|b"c<d>^{e}` + "`", `/a|b"c<d>^{e}` + "`"},
+		{"such characters behind two slashes stay escaped, since those could be an authority", "//a|b", "//a%7Cb"},
 		{"bytes beyond ASCII", "/\xfc/\xc3\xbc", "/\xfc/\xc3\xbc"},
 		{"a backslash", `/a\b`, `/a\b`},
 		{"a semicolon in the path", "/a;b=c/d", "/a;b=c/d"},
