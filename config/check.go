@@ -58,8 +58,8 @@ func (l *loader) complete(c *Config) error {
 	l.checkLegacy(c)
 	l.checkIssuers(c)
 	l.checkRedis(c)
-	if c.Audit.Required && c.Audit.File == "" {
-		l.bad("audit.required", "needs audit.file, where the records go")
+	if c.Audit.Required {
+		l.bad("audit.required", "cannot be kept by this version, which writes no audit trail: remove it")
 	}
 	l.warn(c)
 	return nil
