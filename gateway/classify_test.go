@@ -160,8 +160,8 @@ func TestClassifyPutsBackExactlyTheBytesOfTheBody(t *testing.T) {
 			if err := r.Body.Close(); err != nil || !original.closed {
 				t.Errorf("closing what was put back does not close the client's body (%v)", err)
 			}
-			if r.GetBody == nil {
-				return
+			if tt.problem == identity.BodyOversize {
+				return // cannot be sent again
 			}
 			again, err := r.GetBody()
 			if err != nil {

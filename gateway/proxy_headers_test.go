@@ -100,7 +100,9 @@ func TestTheUpstreamLearnsWhoAsksFromTheGatewayAlone(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			up := newUpstream(t, nil)
-			s := newStage(up.URL).start(t)
+			s := newStage(up.URL)
+			s.tokens.remembered = map[string]bool{peerToken: true} // a companion that is known at once
+			s.start(t)
 			if resp, body := s.do(t, http.MethodGet, "/x", "", tt.headers...); resp.StatusCode != 200 {
 				t.Fatalf("status %d: %s", resp.StatusCode, body)
 			}
