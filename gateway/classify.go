@@ -65,11 +65,11 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		return Call{Exempt: true}, nil
 	}
 	if c.Profile != ProfileLuigi {
-		return Call{Action: actionOf(r.Method)}, nil
+		return Call{Action: actionOf(r)}, nil
 	}
 	if !strings.HasPrefix(path, "/api/") {
 		page := luigi.Classify(r.Method, path, r.URL.RawQuery, "", nil)
-		return Call{Action: actionOf(r.Method), Exempt: page.Exempt, Problem: page.Problem}, nil
+		return Call{Action: actionOf(r), Exempt: page.Exempt, Problem: page.Problem}, nil
 	}
 	body, problem, err := c.body(r)
 	if err != nil {
@@ -80,8 +80,8 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		RPC: l.RPC, Method: l.Method, Abortable: r.Method == http.MethodPost,
 		Action: l.Action, Family: l.Family, Run: l.Worker, Registers: l.Registers,
 		// A call for administrators that names no family acts on all of them,
-		// or on one that cannot be told.
-		EveryFamily: l.Action == identity.ActionAdmin && l.Family == "",
+		// or on one that cannot be told. An assistant is given the work of any.
+		EveryFamily: l.Assistant || l.Action == identity.ActionAdmin && l.Family == "",
 		Exempt:      l.Exempt,
 		Problem:     l.Problem,
 	}
@@ -103,19 +103,26 @@ func contentType(h http.Header) string {
 
 // exempt are requests that identity has no part in: liveness by HEAD, CORS
 // preflights (which browsers send without credentials by specification), and
-// configured paths.
+// configured paths. A request that asks the upstream to take it for one of
+// another method is none of them.
 func (c Classifier) exempt(r *http.Request, path string) bool {
-	switch r.Method {
-	case http.MethodHead:
-		if path == "/" {
-			return true
-		}
-	case http.MethodOptions:
-		if r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != "" {
-			return true
-		}
+	switch {
+	case r.Method == http.MethodHead && path == "/":
+	case r.Method == http.MethodOptions && preflight(r):
+	case slices.Contains(c.ExemptPaths, path):
+	default:
+		return false
 	}
-	return slices.Contains(c.ExemptPaths, path)
+	return !methodOverrides.any(r.Header)
+}
+
+// preflight tells what a browser sends before a request across origins (Fetch
+// standard, section 4.8). It never has a body, and one that has could be a call
+// to an upstream that does not look at the method.
+func preflight(r *http.Request) bool {
+	return len(r.Header["Origin"]) == 1 && r.Header["Origin"][0] != "" &&
+		len(r.Header["Access-Control-Request-Method"]) == 1 && r.Header["Access-Control-Request-Method"][0] != "" &&
+		(r.Body == nil || r.Body == http.NoBody)
 }
 
 // body reads the body of an RPC up to the bound and puts it back.
@@ -150,9 +157,13 @@ func (c Classifier) body(r *http.Request) ([]byte, identity.Reason, error) {
 	return read, "", nil
 }
 
+// firstRead bounds the memory that a declared length is worth before any of it
+// has arrived: whoever only announces a body shall cost no more than a page or so.
+const firstRead = 32 << 10
+
 // readUpTo reads at most limit bytes; expect sizes the first allocation.
 func readUpTo(from io.Reader, limit, expect int64) ([]byte, error) {
-	buf := make([]byte, 0, min(max(expect, 0)+1, limit))
+	buf := make([]byte, 0, min(max(expect, 0)+1, limit, firstRead))
 	for int64(len(buf)) < limit {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
@@ -170,12 +181,18 @@ func readUpTo(from io.Reader, limit, expect int64) ([]byte, error) {
 }
 
 // actionOf takes the verb at its word (RFC 9110 section 9.2.1: safe methods
-// read); profile http has nothing better to go by.
-func actionOf(method string) identity.Action {
-	switch method {
+// read); profile http has nothing better to go by. A safe method that asks to
+// be taken for another one is not safe.
+func actionOf(r *http.Request) identity.Action {
+	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return identity.ActionView
-	default:
-		return identity.ActionExecute
+		if !methodOverrides.any(r.Header) {
+			return identity.ActionView
+		}
 	}
+	return identity.ActionExecute
 }
+
+// methodOverrides are the headers by which frameworks let a request pass for
+// one of another method.
+var methodOverrides = newSpoofable([]string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"})

@@ -31,6 +31,8 @@ var alwaysStripped = []string{
 	"X-Auth-Request-Preferred-Username", "X-Auth-Request-Access-Token", "X-Auth-Request-Redirect",
 	"Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name",
 	"X-Remote-User", "X-Remote-Group", "X-Remote-Email", "X-Webauth-User",
+	// What routes by these would execute another path than the one that was judged.
+	"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri",
 	"Authorization", "Proxy-Authorization", CompanionHeader, AbortHeader, ReasonHeader,
 }
 
@@ -56,8 +58,18 @@ func (s spoofable) strip(h http.Header) {
 	}
 }
 
-// matches folds name on the stack: case, and the underscore that CGI and
-// WSGI servers cannot tell from a hyphen.
+// any reports whether one of the headers is of the set, in any spelling.
+func (s spoofable) any(h http.Header) bool {
+	for name := range h {
+		if s.matches(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches folds name on the stack: case, and whatever CGI and WSGI servers
+// cannot tell from a hyphen.
 func (s spoofable) matches(name string) bool {
 	var folded [64]byte
 	if len(name) > len(folded) {
@@ -77,14 +89,17 @@ func foldName(name string) string {
 	return string(folded)
 }
 
+// foldByte folds case, and all that is neither letter nor digit: servers that
+// hand headers on as variables turn the underscore into what the hyphen becomes
+// (RFC 3875 section 4.1.18), and some do so with every such character.
 func foldByte(c byte) byte {
 	switch {
-	case c == '_':
-		return '-'
+	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		return c
 	case 'A' <= c && c <= 'Z':
 		return c + 'a' - 'A'
 	default:
-		return c
+		return '-'
 	}
 }
 

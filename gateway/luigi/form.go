@@ -128,7 +128,8 @@ const maxDecodings = 3
 
 // nearAPI reports whether a path outside the API would lie in it after the
 // tidying that servers and proxies do: decoding percent signs, folding slashes,
-// backslashes and dot segments (RFC 3986 section 6.2), ignoring case.
+// backslashes and dot segments (RFC 3986 section 6.2), ignoring case, and taking
+// a prefix away. The scheduler has no page with an "api" in the middle.
 func nearAPI(escapedPath string) bool {
 	p := escapedPath
 	for range maxDecodings {
@@ -142,5 +143,5 @@ func nearAPI(escapedPath string) bool {
 		p = decoded
 	}
 	p = strings.ToLower(path.Clean("/" + strings.ReplaceAll(p, `\`, "/")))
-	return p == "/api" || strings.HasPrefix(p, apiPrefix)
+	return p == "/api" || strings.Contains(p, apiPrefix)
 }
