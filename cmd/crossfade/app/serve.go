@@ -58,7 +58,7 @@ func loadCertificate(t config.TLS) (*tls.Certificate, error) {
 	}
 	cert, err := tls.LoadX509KeyPair(string(t.Cert), string(t.Key))
 	if err != nil {
-		return nil, fmt.Errorf("listen.tls: %w", err)
+		return nil, &ConfigError{fmt.Errorf("listen.tls: %w", err)}
 	}
 	if cert.Leaf == nil {
 		if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
@@ -98,9 +98,10 @@ func (a *App) Run(ctx, force context.Context) error {
 	case <-ctx.Done():
 	}
 	a.draining.Store(true)
-	drain, cancel := context.WithTimeout(force, a.drainTime())
+	longest := a.running().Drain
+	drain, cancel := context.WithTimeout(force, longest)
 	defer cancel()
-	a.log.Info("draining: no new connections, requests in flight may end", "longest", a.drainTime())
+	a.log.Info("draining: no new connections, requests in flight may end", "longest", longest)
 	if shutErr := server.Shutdown(drain); shutErr != nil {
 		a.log.Warn("requests in flight were cut off", "error", shutErr)
 		_ = server.Close()
@@ -111,10 +112,11 @@ func (a *App) Run(ctx, force context.Context) error {
 	return errors.Join(err, a.shut(flush))
 }
 
-func (a *App) drainTime() time.Duration {
+// running is the configuration in force.
+func (a *App) running() *config.Config {
 	a.reload.Lock()
 	defer a.reload.Unlock()
-	return a.config.Drain
+	return a.config
 }
 
 func (a *App) server(h http.Handler) *http.Server {
@@ -124,12 +126,14 @@ func (a *App) server(h http.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		// OPTIONS * is the upstream's to answer, like everything else.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
 // announce says what runs and where, and what is doubtful about it.
 func (a *App) announce() {
-	c := a.config
+	c := a.running()
 	a.log.Info("crossfade serves",
 		"version", a.options.Version, "mode", c.Mode, "profile", c.Upstream.Profile,
 		"listen", a.Addr(), "upstream", c.Upstream.URL.Redacted(), "metrics", a.MetricsAddr(),
@@ -160,13 +164,10 @@ func (a *App) metricsHandler() http.Handler {
 // upstream's health is its own affair: taking every gateway out of service
 // would not mend it.
 func (a *App) notReady() string {
-	a.reload.Lock()
-	mode := a.config.Mode
-	a.reload.Unlock()
 	switch {
 	case a.draining.Load():
 		return "draining"
-	case mode == config.ModeEnforce && !a.table.Loaded():
+	case a.running().Mode == config.ModeEnforce && !a.table.Loaded():
 		return "the percentages have not been read from Redis yet"
 	default:
 		return ""
