@@ -72,7 +72,7 @@ func (e Extractor) Extract(h http.Header, rawQuery string) Presented {
 			p.Legacy = identity.Credential{Scheme: identity.SchemeAPIKey, Secret: identity.NewSecret(key)}
 			p.Companion = p.Token.Present()
 			if p.Problem == identity.SchemeUnsupported {
-				p.Problem = "" // the key governs; an Authorization nobody reads is the upstream's affair
+				p.Problem = "" // the key governs; in mode enforce the other never reaches the upstream
 			}
 		}
 	}
