@@ -112,6 +112,8 @@ func (p *program) check(ctx context.Context, source config.Source, connect bool)
 // mistakesOf takes a joined error apart, so that each mistake stands alone.
 func mistakesOf(err error, file string) []config.Mistake {
 	switch e := err.(type) { //nolint:errorlint // a joined error is walked, not searched
+	case *app.ConfigError:
+		return mistakesOf(e.Err, file)
 	case *legacy.Mistake:
 		return []config.Mistake{{File: e.File, Line: e.Line, Message: e.What + ": " + e.Do}}
 	case interface{ Unwrap() []error }:
@@ -175,7 +177,11 @@ func (p *program) annotate(r checkReport) error {
 		if c.Err != "" {
 			level, text = "error", c.Err
 		}
-		if _, err := fmt.Fprintf(p.stdout, "::%s::%s\n", level, escapeData(c.To+": "+text)); err != nil {
+		lines := fmt.Sprintf("::%s::%s\n", level, escapeData(c.To+": "+text))
+		for _, w := range c.Warnings {
+			lines += fmt.Sprintf("::warning::%s\n", escapeData(c.To+": "+w))
+		}
+		if _, err := fmt.Fprint(p.stdout, lines); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"crossfade/cmd/crossfade/app"
 	"crossfade/config"
 	"crossfade/rollout"
 )
@@ -58,9 +59,6 @@ type program struct {
 func (p *program) run(ctx context.Context, args []string) int {
 	root := p.root()
 	root.SetArgs(args)
-	root.SetIn(p.stdin)
-	root.SetOut(p.stdout)
-	root.SetErr(p.stderr)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -74,10 +72,11 @@ func (p *program) run(ctx context.Context, args []string) int {
 func exitCode(err error) int {
 	var known *exitError
 	var mistakes config.Errors
+	var unfit *app.ConfigError
 	switch {
 	case errors.As(err, &known):
 		return known.code
-	case errors.As(err, &mistakes):
+	case errors.As(err, &mistakes), errors.As(err, &unfit):
 		return exitUsage
 	case errors.Is(err, rollout.ErrConflict):
 		return exitConflict
@@ -117,7 +116,10 @@ Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 refused by checks,
 		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
 		p.rolloutCommand(), p.tokenCommand(), p.legacyCommand(), p.versionCommand(),
 	)
-	root.InitDefaultCompletionCmd()
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.InitDefaultCompletionCmd() // remembers where to write
 	usageErrors(root)
 	return root
 }

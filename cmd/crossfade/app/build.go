@@ -32,8 +32,19 @@ type Hooks struct {
 	OnCache func(hit bool)
 }
 
+// ConfigError is what keeps a configuration that loads from being run: a
+// mistake in a file of credentials, in an issuer, an entry or a role.
+type ConfigError struct{ Err error }
+
+// Error implements error.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the mistake, or several that are joined.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // Build turns a configuration into its parts. It reads the files of static
-// credentials and does no other I/O. The error joins every mistake.
+// credentials and does no other I/O. The error is a *ConfigError that joins
+// every mistake.
 func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts, error) {
 	var errs []error
 	directory, err := directoryOf(c)
@@ -52,7 +63,7 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 	rules, err := policyOf(c)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	return &Parts{Directory: directory, Keyring: keyring, Verifier: verifier, Policy: rules}, nil
 }
@@ -62,9 +73,13 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 func NewVerifier(c *config.Config, o oidcauth.Options) (*oidcauth.Verifier, error) {
 	directory, err := directoryOf(c)
 	if err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
-	return newVerifier(c, directory, o)
+	v, err := newVerifier(c, directory, o)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	return v, nil
 }
 
 func newVerifier(c *config.Config, d *identity.Directory, o oidcauth.Options) (*oidcauth.Verifier, error) {

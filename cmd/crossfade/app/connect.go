@@ -44,8 +44,8 @@ func Connect(ctx context.Context, c *config.Config, parts *Parts, transport http
 	return append(all, connectUpstream(ctx, c, transport, local))
 }
 
-func connectRedis(ctx context.Context, c config.Redis) Connection {
-	conn := Connection{Kind: "redis", To: c.URL.String()}
+func connectRedis(ctx context.Context, c config.Redis) (conn Connection) {
+	conn = Connection{Kind: "redis", To: c.URL.String()}
 	start := time.Now()
 	defer func() { conn.Took = time.Since(start) }()
 	store, err := OpenRedis(c)
