@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -84,6 +85,75 @@ func TestAnAssistantNeedsTheRightToEveryFamily(t *testing.T) {
 		if err != nil || call.EveryFamily != every || call.Action != identity.ActionExecute {
 			t.Errorf("%s: %+v, %v", arguments, call, err)
 		}
+	}
+}
+
+// tunnel is an upstream that switches to whatever protocol it is asked for.
+func tunnel(t *testing.T) *httptest.Server {
+	t.Helper()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protocol := r.Header.Get("Upgrade")
+		if protocol == "" {
+			_, _ = io.WriteString(w, "plain "+r.Header.Get("Http2-Settings"))
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
+	}))
+	t.Cleanup(up.Close)
+	return up
+}
+
+func TestNobodyTunnelsThroughTheGateway(t *testing.T) {
+	t.Parallel()
+	s := newStage(tunnel(t).URL)
+	s.Classifier.ExemptPaths = []string{"/healthz"}
+	s.start(t)
+	pass := "Authorization: " + basic("svc-etl", "legacy-pass") + "\r\n"
+	for _, tt := range []struct {
+		name, target, headers string
+		status                int
+	}{
+		{"h2c with a password", "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n" + pass, 200},
+		{"h2c that hides its settings", "/", "Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n" + pass, 200},
+		{"h2c beside WebSockets", "/", "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n" + pass, 200},
+		{"h2c on an exempt path", "/healthz", "Connection: Upgrade\r\nUpgrade: h2c\r\n", 200},
+		{"WebSockets on an exempt path", "/healthz", "Connection: Upgrade\r\nUpgrade: websocket\r\n", 200},
+		{"another protocol", "/", "Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n" + pass, 200},
+		{"WebSockets with a password", "/", "Connection: Upgrade\r\nUpgrade: WebSocket\r\n" + pass, 101},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, from := raw(t, s.server.Listener.Addr().String(), "GET "+tt.target+" HTTP/1.1\r\nHost: %HOST%\r\n"+tt.headers+"\r\n")
+			resp, err := http.ReadResponse(from, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			if resp.StatusCode != tt.status {
+				t.Errorf("status %d, want %d", resp.StatusCode, tt.status)
+			}
+			if body, _ := io.ReadAll(resp.Body); tt.status == 200 && string(body) != "plain " {
+				t.Errorf("the upstream answered %q", body)
+			}
+		})
+	}
+}
+
+func TestTheZoneOfAnAddressIsNoPartOfIt(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	s := newStage(up.URL)
+	s.proxy.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	s.start(t)
+	s.do(t, "GET", "/", "", "X-Forwarded-For", "fe80::1%<b>\xff")
+	if got := s.event().Client.String(); got != "fe80::1" {
+		t.Errorf("the client is %q", got)
 	}
 }
 

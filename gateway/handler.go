@@ -268,6 +268,15 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 	queued := h.Shadow.Submit(func(ctx context.Context) {
 		defer ev.release()
 		start := time.Now()
+		defer func() {
+			if cause := recover(); cause != nil {
+				token := identity.Reject(fmt.Sprintf("judging the token failed with a %T", cause), identity.PolicyError)
+				ev.shadowed(token, shadow.Result{
+					Verdict: shadow.Indeterminate, Reason: identity.PolicyError, Evidence: shadow.EvidenceClient,
+				}, start)
+				panic(cause) // the runner counts it and goes on
+			}
+		}()
 		token := h.candidate(ctx, p.Token)
 		ev.shadowed(token, h.compare(&ev.Event, token), start)
 	})
@@ -279,16 +288,9 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 	}
 }
 
-// candidate judges a token for the shadow. A panic is kept to the one token:
-// net/http does as much for requests, but nobody does it for the runner, and a
-// companion that nobody is refused for must not end the process.
-func (h *Handler) candidate(ctx context.Context, c identity.Credential) (token *identity.Authentication) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			token = identity.Reject(fmt.Sprintf("judging the token failed with a %T", cause), identity.PolicyError)
-		}
-	}()
-	token = h.Tokens.Authenticate(ctx, c)
+// candidate judges a token for the shadow.
+func (h *Handler) candidate(ctx context.Context, c identity.Credential) *identity.Authentication {
+	token := h.Tokens.Authenticate(ctx, c)
 	if ctx.Err() != nil && !token.OK() {
 		return identity.Reject("the shadow's deadline passed", identity.ShadowTimeout)
 	}

@@ -151,6 +151,9 @@ func TestACompanionThatPanicsHarmsNobody(t *testing.T) {
 		t.Errorf("the detail shows the token: %s", ev.ShadowToken.Detail)
 	}
 	s.noMoreEvents(t, 1)
+	if n := s.Shadow.Panicked(); n != 1 {
+		t.Errorf("%d panics counted", n)
+	}
 }
 
 func TestARememberedCompanionIsComparedAtOnce(t *testing.T) {

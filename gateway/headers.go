@@ -33,6 +33,7 @@ var alwaysStripped = []string{
 	"X-Remote-User", "X-Remote-Group", "X-Remote-Email", "X-Webauth-User",
 	// What routes by these would execute another path than the one that was judged.
 	"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri",
+	"Http2-Settings", // see mayUpgrade
 	"Authorization", "Proxy-Authorization", CompanionHeader, AbortHeader, ReasonHeader,
 }
 

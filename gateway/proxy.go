@@ -137,6 +137,10 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	p.spoofable.strip(out.Header)
 	p.spoofable.strip(pr.In.Trailer) // announced names
+	if upgrade := out.Header.Get("Upgrade"); upgrade != "" && !mayUpgrade(upgrade, ev) {
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection") // ReverseProxy put it back for the upgrade alone
+	}
 	if pr.In.Trailer != nil && out.Body != nil {
 		out.Body = &trailerGuard{out.Body, pr.In.Trailer, p.spoofable.strip}
 	}
@@ -148,6 +152,14 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		keep(out.Header, pr.In.Header, frontHeaders)
 	}
 	p.headers.identify(out.Header, ev)
+}
+
+// mayUpgrade reports whether a connection may become a tunnel. What passes
+// through one is not judged any more: with h2c (RFC 7540 section 3.2) that would
+// be whole requests under any name. So only WebSockets may (RFC 6455 section
+// 4.1), and only for someone.
+func mayUpgrade(protocol string, ev *Event) bool {
+	return strings.EqualFold(protocol, "websocket") && ev.Decision.Outcome != Exempt
 }
 
 // exactPath returns the upstream's path as the client wrote it where net/url
@@ -221,7 +233,7 @@ func (p *Proxy) ClientAddr(r *http.Request) netip.Addr {
 		if err != nil {
 			return addr
 		}
-		addr = hop.Unmap()
+		addr = plain(hop)
 		if !p.trusts(netip.AddrPortFrom(addr, 0).String()) {
 			return addr
 		}
@@ -234,8 +246,12 @@ func hostAddr(hostPort string) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return ap.Addr().Unmap()
+	return plain(ap.Addr())
 }
+
+// plain takes away what is no part of the address: the form of IPv6, and a zone
+// (RFC 4007 section 11), which is free text and matches no trusted proxy.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
 // upstreamFailed answers for an upstream that did not. Nothing about identity
 // went wrong, so it is an honest 502 or 504, which Luigi's workers retry.

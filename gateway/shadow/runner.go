@@ -32,6 +32,7 @@ type Runner struct {
 	jobs     chan func(context.Context)
 	deadline time.Duration
 	shed     atomic.Uint64
+	panicked atomic.Uint64
 
 	mu     sync.RWMutex // guards jobs against a send after Close
 	closed bool
@@ -79,6 +80,11 @@ func (r *Runner) Depth() int { return len(r.jobs) }
 // Shed returns how many candidates were shed since the start.
 func (r *Runner) Shed() uint64 { return r.shed.Load() }
 
+// Panicked returns how many candidates ended in a panic since the start. It is
+// kept to the one candidate: net/http does as much for requests, and what nobody
+// waits for must not end the process.
+func (r *Runner) Panicked() uint64 { return r.panicked.Load() }
+
 // Close refuses new candidates, evaluates those that wait, and returns when
 // the last one is done. A second call waits as well.
 func (r *Runner) Close() {
@@ -93,8 +99,17 @@ func (r *Runner) Close() {
 
 func (r *Runner) work() {
 	for job := range r.jobs {
-		ctx, cancel := context.WithTimeout(context.Background(), r.deadline)
-		job(ctx)
-		cancel()
+		r.run(job)
 	}
+}
+
+func (r *Runner) run(job func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.Background(), r.deadline)
+	defer cancel()
+	defer func() {
+		if recover() != nil { // what it says may hold a credential
+			r.panicked.Add(1)
+		}
+	}()
+	job(ctx)
 }

@@ -79,6 +79,22 @@ func TestARunnerRecoversFromAFullQueue(t *testing.T) {
 	})
 }
 
+func TestACandidateThatPanicsEndsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := shadow.NewRunner(shadow.RunnerOptions{Queue: 10, Workers: 1})
+		defer r.Close()
+		var broken context.Context
+		r.Submit(func(ctx context.Context) { broken = ctx; panic("a bug") })
+		r.Submit(func(context.Context) { panic(nil) })
+		ran := false
+		r.Submit(func(context.Context) { ran = true })
+		r.Close()
+		if !ran || r.Panicked() != 2 || r.Shed() != 0 || broken.Err() == nil {
+			t.Errorf("the next one ran: %t; %d panics, %d shed, context ended: %v", ran, r.Panicked(), r.Shed(), broken.Err())
+		}
+	})
+}
+
 func TestNoMoreJobsThanWorkersRunAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := shadow.NewRunner(shadow.RunnerOptions{Queue: 100, Workers: 3})
