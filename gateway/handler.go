@@ -129,7 +129,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Mode == Enforce && ev.Decision.Control == SideLegacy {
 		out.before = func(header http.Header) { h.notice.set(header, ev.Legacy) }
 	}
-	h.Proxy.Forward(out, r, &ev.Event)
+	h.Proxy.Forward(out, r)
 }
 
 // begin opens the event of a request.
@@ -142,7 +142,7 @@ func (h *Handler) begin(r *http.Request) (context.Context, *pending) {
 		Method: r.Method, Path: r.URL.EscapedPath(), Host: r.Host, Proto: r.Proto,
 		UserAgent: r.UserAgent(), Client: h.Proxy.ClientAddr(r),
 	}
-	return ctx, ev
+	return withEvent(ctx, &ev.Event), ev
 }
 
 // end closes the event, also when the upstream died in the middle of its reply

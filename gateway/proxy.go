@@ -100,13 +100,15 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 	return p, nil
 }
 
-// Forward sends the request on. ev says what was decided and learns how the
-// upstream answered.
-func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, ev *Event) {
-	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), eventKey{}, ev)))
-}
+// Forward sends the request on. The event in the request's context (withEvent)
+// says what was decided and learns how the upstream answered.
+func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request) { p.reverse.ServeHTTP(w, r) }
 
 type eventKey struct{}
+
+func withEvent(ctx context.Context, ev *Event) context.Context {
+	return context.WithValue(ctx, eventKey{}, ev)
+}
 
 func eventOf(ctx context.Context) *Event {
 	ev, _ := ctx.Value(eventKey{}).(*Event)
