@@ -26,12 +26,14 @@ func (k *Keyring) basic(ctx context.Context, c identity.Credential) *identity.Au
 		return k.unknown
 	}
 	key := k.verdicts.key(c)
+	verdict, f, leads := k.verdicts.lookUp(key, k.now())
+	if verdict != nil {
+		return verdict
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.maxWait)
+	defer cancel()
 	for {
-		verdict, f, leads := k.verdicts.lookUp(key, k.now())
-		switch {
-		case verdict != nil:
-			return verdict
-		case leads:
+		if leads {
 			return k.lead(ctx, key, f, c)
 		}
 		select {
@@ -42,6 +44,9 @@ func (k *Keyring) basic(ctx context.Context, c identity.Credential) *identity.Au
 		case <-ctx.Done():
 			return k.throttled
 		}
+		if verdict, f, leads = k.verdicts.lookUp(key, k.now()); verdict != nil {
+			return verdict
+		}
 	}
 }
 
@@ -49,22 +54,26 @@ func (k *Keyring) basic(ctx context.Context, c identity.Credential) *identity.Au
 func (k *Keyring) lead(ctx context.Context, key cacheKey, f *flight, c identity.Credential) *identity.Authentication {
 	// Deferred, so that those who wait are released even if a hash panics.
 	defer func() { k.verdicts.land(key, f, k.now()) }()
-	if !k.acquire(ctx) {
+	slots := k.slots
+	if f.known {
+		slots = k.reserved
+	}
+	if !acquire(ctx, slots) {
 		return k.throttled
 	}
-	defer func() { <-k.slots }()
+	defer func() { <-slots }()
 	f.verdict = k.verify(c.User, c.Secret.Reveal())
 	return f.verdict
 }
 
 // acquire waits for one of the slots in which hashes are computed; false means
 // that ctx ended first.
-func (k *Keyring) acquire(ctx context.Context) bool {
+func acquire(ctx context.Context, slots chan struct{}) bool {
 	if ctx.Err() != nil { // select would choose at random
 		return false
 	}
 	select {
-	case k.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false

@@ -40,6 +40,9 @@ const (
 	DefaultCacheTTL = 30 * time.Second
 	// DefaultCacheSize bounds the cache to about 2 MB.
 	DefaultCacheSize = 10_000
+	// DefaultMaxWait is well below the 10 s after which Luigi's workers give up
+	// on a call.
+	DefaultMaxWait = 3 * time.Second
 )
 
 // Options say where the credentials are. The zero value is an empty keyring,
@@ -54,8 +57,13 @@ type Options struct {
 	// Directory maps owners to principals; nil maps nobody.
 	Directory *identity.Directory
 	// Concurrency is how many passwords may be verified at a time; 0 stands
-	// for GOMAXPROCS.
+	// for GOMAXPROCS. As many again may be verified a second time when the
+	// verdict on them was good and has grown old: a flood of guesses must not
+	// keep those waiting who are at work already.
 	Concurrency int
+	// MaxWait is how long a request waits for the verification of its password
+	// to begin, or for one that is under way; 0 stands for DefaultMaxWait.
+	MaxWait time.Duration
 	// CacheTTL is how long a verdict on a password is remembered; 0 stands for
 	// DefaultCacheTTL.
 	CacheTTL time.Duration
@@ -81,6 +89,8 @@ type Keyring struct {
 	strangers []step
 	verdicts  *verdicts
 	slots     chan struct{}
+	reserved  chan struct{} // slots of pairs that were good before
+	maxWait   time.Duration
 	now       func() time.Time
 	onVerify  func(scheme string)
 
@@ -91,13 +101,16 @@ type Keyring struct {
 // Load reads the files and builds the keyring. The error joins every mistake
 // that the files have, each a *Mistake.
 func Load(o Options) (*Keyring, error) {
-	if o.Concurrency < 0 || o.CacheTTL < 0 || o.CacheSize < 0 {
-		return nil, fmt.Errorf("legacy: concurrency %d, cache TTL %v and cache size %d must not be negative: use 0 for the default",
-			o.Concurrency, o.CacheTTL, o.CacheSize)
+	if o.Concurrency < 0 || o.MaxWait < 0 || o.CacheTTL < 0 || o.CacheSize < 0 {
+		return nil, fmt.Errorf("legacy: concurrency %d, longest wait %v, cache TTL %v and cache size %d must not be negative: use 0 for the default",
+			o.Concurrency, o.MaxWait, o.CacheTTL, o.CacheSize)
 	}
+	concurrency := cmp.Or(o.Concurrency, runtime.GOMAXPROCS(0))
 	k := &Keyring{
 		hasBearers: o.Bearers != "",
-		slots:      make(chan struct{}, cmp.Or(o.Concurrency, runtime.GOMAXPROCS(0))),
+		slots:      make(chan struct{}, concurrency),
+		reserved:   make(chan struct{}, concurrency),
+		maxWait:    cmp.Or(o.MaxWait, DefaultMaxWait),
 		now:        o.Now,
 		onVerify:   o.OnVerify,
 		absent:     &identity.Authentication{Status: identity.StatusAbsent},
@@ -133,7 +146,7 @@ func Load(o Options) (*Keyring, error) {
 // A good credential is StatusVerified with its principal. One that is known
 // but expired or revoked is StatusRejected with LegacyExpired or LegacyRevoked
 // and its principal. Everything else is LegacyUnknown and names nobody. When
-// ctx ends before a password could be verified, the answer is
+// ctx or MaxWait ends before a password could be verified, the answer is
 // StatusUnavailable with Throttled, and it is not remembered.
 //
 // A verification that has begun is finished even if ctx ends, because other

@@ -44,6 +44,8 @@ type flight struct {
 	// gave up before it began.
 	verdict *identity.Authentication
 	done    chan struct{}
+	// known tells that the pair was verified before.
+	known bool
 }
 
 // keyer computes cache keys without allocating.
@@ -84,21 +86,27 @@ func (v *verdicts) key(c identity.Credential) (key cacheKey) {
 
 // lookUp returns the remembered verdict, or the flight to wait for. If leads
 // is true, the flight is new and the caller must verify and then land it.
+//
+// A verdict that is too old to be given is kept if it was good, for it says who
+// need not wait among strangers.
 func (v *verdicts) lookUp(key cacheKey, now time.Time) (verdict *identity.Authentication, f *flight, leads bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	known := false
 	if e, ok := v.byKey[key]; ok {
 		r := e.Value.(*remembered)
 		if age := now.Sub(r.at); 0 <= age && age < v.ttl {
 			v.recent.MoveToFront(e)
 			return r.verdict, nil, false
 		}
-		v.forget(e)
+		if known = r.verdict.OK(); !known {
+			v.forget(e)
+		}
 	}
 	if f, ok := v.flights[key]; ok {
 		return nil, f, false
 	}
-	f = &flight{done: make(chan struct{})}
+	f = &flight{done: make(chan struct{}), known: known}
 	v.flights[key] = f
 	return nil, f, true
 }
@@ -112,6 +120,9 @@ func (v *verdicts) land(key cacheKey, f *flight, now time.Time) {
 	close(f.done)
 	if f.verdict == nil {
 		return
+	}
+	if e, ok := v.byKey[key]; ok {
+		v.forget(e)
 	}
 	v.byKey[key] = v.recent.PushFront(&remembered{key: key, verdict: f.verdict, at: now})
 	if v.recent.Len() > v.size {

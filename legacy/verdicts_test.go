@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,6 +186,72 @@ func TestConcurrencyIsBoundedAndWaitingEndsWithTheContext(t *testing.T) {
 		if !k.Authenticate(t.Context(), basic("bob", password)).OK() {
 			t.Error("having been throttled was remembered")
 		}
+	})
+}
+
+func TestAFloodOfGuessesKeepsNobodyWaitingForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		k := load(t, legacy.Options{HTPasswd: write(t, "h", "bob:"+bcrypt4), OnVerify: g.pass, Concurrency: 1})
+		const flood = 100
+		answers := make(chan *identity.Authentication, flood)
+		began := time.Now()
+		for i := range flood {
+			go func() { answers <- k.Authenticate(context.WithoutCancel(t.Context()), basic("mallory", fmt.Sprint(i))) }()
+		}
+		for range 3 { // who waits for the same pair waits no longer than the first
+			go func() { answers <- k.Authenticate(t.Context(), basic("bob", password)) }()
+		}
+		for range flood - 1 + 3 { // all but the one that is being verified
+			if a := <-answers; a.Primary() != identity.Throttled {
+				t.Errorf("got %+v", a)
+			}
+		}
+		if waited := time.Since(began); waited != legacy.DefaultMaxWait {
+			t.Errorf("waited %v, want %v", waited, legacy.DefaultMaxWait)
+		}
+		close(g.open)
+		<-answers
+	})
+}
+
+func TestWhoWasVerifiedBeforeDoesNotWaitAmongStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		block := make(chan struct{})
+		flooded := false
+		var mu sync.Mutex
+		k := load(t, legacy.Options{
+			HTPasswd: write(t, "h", "bob:"+bcrypt4), Concurrency: 1, CacheTTL: time.Second,
+			OnVerify: func(string) {
+				mu.Lock()
+				first := flooded
+				flooded = false
+				mu.Unlock()
+				if first { // the guess holds its slot
+					<-block
+				}
+			},
+		})
+		if !k.Authenticate(t.Context(), basic("bob", password)).OK() {
+			t.Fatal("bob is not verified")
+		}
+		mu.Lock()
+		flooded = true
+		mu.Unlock()
+		guess := make(chan *identity.Authentication, 1)
+		go func() { guess <- k.Authenticate(t.Context(), basic("mallory", "guess")) }()
+		synctest.Wait()
+		for range 3 { // each time the verdict has grown old
+			time.Sleep(time.Minute)
+			if a := k.Authenticate(t.Context(), basic("bob", password)); !a.OK() {
+				t.Errorf("bob gets %+v", a)
+			}
+		}
+		if a := k.Authenticate(t.Context(), basic("bob", "wrong")); a.Primary() != identity.Throttled {
+			t.Errorf("a guess at bob's password gets %+v", a)
+		}
+		close(block)
+		<-guess
 	})
 }
 
