@@ -2,6 +2,7 @@ package oidcauth
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -168,6 +169,9 @@ func (r *rules) checkIdentity(t *token, info *identity.TokenInfo, d *identity.Di
 	if reason != "" {
 		add(reason, "no principal for subject %s of %s", show(info.Subject), r.URL)
 	}
+	if reason == "" && info.Subject != "" && !unproven && r.anybody() && !vouched(p) {
+		add(identity.PrincipalUnmapped, "%s signs tokens for anybody in the world, and neither an entry nor a rule names subject %s: map it, or set tenants", r.URL, show(info.Subject))
+	}
 	over := r.overage(t)
 	for _, name := range r.groups {
 		if v, ok := t.claims.find(name); ok {
@@ -187,6 +191,32 @@ func (r *rules) checkIdentity(t *token, info *identity.TokenInfo, d *identity.Di
 		add(identity.EmailUnverified, "the provider has not verified the e-mail address %s", show(email))
 	}
 	return p, bad
+}
+
+// worldwide are issuers from which anybody can get a token with an audience of
+// their own choice, so that a signature and an audience prove nothing. Below a
+// path of its own (as GitHub gives to enterprises) an issuer is somebody's.
+//
+// https://docs.github.com/en/actions/reference/security/oidc
+// https://cloud.google.com/docs/authentication/get-id-token
+// https://docs.gitlab.com/ci/secrets/id_token_authentication/
+// https://buildkite.com/docs/pipelines/security/oidc
+// https://developer.hashicorp.com/terraform/cloud-docs/workspaces/dynamic-provider-credentials/workload-identity-tokens
+var worldwide = []string{
+	"https://accounts.google.com", "https://token.actions.githubusercontent.com",
+	"https://gitlab.com", "https://agent.buildkite.com", "https://app.terraform.io",
+}
+
+// anybody reports whether somebody has to vouch for a token of the issuer
+// because it would have come to anyone who asked.
+func (r *rules) anybody() bool {
+	return len(r.Tenants) == 0 && slices.Contains(worldwide, strings.ToLower(strings.TrimSuffix(r.URL, "/")))
+}
+
+// vouched reports whether the configuration knows the principal: by an entry, or
+// by a rule that gave it a team or a role.
+func vouched(p identity.Principal) bool {
+	return p.Mapped || p.Team != identity.Unassigned || len(p.Roles) > 0
 }
 
 // groupsOf returns the first groups claim that is present.

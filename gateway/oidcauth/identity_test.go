@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -102,6 +103,51 @@ func TestATokenIsMappedToAPrincipal(t *testing.T) {
 			}
 			if got != c.want {
 				t.Errorf("principal %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAnIssuerForTheWholeWorldNeedsSomeoneToVouch(t *testing.T) {
+	entry, err := identity.NewDirectory([]identity.Entry{
+		{Name: "svc-etl", OIDC: []identity.TokenMatch{{Subject: "job"}}},
+	}, identity.ClaimRules{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule, err := identity.NewDirectory(nil, identity.ClaimRules{Roles: map[string]map[string]identity.Role{"repository": {"acme/pipelines": "runner"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name      string
+		url       string
+		tenants   []string
+		directory *identity.Directory
+		want      identity.Reason
+	}{
+		{name: "GitHub, nothing configured", url: "https://token.actions.githubusercontent.com", want: identity.PrincipalUnmapped},
+		{name: "GitHub, a tenant", url: "https://token.actions.githubusercontent.com", tenants: []string{"acme"}},
+		{name: "GitHub, an entry", url: "https://token.actions.githubusercontent.com", directory: entry},
+		{name: "GitHub, a rule", url: "https://token.actions.githubusercontent.com", directory: rule},
+		{name: "GitHub, of an enterprise", url: "https://token.actions.githubusercontent.com/acme"},
+		{name: "Google, nothing configured", url: "https://accounts.google.com", want: identity.PrincipalUnmapped},
+		{name: "GitLab, nothing configured", url: "https://gitlab.com", want: identity.PrincipalUnmapped},
+		{name: "one's own, nothing configured", url: "https://sso.acme.dev"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newIDP()
+			p.url = c.url
+			w := newWorld(t, p, func(w *world) {
+				w.issuer = oidcauth.Issuer{URL: c.url, Audiences: []string{"luigi"}, Tenants: c.tenants}
+				w.options.Directory = c.directory
+			})
+			a := w.judge(sign(p.keys[0], nil, object{
+				"iss": c.url, "sub": "job", "aud": "luigi", "iat": at(0), "exp": at(5 * time.Minute),
+				"repository": "acme/pipelines", "repository_owner": "acme",
+			}))
+			if a.Primary() != c.want || a.OK() != (c.want == "") {
+				t.Errorf("%v %s", a.Reasons, a.Detail)
 			}
 		})
 	}

@@ -46,7 +46,9 @@ type Issuer struct {
 	AuthorizedParties []string
 	// Tenants are the accepted tenants (tid; hd for google, repository_owner for
 	// github_actions, the namespace for kubernetes). Empty accepts all, except
-	// for entra, where it is the tenant in the URL.
+	// for entra, where it is the tenant in the URL. Of an issuer that signs for
+	// anybody in the world (google, github_actions, gitlab.com and the like),
+	// empty accepts only principals that the directory knows.
 	Tenants []string
 	// TokenTypes are the accepted values of the header typ; then it must be
 	// there. By default JWT, at+jwt or none at all.
