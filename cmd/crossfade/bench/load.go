@@ -17,6 +17,7 @@ import (
 type round struct {
 	rate     float64 // requests a second
 	p50, p99 time.Duration
+	cpu      float64 // nanoseconds that the target used for a request
 }
 
 // load sends the same request over conns kept-alive connections for d and

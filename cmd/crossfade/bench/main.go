@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +89,7 @@ func (b *buffers) Put(buffer []byte) { b.pool.Put((*[32 << 10]byte)(buffer)) }
 type target struct {
 	name    string
 	addr    string
+	pid     int
 	request []byte
 	rounds  []round
 }
@@ -108,10 +110,12 @@ func measure(ctx context.Context, rounds int, each time.Duration, conns int) err
 		log.Printf("round %d of %d", n+1, rounds)
 		for i := range targets {
 			t := targets[(i+n)%len(targets)] // nobody always comes first
+			before := cpuTime(t.pid)
 			r, err := load(t.addr, t.request, conns, each)
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
+			r.cpu = float64(cpuTime(t.pid)-before) / (r.rate * each.Seconds())
 			t.rounds = append(t.rounds, r)
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -125,12 +129,13 @@ func measure(ctx context.Context, rounds int, each time.Duration, conns int) err
 func report(targets []*target, rounds int, each time.Duration, conns int) {
 	fmt.Printf("%s/%s, %d processors (%s), %s, %d connections, medians of %d rounds of %v\n\n",
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), runtime.Version(), conns, rounds, each)
-	fmt.Printf("%-58s %10s %10s %10s\n", "", "requests/s", "p50", "p99")
+	fmt.Printf("%-58s %10s %10s %10s %12s\n", "", "requests/s", "p50", "p99", "CPU/request")
 	for _, t := range targets {
-		fmt.Printf("%-58s %10.0f %10s %10s\n", t.name,
+		fmt.Printf("%-58s %10.0f %10s %10s %12s\n", t.name,
 			median(t.rounds, func(r round) float64 { return r.rate }),
 			duration(median(t.rounds, func(r round) float64 { return float64(r.p50) })),
-			duration(median(t.rounds, func(r round) float64 { return float64(r.p99) })))
+			duration(median(t.rounds, func(r round) float64 { return float64(r.p99) })),
+			duration(median(t.rounds, func(r round) float64 { return r.cpu })))
 	}
 	bare := targets[1]
 	fmt.Println()
@@ -139,10 +144,10 @@ func report(targets []*target, rounds int, each time.Duration, conns int) {
 		for i := range t.rounds {
 			ratios[i].rate = t.rounds[i].rate / bare.rounds[i].rate
 		}
-		fmt.Printf("%s/b = %.2f    adds %s a request at p50\n", t.name[1:2],
+		cpu := func(r round) float64 { return r.cpu }
+		fmt.Printf("%s/b = %.2f    adds %s of processor time to a request\n", t.name[1:2],
 			median(ratios, func(r round) float64 { return r.rate }),
-			duration(median(t.rounds, func(r round) float64 { return float64(r.p50) })-
-				median(bare.rounds, func(r round) float64 { return float64(r.p50) })))
+			duration(median(t.rounds, cpu)-median(bare.rounds, cpu)))
 	}
 }
 
@@ -160,6 +165,29 @@ func median(rounds []round, of func(round) float64) float64 {
 
 func duration(ns float64) string {
 	return time.Duration(ns).Round(time.Microsecond).String()
+}
+
+// cpuTime is what a process has used of the processors so far, 0 where the
+// system does not say (proc(5), fields utime and stime, in hundredths).
+func cpuTime(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // behind the program's name
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // processor is the model as Linux names it.

@@ -66,11 +66,11 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	bare, err := s.start(ctx, nil, self, "-role", "bare", "-upstream", "http://"+upstream)
+	bare, err := s.start(ctx, nil, self, "-role", "bare", "-upstream", "http://"+upstream.addr)
 	if err != nil {
 		return nil, err
 	}
-	gateway, err := s.crossfade(ctx, binary, "http://"+upstream)
+	gateway, err := s.crossfade(ctx, binary, "http://"+upstream.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +81,10 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 	basic := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(benchUser+":"+benchPassword)) + "\r\n"
 	bearer := "Authorization: Bearer " + token + "\r\n"
 	s.targets = []*target{
-		{name: "(a) the upstream alone", addr: upstream, request: request(bearer)},
-		{name: "(b) a bare httputil.ReverseProxy", addr: bare, request: request(bearer)},
-		{name: "(c) Crossfade, RS256 token", addr: gateway, request: request(bearer)},
-		{name: "(d) Crossfade, bcrypt password and companion, shadow on", addr: gateway, request: request(basic + "Crossfade-Token: " + token + "\r\n")},
+		{name: "(a) the upstream alone", addr: upstream.addr, pid: upstream.pid, request: request(bearer)},
+		{name: "(b) a bare httputil.ReverseProxy", addr: bare.addr, pid: bare.pid, request: request(bearer)},
+		{name: "(c) Crossfade, RS256 token", addr: gateway.addr, pid: gateway.pid, request: request(bearer)},
+		{name: "(d) Crossfade, bcrypt password and companion, shadow on", addr: gateway.addr, pid: gateway.pid, request: request(basic + "Crossfade-Token: " + token + "\r\n")},
 	}
 	return s, nil
 }
@@ -96,22 +96,22 @@ func request(credentials string) []byte {
 }
 
 // crossfade starts the gateway in mode enforce with everything on.
-func (s *stage) crossfade(ctx context.Context, binary, upstream string) (string, error) {
+func (s *stage) crossfade(ctx context.Context, binary, upstream string) (running, error) {
 	var err error
 	s.issuer, err = demo.NewIssuer(demo.IssuerOptions{
 		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret("bench-secret")},
 		Lifetime: time.Hour,
 	})
 	if err != nil {
-		return "", err
+		return running{}, err
 	}
 	collector, err := s.collector()
 	if err != nil {
-		return "", err
+		return running{}, err
 	}
 	hash, err := legacy.Hash(identity.NewSecret(benchPassword), legacy.Bcrypt, 10)
 	if err != nil {
-		return "", err
+		return running{}, err
 	}
 	files := map[string]string{
 		"users.htpasswd":  benchUser + ":" + hash + "\n",
@@ -130,7 +130,7 @@ access_log: access.log
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
-			return "", err
+			return running{}, err
 		}
 	}
 	env := []string{
@@ -157,18 +157,24 @@ func (s *stage) collector() (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// start runs a target as a process and returns the address that it prints.
-func (s *stage) start(ctx context.Context, env []string, name string, args ...string) (string, error) {
+// running is a target's process and where it listens.
+type running struct {
+	addr string
+	pid  int
+}
+
+// start runs a target as a process and waits for the address that it prints.
+func (s *stage) start(ctx context.Context, env []string, name string, args ...string) (running, error) {
 	c := exec.CommandContext(ctx, name, args...)
 	c.Env = append(os.Environ(), env...)
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 5 * time.Second
 	out, err := c.StderrPipe()
 	if err != nil {
-		return "", err
+		return running{}, err
 	}
 	if err := c.Start(); err != nil {
-		return "", err
+		return running{}, err
 	}
 	s.started = append(s.started, c)
 	var seen bytes.Buffer
@@ -180,9 +186,9 @@ func (s *stage) start(ctx context.Context, env []string, name string, args ...st
 		}
 		addr, _, _ := strings.Cut(rest, `"`)
 		go func() { _, _ = io.Copy(io.Discard, out) }()
-		return addr, nil
+		return running{addr, c.Process.Pid}, nil
 	}
-	return "", errors.New(name + " did not start: " + seen.String())
+	return running{}, errors.New(name + " did not start: " + seen.String())
 }
 
 // serve is a target that says where it listens, as Crossfade does.
