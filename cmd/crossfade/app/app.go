@@ -56,6 +56,9 @@ type App struct {
 	shadow    *shadow.Runner
 	transport *http.Transport
 	accessLog *accessLog
+	// profile is the one that runs were set up for: requests must not be read by
+	// another one after a reload.
+	profile config.Profile
 
 	handler atomic.Pointer[gateway.Handler]
 	cert    atomic.Pointer[tls.Certificate]
@@ -78,7 +81,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{options: o, log: o.Log, started: time.Now(), config: c}
+	a := &App{options: o, log: o.Log, started: time.Now(), config: c, profile: c.Upstream.Profile}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -166,7 +169,9 @@ func (a *App) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	handler, err := NewHandler(c, parts, Shared{
+	running := *c
+	running.Upstream.Profile = a.profile
+	handler, err := NewHandler(&running, parts, Shared{
 		Rollout: a.runs, Shadow: a.shadow, Recorder: recorder{a.telemetry, a.options.OnEvent},
 		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
 		Deprecated: a.started,
@@ -179,10 +184,10 @@ func (a *App) apply(c *config.Config) error {
 	}
 	a.telemetry.SetTeams(parts.Directory.Teams())
 	a.telemetry.SetIssuers(issuerNames(c))
-	if cert != nil {
+	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
 		a.telemetry.CertificateExpiry(cert.Leaf.NotAfter)
+		a.cert.Store(cert)
 	}
-	a.cert.Store(cert)
 	a.handler.Store(handler)
 	a.telemetry.Reloaded(true, c.Hash())
 	return nil

@@ -108,6 +108,12 @@ func TestTLSServesHTTP2AndTheCertificateIsReloaded(t *testing.T) {
 	if resp, err := ask(); err != nil || resp.TLS.PeerCertificates[0].SerialNumber.Int64() != 2 {
 		t.Errorf("the running certificate is gone: %v", err)
 	}
+
+	s.configure("listen", "127.0.0.1:0")
+	s.eventually("TLS is switched off for the next start", func() bool { return strings.Contains(g.log.String(), "key=listen.tls") })
+	if resp, err := ask(); err != nil || resp.StatusCode != 200 {
+		t.Errorf("the running listener lost its certificate: %v", err)
+	}
 }
 
 // number is a whole number as the exposition format writes it.

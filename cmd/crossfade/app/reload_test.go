@@ -155,6 +155,10 @@ func TestWhatAReloadCannotChangeIsNamed(t *testing.T) {
 	if got := g.send(etl(pages())); got.status != 200 {
 		t.Errorf("after the reload: %v", got)
 	}
+	before := s.upstream.count()
+	if got := g.send(etl(rpc("drop_tables", nil))); s.upstream.count() != before {
+		t.Errorf("calls of the scheduler are no longer read as such: %v", got)
+	}
 }
 
 func TestAConfigurationThatCannotRunIsAnErrorBeforeAnythingIsServed(t *testing.T) {
