@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
@@ -173,5 +174,59 @@ func TestABodyThatIsOnlyAnnouncedCostsNoMemory(t *testing.T) { // not parallel: 
 	}
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 1<<20 {
 		t.Errorf("%d bytes were set aside for a body that never came", grown)
+	}
+}
+
+func TestABodyThatStallsHoldsNothingForLong(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	s := newStage(up.URL)
+	s.Classifier = gateway.Classifier{Profile: gateway.ProfileLuigi, MaxBody: 4096, BodyTimeout: 50 * time.Millisecond}
+	s.start(t)
+	head := "POST /api/ping HTTP/1.1\r\nHost: %HOST%\r\nContent-Type: " + form + "\r\nAuthorization: " + basic("svc-etl", "legacy-pass") + "\r\n"
+	for name, rest := range map[string]string{
+		"a length that does not come": "Content-Length: 100\r\n\r\ndata=",
+		"a chunk that does not come":  "Transfer-Encoding: chunked\r\n\r\n10\r\ndata=",
+	} {
+		if resp, _ := exchange(t, s.server.Listener.Addr().String(), head+rest); resp.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("%s: %d", name, resp.StatusCode)
+		}
+		if ev := s.event(); ev.Decision.Outcome != gateway.Refused || ev.Status != http.StatusRequestTimeout {
+			t.Errorf("%s: %+v, status %d", name, ev.Decision, ev.Status)
+		}
+	}
+	if up.count() != 0 {
+		t.Errorf("%d requests reached the upstream", up.count())
+	}
+}
+
+// deadlines is a connection that notes what may take how long.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error { d.set = append(d.set, at); return nil }
+
+func TestTheTimeOfABodyIsNotThatOfItsReply(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	s := newStage(up.URL)
+	s.Classifier = gateway.Classifier{Profile: gateway.ProfileLuigi, MaxBody: 64}
+	h := s.handler(t)
+	for name, tt := range map[string]struct {
+		r         *http.Request
+		deadlines int
+	}{
+		"a call":                {post("ping", rpc(`{"worker": "w1"}`)), 2},
+		"a call over the bound": {post("ping", rpc(`{"worker": "w1"}`)+strings.Repeat("&x=y", 100)), 2},
+		"a call without a body": {httptest.NewRequest(http.MethodGet, "/api/task_list", nil), 0},
+		"a page":                {httptest.NewRequest(http.MethodPost, "/static/x", strings.NewReader("x")), 0},
+	} {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		h.ServeHTTP(w, tt.r)
+		if len(w.set) != tt.deadlines || len(w.set) == 2 && (w.set[0].IsZero() || !w.set[1].IsZero()) {
+			t.Errorf("%s: deadlines %v", name, w.set)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
@@ -51,6 +52,8 @@ type Classifier struct {
 	Profile Profile
 	// MaxBody bounds, in bytes, the bodies of RPCs that are read to be judged.
 	MaxBody int64
+	// BodyTimeout bounds how long such a body may take to arrive.
+	BodyTimeout time.Duration
 	// ExemptPaths need no identity; compared exactly with the escaped path.
 	ExemptPaths []string
 }
@@ -89,6 +92,12 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		call.Problem = problem
 	}
 	return call, nil
+}
+
+// reads reports whether Classify is going to read the body.
+func (c Classifier) reads(r *http.Request) bool {
+	return c.Profile == ProfileLuigi && r.Body != nil && r.Body != http.NoBody &&
+		strings.HasPrefix(r.URL.EscapedPath(), "/api/")
 }
 
 // contentType returns the type by which the scheduler reads the body. It is ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -71,6 +72,11 @@ type Handler struct {
 // large parameters reach some hundred.
 const DefaultMaxBody = 4 << 20
 
+// DefaultBodyTimeout is how long the body of an RPC may take. Luigi's workers
+// send theirs at once and give up on a call after 10 s; who takes longer holds
+// memory here and nothing else, before anybody knows who it is.
+const DefaultBodyTimeout = time.Minute
+
 // New checks the options and returns the handler.
 func New(o Options) (*Handler, error) {
 	if o.Proxy == nil || o.Legacy == nil || o.Tokens == nil || o.Rollout == nil || o.Shadow == nil {
@@ -81,6 +87,9 @@ func New(o Options) (*Handler, error) {
 	}
 	if o.Classifier.MaxBody <= 0 {
 		o.Classifier.MaxBody = DefaultMaxBody
+	}
+	if o.Classifier.BodyTimeout <= 0 {
+		o.Classifier.BodyTimeout = DefaultBodyTimeout
 	}
 	if o.Classifier.Profile == "" {
 		o.Classifier.Profile = ProfileHTTP
@@ -102,11 +111,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// extract, classify
 	presented := h.Extractor.Extract(r.Header, r.URL.RawQuery)
 	ev.Presented = PresentedSchemes{presented.Legacy.Scheme, presented.Token.Present(), presented.Companion}
-	call, err := h.Classifier.Classify(r)
-	if err != nil { // the client broke off, or lied about its length
+	call, err := h.classify(w, r)
+	if err != nil { // the client broke off, stalled, or lied about its length
 		ev.Decision = Decision{Outcome: Refused, Reason: identity.RPCAmbiguous}
 		ev.Shadow = shadow.Result{Verdict: shadow.NotEvaluated, Evidence: shadow.EvidenceNone}
-		http.Error(out, "the body could not be read", http.StatusBadRequest)
+		status := http.StatusBadRequest
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			status = http.StatusRequestTimeout
+		}
+		http.Error(out, "the body could not be read", status)
 		return
 	}
 	ev.Call = call
@@ -158,6 +171,20 @@ func (h *Handler) end(ev *pending, out *response) {
 	if cause != nil {
 		panic(cause)
 	}
+}
+
+// classify reads what the request wants, and a body only within its time.
+func (h *Handler) classify(w http.ResponseWriter, r *http.Request) (Call, error) {
+	if !h.Classifier.reads(r) {
+		return h.Classifier.Classify(r)
+	}
+	control := http.NewResponseController(w)
+	limited := control.SetReadDeadline(time.Now().Add(h.Classifier.BodyTimeout)) == nil
+	call, err := h.Classifier.Classify(r)
+	if limited && err == nil { // what else is read has all the time it needs
+		_ = control.SetReadDeadline(time.Time{}) // fails only as the first one would have
+	}
+	return call, err
 }
 
 // learn authenticates and looks up: it collects the facts that decide.
