@@ -37,7 +37,12 @@ files of API keys and static bearer tokens. The secret is never an argument,
 where other users of the machine could read it.`,
 		Example: `  crossfade legacy hash --user svc-etl >> luigi.htpasswd
   printf %s "$KEY" | crossfade legacy hash --scheme sha256`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 { // not repeated: it may be the secret
+				return errors.New("the secret is read from stdin, never from an argument (consider one that stood on a command line leaked)")
+			}
+			return nil
+		},
 	}
 	schemes := []string{"bcrypt", "sha512-crypt", "sha256-crypt", "sha256"}
 	c.Flags().StringVar(&userName, "user", "", "print a whole htpasswd line for this user")

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/redis/go-redis/v9/logging"
+
 	"crossfade/cmd/crossfade/app"
 )
 
@@ -15,6 +17,9 @@ import (
 var version = "dev"
 
 func main() {
+	// What go-redis would say on stderr about connections, in a format of its
+	// own, is in the errors that commands report and the gateway logs.
+	logging.Disable()
 	// The first signal asks to end, the second one insists.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	force, forced := context.WithCancel(context.Background())

@@ -25,7 +25,16 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	var err error
+	if binaryDir, err = os.MkdirTemp("", "crossfade-test-"); err != nil {
+		panic(err) // without a place for files no test can say anything
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(binaryDir)
+		os.Exit(code)
+	}))
+}
 
 // patience bounds every wait for something that must come.
 const patience = 20 * time.Second
@@ -63,7 +72,7 @@ func (w with) run(t *testing.T, args ...string) ran {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	p := w.program(&stdout, &stderr)
-	code := p.run(t.Context(), args)
+	code := p.run(t.Context(), append([]string{}, args...)) // nil would be those of the test
 	return ran{code, stdout.String(), stderr.String()}
 }
 

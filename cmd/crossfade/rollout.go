@@ -113,7 +113,7 @@ func (p *program) rolloutStatus() *cobra.Command {
 			t := table{{"TEAM", "OIDC-ONLY", "BEFORE", "PHASE", "REVISION", "CHANGED"}}
 			for _, r := range rows {
 				t = append(t, []string{
-					string(r.Team), percent(r.Percent), percent(r.Previous), string(r.Phase),
+					string(r.Team), percent(r.Percent), percent(r.Previous), r.Phase.String(),
 					strconv.FormatInt(r.Revision, 10), ago(time.Since(r.Updated)),
 				})
 			}

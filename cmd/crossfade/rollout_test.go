@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/redisstore"
+	"crossfade/rollout/rollouttest"
+)
+
+// changed makes changes as someone else does.
+func changed(t *testing.T, redis *rollouttest.Redis, changes ...rollout.Change) {
+	t.Helper()
+	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	for _, c := range changes {
+		c.Expect = rollout.AnyRevision
+		if _, err := store.Write(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var (
+	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
+	moments    = regexp.MustCompile(`\d{1,2} [A-Z][a-z]{2} \d\d:\d\d:\d\d`)
+	ages       = regexp.MustCompile(`\d+ s ago`)
+	gaps       = regexp.MustCompile(` {2,}`)
+)
+
+// timeless takes out of a result what differs from run to run: times, and who
+// runs the tests.
+func timeless(text string) string {
+	for _, r := range []struct {
+		what *regexp.Regexp
+		by   string
+	}{{timestamps, "TIME"}, {moments, "TIME"}, {ages, "N s ago"}} {
+		text = r.what.ReplaceAllString(text, r.by)
+	}
+	for _, around := range []string{`"actor": "%s"`, "actor: %s\n", "%s (unverified)"} {
+		text = strings.ReplaceAll(text, fmt.Sprintf(around, actor()), fmt.Sprintf(around, "ACTOR"))
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		lines[i] = line[:indent] + gaps.ReplaceAllString(line[indent:], "  ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestRolloutsAreSetAndShownInEveryFormat(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	env := with{environ: []string{"CROSSFADE_REDIS_URL=" + redis.URL()}}
+
+	got := env.run(t, "rollout", "status").want(t, exitOK)
+	if got.stdout != "" || !strings.Contains(got.stderr, "every team is at 0%") {
+		t.Errorf("an empty store: %v", got)
+	}
+	if got := env.run(t, "rollout", "status", "-o", "json").want(t, exitOK); strings.TrimSpace(got.stdout) != "[]" {
+		t.Errorf("an empty store as JSON: %v", got)
+	}
+
+	changed(t, redis, rollout.Change{
+		Team: "data-eng", Percent: 10, Actor: "lead@acme.example", Verified: true, Source: "api", Reason: "week 1 | pilot",
+	})
+	golden(t, "rollout.set.table", env.run(t, "rollout", "set", "data-eng", "25", "--reason", "week 2").want(t, exitOK).stdout)
+	golden(t, "rollout.set.json", timeless(env.run(t, "rollout", "set", "search", "0", "-o", "json").want(t, exitOK).stdout))
+	golden(t, "rollout.set.yaml", timeless(env.run(t, "rollout", "set", "search", "100", "-o", "yaml").want(t, exitOK).stdout))
+
+	for _, format := range []string{"table", "json", "yaml", "markdown"} {
+		golden(t, "rollout.status."+format, timeless(env.run(t, "rollout", "status", "-o", format).want(t, exitOK).stdout))
+		golden(t, "rollout.history."+format, timeless(env.run(t, "rollout", "history", "data-eng", "-o", format).want(t, exitOK).stdout))
+	}
+	one := env.run(t, "rollout", "status", "search").want(t, exitOK, "100%", "enforced")
+	if strings.Contains(one.stdout, "data-eng") {
+		t.Errorf("another team shows: %v", one)
+	}
+	env.run(t, "rollout", "status", "serach").want(t, exitFailure, `team "serach" has no percentage yet`)
+	last := env.run(t, "rollout", "history", "data-eng", "--limit", "1").want(t, exitOK, "10% -> 25%")
+	if strings.Contains(last.stdout, "week 1") {
+		t.Errorf("--limit 1 shows more: %v", last)
+	}
+	env.run(t, "rollout", "history", "billing").want(t, exitOK, "billing was never changed")
+	env.run(t, "rollout", "history", "bil/ling").want(t, exitUsage, "team")
+}
+
+func TestRolloutSetSaysWhyItDidNot(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	flag := "--redis=" + redis.URL()
+	run(t, "rollout", "set", "data-eng", "25", flag, "--expect", "0").want(t, exitOK, "revision 1")
+	run(t, "rollout", "set", "data-eng", "50", flag, "--expect", "0").want(t, exitConflict, "data-eng")
+	run(t, "rollout", "set", "data-eng", "50", flag, "--expect", "1").want(t, exitOK, "revision 2")
+
+	changed(t, redis, rollout.Change{Team: "growth", Percent: 100, Retire: true, Actor: "lead", Source: "api"})
+	run(t, "rollout", "set", "growth", "0", flag).want(t, exitRefused, "retired")
+	run(t, "rollout", "status", "growth", flag).want(t, exitOK, "retired", "100%")
+
+	for _, args := range [][]string{
+		{"rollout", "set", "data-eng", "101", flag}, {"rollout", "set", "data-eng", "-1", flag},
+		{"rollout", "set", "data-eng", "1.5", flag}, {"rollout", "set", "data-eng", "", flag},
+		{"rollout", "set", "", "5", flag}, {"rollout", "set", "a/b", "5", flag},
+		{"rollout", "set", "data-eng", "5", flag, "--expect", "-2"}, {"rollout", "set", "data-eng", "5", "--redis=nonsense"},
+	} {
+		run(t, args...).want(t, exitUsage)
+	}
+	status := run(t, "rollout", "status", "data-eng", flag, "-o", "json").want(t, exitOK)
+	var rows []struct {
+		Percent  int
+		Revision int64
+		Phase    string
+	}
+	if err := json.Unmarshal([]byte(status.stdout), &rows); err != nil || len(rows) != 1 {
+		t.Fatalf("%v in %v", err, status)
+	}
+	if row := rows[0]; row.Percent != 50 || row.Revision != 2 || row.Phase != "ramp" {
+		t.Errorf("after refused changes: %+v", row)
+	}
+}
+
+func TestRolloutCommandsTellAStoreThatIsAway(t *testing.T) {
+	for _, args := range [][]string{
+		{"rollout", "status"}, {"rollout", "set", "data-eng", "5"}, {"rollout", "history", "data-eng"},
+	} {
+		got := run(t, args...).want(t, exitStore, "no Redis is configured", "CROSSFADE_REDIS_URL")
+		if got.stdout != "" {
+			t.Errorf("talk on stdout: %v", got)
+		}
+		url := "redis://:hunter2@" + unused(t) + "/0"
+		got = run(t, append(args, "--redis", url)...).want(t, exitStore, "connection refused")
+		if strings.Contains(got.stdout+got.stderr, "hunter2") {
+			t.Errorf("a password shows: %v", got)
+		}
+	}
+}
+
+func TestARolloutOfOneProcessReachesAnother(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	run(t, "rollout", "set", "data-eng", "25", "--redis", redis.URL(), "--reason", "week 2").want(t, exitOK)
+	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	entries, err := store.History(context.Background(), identity.Team("data-eng"), 10)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	if e := entries[0]; e.Actor != actor() || e.Verified || e.Source != "cli" || e.Reason != "week 2" || e.To != 25 {
+		t.Errorf("the history says %+v", e)
+	}
+}
