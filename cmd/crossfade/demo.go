@@ -80,9 +80,8 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 		ctx, cancel = context.WithTimeout(ctx, o.length)
 		defer cancel()
 	}
-	table := stage.app.Table()
 	percentOf := func(team identity.Team) rollout.Percent {
-		state, _ := table.Lookup(team)
+		state, _ := stage.table.Lookup(team)
 		return state.Percent
 	}
 	talk := p.stderr
@@ -149,7 +148,7 @@ func (s *demoStage) watchFiles(ctx context.Context, talk io.Writer) (done <-chan
 			if !s.tally.knows(team) {
 				return fmt.Errorf("%q is no team of the demo", team)
 			}
-			if state, _ := s.app.Table().Lookup(team); int(state.Percent) == percent {
+			if state, _ := s.table.Lookup(team); int(state.Percent) == percent {
 				return nil
 			}
 			_, err := s.setPercent(ctx, team, rollout.Percent(percent), "the file was saved")

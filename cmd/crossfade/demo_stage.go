@@ -62,6 +62,7 @@ type demoStage struct {
 	scheduler *http.Server
 	upstream  string
 	app       *app.App
+	table     *rollout.Table // of the app, for who goes on after its end
 	tally     *tally
 }
 
@@ -97,7 +98,8 @@ func newDemoStage(ctx context.Context, dir, listen string) (_ *demoStage, err er
 	if err != nil {
 		return nil, err
 	}
-	if err = s.app.Table().Refresh(ctx); err != nil {
+	s.table = s.app.Table()
+	if err = s.table.Refresh(ctx); err != nil {
 		return nil, err
 	}
 	for _, sc := range scenes() {
@@ -179,7 +181,7 @@ func freeOr(address string) string {
 
 // setPercent is what saving a file does: it is applied at once.
 func (s *demoStage) setPercent(ctx context.Context, team identity.Team, to rollout.Percent, why string) (rollout.State, error) {
-	return s.app.Table().Write(ctx, rollout.Change{
+	return s.table.Write(ctx, rollout.Change{
 		Team: team, Percent: to, Expect: rollout.AnyRevision, Actor: "demo", Source: "demo", Reason: why,
 	})
 }
