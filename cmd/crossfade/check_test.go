@@ -18,7 +18,7 @@ import (
 // tenMistakes is what somebody might write on a bad day.
 const tenMistakes = `mod: enforce
 listen: "8082"
-metrics: { adress: ":9091" }
+metrics: { addresss: ":9091" }
 upstream: { url: 127.0.0.1:8083, profile: luigy }
 legacy: { htpasswd: nowhere.htpasswd, cache: 30 }
 oidc: { issuer: http://acme.okta.com/oauth2/luigi, audience: luigi }

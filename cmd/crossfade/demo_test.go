@@ -206,7 +206,8 @@ func TestTheDemoHoldsWhatWasSeenAgainstWhatWasSent(t *testing.T) {
 			event("w", func(ev *gateway.Event) {
 				ev.Decision = gateway.Decision{Outcome: gateway.Refused, Reason: identity.LegacyRefused}
 			}),
-			demo.Result{Status: 200, Reason: identity.LegacyRefused}, "forwarded false, expected true",
+			demo.Result{Status: 200, Reason: identity.LegacyRefused},
+			"forwarded false, expected true",
 		},
 		"an enforced run without a token that passes": {
 			noTokens,
@@ -214,22 +215,26 @@ func TestTheDemoHoldsWhatWasSeenAgainstWhatWasSent(t *testing.T) {
 				ev.Enforcement.Enforced = true
 				ev.Shadow = shadow.Result{Verdict: shadow.NoToken, Reason: identity.TokenAbsent}
 			}),
-			demo.Result{Status: 200}, "forwarded true, expected false",
+			demo.Result{Status: 200},
+			"forwarded true, expected false",
 		},
 		"a verdict that was shed": {
 			rightToken,
 			event("w", func(ev *gateway.Event) {
 				ev.Shadow = shadow.Result{Verdict: shadow.NotEvaluated, Reason: identity.ShadowShed}
 			}),
-			demo.Result{Status: 200}, "",
+			demo.Result{Status: 200},
+			"",
 		},
 		"a call of someone who tries the curl lines, which does not count": {
 			rightToken, event("w", func(ev *gateway.Event) { ev.UserAgent = "curl/8.5.0" }),
-			demo.Result{Status: 200}, "1 requests were answered and 0 cut off, the gateway saw 0",
+			demo.Result{Status: 200},
+			"1 requests were answered and 0 cut off, the gateway saw 0",
 		},
 		"an answer that the gateway did not see": {
 			rightToken, event("w", func(ev *gateway.Event) { ev.Principal.Team = "somebody" }),
-			demo.Result{Status: 200}, "1 requests were answered and 0 cut off, the gateway saw 0",
+			demo.Result{Status: 200},
+			"1 requests were answered and 0 cut off, the gateway saw 0",
 		},
 		"a request that got no answer": {
 			rightToken, event("w", nil), demo.Result{Status: 0}, "billing: nothing was answered",

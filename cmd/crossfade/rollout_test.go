@@ -105,10 +105,14 @@ func TestRolloutSetSaysWhyItDidNot(t *testing.T) {
 	run(t, "rollout", "status", "growth", flag).want(t, exitOK, "retired", "100%")
 
 	for _, args := range [][]string{
-		{"rollout", "set", "data-eng", "101", flag}, {"rollout", "set", "data-eng", "-1", flag},
-		{"rollout", "set", "data-eng", "1.5", flag}, {"rollout", "set", "data-eng", "", flag},
-		{"rollout", "set", "", "5", flag}, {"rollout", "set", "a/b", "5", flag},
-		{"rollout", "set", "data-eng", "5", flag, "--expect", "-2"}, {"rollout", "set", "data-eng", "5", "--redis=nonsense"},
+		{"rollout", "set", "data-eng", "101", flag},
+		{"rollout", "set", "data-eng", "-1", flag},
+		{"rollout", "set", "data-eng", "1.5", flag},
+		{"rollout", "set", "data-eng", "", flag},
+		{"rollout", "set", "", "5", flag},
+		{"rollout", "set", "a/b", "5", flag},
+		{"rollout", "set", "data-eng", "5", flag, "--expect", "-2"},
+		{"rollout", "set", "data-eng", "5", "--redis=nonsense"},
 	} {
 		run(t, args...).want(t, exitUsage)
 	}

@@ -23,15 +23,21 @@ func TestInspectSaysWhetherATokenWouldBeAccepted(t *testing.T) {
 		said  []string
 	}{
 		"a good one": {
-			token(t, idp, "luigi"), []string{"-c", file}, exitOK,
+			token(t, idp, "luigi"),
+			[]string{"-c", file},
+			exitOK,
 			[]string{"YES. The token would be accepted.", "svc-etl, team data-eng, roles [runner]", "claims", "preset generic"},
 		},
 		"a good one against flags": {
-			token(t, idp, "luigi"), []string{"--issuer", idp.URL(), "--audience", "luigi", "--audience", "other"}, exitOK,
+			token(t, idp, "luigi"),
+			[]string{"--issuer", idp.URL(), "--audience", "luigi", "--audience", "other"},
+			exitOK,
 			[]string{"YES.", "team unassigned"},
 		},
 		"for another audience": {
-			token(t, idp, "api://finance"), []string{"-c", file}, exitFailure,
+			token(t, idp, "api://finance"),
+			[]string{"-c", file},
+			exitFailure,
 			[]string{"NO. The token would not be accepted: aud_mismatch", "api://finance", "Who acts: team", "the token would not be accepted: aud_mismatch"},
 		},
 		"expired": {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,19 +15,18 @@ import (
 	"crossfade/cmd/crossfade/demo"
 )
 
-// binaryDir is where it is put; TestMain makes and removes it.
-var binaryDir string
-
-// binary builds the real program, once for all tests that need a process of
-// its own: signals and exit codes belong to those.
-var binary = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(binaryDir, "crossfade")
-	out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput()
+// command is the real program with its arguments, and nothing in its
+// environment.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("build the program: %w\n%s", err, out)
+		t.Fatal(err)
 	}
-	return file, nil
-})
+	c := exec.Command(self, args...)
+	c.Env = []string{asProgram + "=1"}
+	return c
+}
 
 // process is the real program, serving.
 type process struct {
@@ -40,13 +38,8 @@ type process struct {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	file, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &process{Cmd: exec.Command(file, args...), log: &lockedBuffer{}, exited: make(chan error, 1)}
+	p := &process{Cmd: command(t, args...), log: &lockedBuffer{}, exited: make(chan error, 1)}
 	p.Stderr = p.log
-	p.Env = []string{"PATH=" + os.Getenv("PATH")}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,18 +188,13 @@ func TestASecondSIGTERMEndsAtOnce(t *testing.T) {
 }
 
 func TestTheProcessExitsWithTheCodeOfItsCommand(t *testing.T) {
-	file, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for code, args := range map[int][]string{
 		exitOK:      {"version"},
 		exitFailure: {"serve", "--upstream", "http://127.0.0.1:1", "--listen", scheduler(t).Listener.Addr().String()},
 		exitUsage:   {"serve", "--mode", "enforced"},
 		exitStore:   {"rollout", "status", "--redis", "redis://" + unused(t) + "/0"},
 	} {
-		c := exec.Command(file, args...)
-		c.Env = []string{}
+		c := command(t, args...)
 		var stderr strings.Builder
 		c.Stderr = &stderr
 		_ = c.Run()
