@@ -66,6 +66,20 @@ func TestCheckReadsTheFilesOfCredentialsToo(t *testing.T) {
 	run(t, "serve", "--config", file).want(t, exitUsage, "users.htpasswd:1", "users.htpasswd:2")
 }
 
+func TestCheckFindsWhatWouldKeepServeFromStarting(t *testing.T) {
+	for name, tc := range map[string]struct{ key, value, said string }{
+		"an authority for Redis that is none": {"redis", "{ url: rediss://127.0.0.1:1/0, ca_file: users.htpasswd }", "redis.ca_file"},
+		"an authority for an issuer":          {"oidc", "{ issuer: https://idp.example, audience: luigi, ca_file: users.htpasswd }", "PEM"},
+		"a certificate that is none":          {"listen", "{ address: 127.0.0.1:0, tls: { cert: users.htpasswd, key: users.htpasswd } }", "listen.tls"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := whole(t, "https://idp.example", "http://127.0.0.1:1", map[string]string{tc.key: tc.value})
+			run(t, "check", file).want(t, exitUsage, tc.said, "1 mistake")
+			run(t, "serve", "--config", file).want(t, exitUsage, tc.said)
+		})
+	}
+}
+
 func TestCheckSaysWhatIsThereAndWhatIsDoubtful(t *testing.T) {
 	file := whole(t, "https://idp.example", "http://127.0.0.1:1", nil)
 	got := run(t, "check", "--config", file).want(t, exitOK,

@@ -43,8 +43,8 @@ func (e *ConfigError) Error() string { return e.Err.Error() }
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 // Build turns a configuration into its parts. It reads the files of static
-// credentials and does no other I/O. The error is a *ConfigError that joins
-// every mistake.
+// credentials and of authorities, and does no other I/O. The error is a
+// *ConfigError that joins every mistake.
 func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts, error) {
 	var errs []error
 	directory, err := directoryOf(c)
@@ -61,6 +61,8 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 	verifier, err := newVerifier(c, directory, oidcauth.Options{Providers: providers, OnCache: hooks.OnCache})
 	errs = append(errs, err)
 	rules, err := policyOf(c)
+	errs = append(errs, err)
+	_, err = redisOptions(c.Redis) // opened once and elsewhere, judged with the rest
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, &ConfigError{err}

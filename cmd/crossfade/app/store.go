@@ -54,33 +54,47 @@ func openStore(c config.Redis, given rollout.Store) (*store, error) {
 
 // OpenRedis opens the configured Redis, without connecting to it.
 func OpenRedis(c config.Redis) (*redisstore.Store, error) {
+	o, err := redisOptions(c)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	s, err := redisstore.New(o)
+	if err != nil {
+		return nil, &ConfigError{fmt.Errorf("redis: %w", err)}
+	}
+	return s, nil
+}
+
+// redisOptions are the options of the configured Redis; none when it is in
+// process.
+func redisOptions(c config.Redis) (redisstore.Options, error) {
+	o := redisstore.Options{Prefix: c.Prefix}
+	if c.InProcess() {
+		return o, nil
+	}
 	address, err := url.Parse(c.URL.Reveal())
 	if err != nil {
-		return nil, errors.New("redis.url is no URL") // the parser's error would show it
+		return o, errors.New("redis.url is no URL") // the parser's error would show it
 	}
 	if c.Username != "" {
 		address.User = url.User(c.Username)
 	}
-	o := redisstore.Options{URL: address.String(), Prefix: c.Prefix}
+	o.URL = address.String()
 	if c.PasswordFile != "" || !c.Password.Empty() {
 		o.Password = func(context.Context) (identity.Secret, error) { return redisPassword(c) }
 	}
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(string(c.CAFile))
 		if err != nil {
-			return nil, fmt.Errorf("redis.ca_file: %w", err)
+			return o, fmt.Errorf("redis.ca_file: %w", err)
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("redis.ca_file: %s holds no PEM certificate", c.CAFile)
+			return o, fmt.Errorf("redis.ca_file: %s holds no PEM certificate", c.CAFile)
 		}
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	}
-	s, err := redisstore.New(o)
-	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
-	}
-	return s, nil
+	return o, nil
 }
 
 // redisPassword reads the password again for each new connection, so that a
