@@ -31,6 +31,7 @@ func refuses(g *gateway) bool {
 }
 
 func TestARequestInFlightSurvivesTheEnd(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	first, second := inFlight(g), inFlight(g)
@@ -58,6 +59,7 @@ func TestARequestInFlightSurvivesTheEnd(t *testing.T) {
 }
 
 func TestTheSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	reply := inFlight(g)
@@ -71,6 +73,7 @@ func TestTheSecondSignalEndsAtOnce(t *testing.T) {
 }
 
 func TestADrainEndsAfterItsTime(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.configure("drain", "10ms")
 	g := s.start().loaded()
@@ -86,6 +89,7 @@ func TestADrainEndsAfterItsTime(t *testing.T) {
 }
 
 func TestAReloadDoesNotTouchRequestsInFlight(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	reply := inFlight(g)
@@ -103,6 +107,7 @@ func TestAReloadDoesNotTouchRequestsInFlight(t *testing.T) {
 }
 
 func TestAnAppThatNeverRanCanBeClosed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	a, err := app.New(t.Context(), app.Options{Load: s.load, Log: discard()})
 	if err != nil {

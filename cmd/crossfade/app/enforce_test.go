@@ -10,6 +10,7 @@ import (
 )
 
 func TestInEnforceEachCredentialGetsItsAnswer(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	good, foreign := s.token("svc-etl", audience), s.token("svc-etl", "api://finance")
@@ -125,6 +126,7 @@ func refusal(t *testing.T, got reply, reason string, worker bool) {
 }
 
 func TestAtAHundredPercentPasswordsAreRefusedUntilThePercentageIsLowered(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	s := newSite(t)
 	s.configure("redis", redis.URL())

@@ -64,6 +64,7 @@ func impatient(o *app.Options) {
 }
 
 func TestAnIssuerThatIsAwayHoldsNothingUpButItsTokens(t *testing.T) {
+	t.Parallel()
 	for name, state := range map[string]int32{"that fails": fails, "that hangs": hangs} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
@@ -110,6 +111,7 @@ func TestAnIssuerThatIsAwayHoldsNothingUpButItsTokens(t *testing.T) {
 }
 
 func TestAnIssuerThatRefusesConnectionsIsFoundLater(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	token := s.token("svc-etl", audience)
 	if err := s.issuer.Close(); err != nil {
@@ -130,6 +132,7 @@ func TestAnIssuerThatRefusesConnectionsIsFoundLater(t *testing.T) {
 }
 
 func TestARotationOfKeysUnderLoadLosesNoRequest(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	keys := s.relayKeys(passes)
 	g := s.start(impatient).loaded()

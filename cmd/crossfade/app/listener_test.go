@@ -47,6 +47,7 @@ func (s *site) certify(serial int64) time.Time {
 }
 
 func TestTLSServesHTTP2AndTheCertificateIsReloaded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	expiry := s.certify(1)
 	s.configure("listen", "{ address: 127.0.0.1:0, tls: { cert: tls.crt, key: tls.key } }")
@@ -122,6 +123,7 @@ func number(n int64) string {
 }
 
 func TestUnencryptedHTTP2IsServed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	transport := &http.Transport{Protocols: new(http.Protocols)}
@@ -144,6 +146,7 @@ func TestUnencryptedHTTP2IsServed(t *testing.T) {
 }
 
 func TestTheMetricsListenerNeedsNoLoginAndShowsSeriesAtZero(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	for _, path := range []string{"/livez", "/readyz"} {
@@ -183,6 +186,7 @@ func TestTheMetricsListenerNeedsNoLoginAndShowsSeriesAtZero(t *testing.T) {
 }
 
 func TestWithoutAMetricsListenerTheGatewayServes(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.configure("metrics", `"off"`)
 	g := s.start().loaded()
@@ -195,6 +199,7 @@ func TestWithoutAMetricsListenerTheGatewayServes(t *testing.T) {
 }
 
 func TestALivenessProbeAtTheFrontNeedsNoIdentity(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.configure("exempt", "{ paths: [/healthz] }")
 	g := s.start().loaded()
@@ -210,6 +215,7 @@ func TestALivenessProbeAtTheFrontNeedsNoIdentity(t *testing.T) {
 }
 
 func TestHeadersBeyondTheBoundAreRefused(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	q := etl(pages())
@@ -226,6 +232,7 @@ func TestHeadersBeyondTheBoundAreRefused(t *testing.T) {
 }
 
 func TestCredentialsOfKeyFilesGoThroughTheGateway(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.write("keys.yaml", fmt.Sprintf("- { id: k1, owner: svc-etl, sha256: \"%s\" }\n", digest("the-key")))
 	s.write("tokens.yaml", fmt.Sprintf("- { id: t1, owner: svc-search, sha256: \"%s\" }\n", digest("the-token")))

@@ -11,6 +11,7 @@ import (
 )
 
 func TestInObserveEverythingPassesAndIsCounted(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	set(t, redis.URL(), "data-eng", 100)
 	s := newSite(t)
@@ -59,6 +60,7 @@ func TestInObserveEverythingPassesAndIsCounted(t *testing.T) {
 }
 
 func TestTheAccessLogGoesWhereTheConfigurationSays(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		format string
 		holds  string // in the line; "" if there must be none

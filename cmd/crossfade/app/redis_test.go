@@ -18,6 +18,7 @@ import (
 )
 
 func TestInEnforceAStartWithoutRedisServesTokensUntilItComes(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	redis.Stop()
 	s := newSite(t)
@@ -59,6 +60,7 @@ func TestInEnforceAStartWithoutRedisServesTokensUntilItComes(t *testing.T) {
 }
 
 func TestInObserveAStartWithoutRedisChangesNothing(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	redis.Stop()
 	s := newSite(t)
@@ -117,6 +119,7 @@ func asBefore(t *testing.T, g *gateway, when string) {
 }
 
 func TestNobodyIsFlippedWhenRedisDiesInTheMiddle(t *testing.T) {
+	t.Parallel()
 	redis, g := ramped(t)
 	redis.Stop()
 	g.site.eventually("the gateway knows", func() bool { return errors.Is(g.Table().Err(), rollout.ErrUnavailable) })
@@ -134,6 +137,7 @@ func TestNobodyIsFlippedWhenRedisDiesInTheMiddle(t *testing.T) {
 }
 
 func TestNobodyIsFlippedWhenRedisIsFlushed(t *testing.T) {
+	t.Parallel()
 	redis, g := ramped(t)
 	conn, err := net.Dial("tcp", redis.Addr)
 	if err != nil {
@@ -161,6 +165,7 @@ func TestNobodyIsFlippedWhenRedisIsFlushed(t *testing.T) {
 }
 
 func TestWithASnapshotAStartWithoutRedisKnowsThePercentages(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	set(t, redis.URL(), "data-eng", 100)
 	s := newSite(t)
@@ -187,6 +192,7 @@ func TestWithASnapshotAStartWithoutRedisKnowsThePercentages(t *testing.T) {
 }
 
 func TestTheAppTakesAStoreThatItIsGiven(t *testing.T) {
+	t.Parallel()
 	memory := rollouttest.NewMemory()
 	s := newSite(t)
 	g := s.start(func(o *app.Options) { o.Store = memory }).loaded()
@@ -206,6 +212,7 @@ func TestTheAppTakesAStoreThatItIsGiven(t *testing.T) {
 }
 
 func TestThePasswordOfRedisIsReadAgainForEachConnection(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t, "--requirepass", "second")
 	s := newSite(t)
 	s.write("redis.password", "first\n")

@@ -25,6 +25,7 @@ func htpasswd(t *testing.T, user, password string) string {
 }
 
 func TestChangedFilesComeIntoForceWithoutARestart(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start(watched).loaded()
 	status := func(q request) func(int) func() bool {
@@ -63,6 +64,7 @@ func TestChangedFilesComeIntoForceWithoutARestart(t *testing.T) {
 }
 
 func TestABadFileLeavesTheRunningConfigurationInForce(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start(watched).loaded()
 	successful := func(want string) func() bool {
@@ -99,6 +101,7 @@ func TestABadFileLeavesTheRunningConfigurationInForce(t *testing.T) {
 }
 
 func TestFilesThatAReloadNamesForTheFirstTimeAreWatchedFromThenOn(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start(watched).loaded()
 	other := pages()
@@ -111,6 +114,7 @@ func TestFilesThatAReloadNamesForTheFirstTimeAreWatchedFromThenOn(t *testing.T) 
 }
 
 func TestAVerifiedTokenIsForgottenAtAReload(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start(watched).loaded()
 	ask := pages()
@@ -135,6 +139,7 @@ func TestAVerifiedTokenIsForgottenAtAReload(t *testing.T) {
 }
 
 func TestWhatAReloadCannotChangeIsNamed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := s.start().loaded()
 	s.configure(
@@ -162,6 +167,7 @@ func TestWhatAReloadCannotChangeIsNamed(t *testing.T) {
 }
 
 func TestAConfigurationThatCannotRunIsAnErrorBeforeAnythingIsServed(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		set  func(*site)
 		said string
