@@ -113,6 +113,7 @@ func TestAnIssuerThatIsAwayHoldsNothingUpButItsTokens(t *testing.T) {
 func TestAnIssuerThatRefusesConnectionsIsFoundLater(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.ownIssuer()
 	token := s.token("svc-etl", audience)
 	if err := s.issuer.Close(); err != nil {
 		t.Fatal(err)
@@ -134,6 +135,7 @@ func TestAnIssuerThatRefusesConnectionsIsFoundLater(t *testing.T) {
 func TestARotationOfKeysUnderLoadLosesNoRequest(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.ownIssuer()
 	keys := s.relayKeys(passes)
 	g := s.start(impatient).loaded()
 	const clients, rotations = 8, 3

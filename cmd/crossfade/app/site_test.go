@@ -44,24 +44,44 @@ type site struct {
 	lines map[string]string
 }
 
+// sharedIssuer is one identity provider for all tests that leave it as it is:
+// its key takes a while to make. TestMain closes it.
+var sharedIssuer = sync.OnceValues(newIssuer)
+
+func newIssuer() (*demo.Issuer, error) {
+	clients := make(map[string]identity.Secret)
+	for _, a := range demo.Accounts() {
+		clients[a.User] = a.ClientSecret
+	}
+	return demo.NewIssuer(demo.IssuerOptions{Clients: clients})
+}
+
+// ownIssuer gives the site an identity provider of its own.
+func (s *site) ownIssuer() {
+	s.t.Helper()
+	var err error
+	if s.issuer, err = newIssuer(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		if err := s.issuer.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	s.configure("oidc", fmt.Sprintf("{ issuer: %s, audience: %s }", s.issuer.URL(), audience))
+}
+
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir(), upstream: newUpstream(t)}
-	clients := make(map[string]identity.Secret)
 	var principals strings.Builder
 	for _, a := range demo.Accounts() {
-		clients[a.User] = a.ClientSecret
 		fmt.Fprintf(&principals, "%s: { team: %s, oidc: { subject: %s } }\n", a.User, a.Team, a.User)
 	}
 	var err error
-	if s.issuer, err = demo.NewIssuer(demo.IssuerOptions{Clients: clients}); err != nil {
+	if s.issuer, err = sharedIssuer(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.issuer.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	t.Cleanup(transport.CloseIdleConnections)
 	s.client = &http.Client{Transport: transport, Timeout: patience}
