@@ -132,6 +132,9 @@ func TestTheTemplateLoads(t *testing.T) {
 		{"with everything", "luigi", config.TemplateValues{
 			Htpasswd: "users", Issuer: "https://id.example.com", Audience: "yes", Listen: ":1", Upstream: "http://h:2", Redis: "redis://:p@h:6379/0",
 		}},
+		{"with a value as long as the column", "luigi", config.TemplateValues{
+			Htpasswd: "users", Issuer: "https://login.microsoftonline.com/11111111/v2.0",
+		}},
 		{"with names that YAML would misread", "luigi", config.TemplateValues{
 			Htpasswd: "a: #b 'c\".txt", Issuer: "https://id.example.com/a'b", Audience: "1e3",
 		}},

@@ -34,7 +34,7 @@ type Issuer struct {
 	TokenTypes []string `koanf:"token_types"`
 	// Scopes must all be granted.
 	Scopes []string `koanf:"scopes"`
-	// MaxLifetime refuses tokens that live longer; 0: no bound.
+	// MaxLifetime refuses tokens that live longer; 0, the default: 24 hours.
 	MaxLifetime time.Duration `koanf:"max_lifetime" range:"0s..8760h"`
 	Skew        Skew          `koanf:"skew"`
 	// GroupsClaim and SubjectClaim name claims other than the preset's.

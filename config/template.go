@@ -68,7 +68,7 @@ func Template(kind string, v TemplateValues) (string, error) {
 	var b strings.Builder
 	line := func(text, comment string) {
 		if comment != "" {
-			text = fmt.Sprintf("%-52s# %s", text, comment)
+			text = fmt.Sprintf("%-51s # %s", text, comment)
 		}
 		b.WriteString(text + "\n")
 	}

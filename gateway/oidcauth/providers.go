@@ -30,8 +30,9 @@ type ProviderOptions struct {
 	// the environment. Issuers with a CAFile need nil or an *http.Transport.
 	Transport http.RoundTripper
 	// MinRefresh is the least time between two fetches that unknown key ids
-	// cause, so it is also the longest that a flood of invented ones can delay a
-	// rotation. Default DefaultMinRefresh.
+	// cause in vain, so it is also the longest that a flood of invented ones can
+	// delay a rotation. A fetch that brought the key was a rotation and delays
+	// nothing. Default DefaultMinRefresh.
 	MinRefresh time.Duration
 	// StaleFor is how long keys serve while they cannot be fetched again.
 	// Default DefaultStaleFor.

@@ -56,6 +56,11 @@ type source struct {
 	started  uint64  // fetches begun
 	last     time.Time
 	failures int // in a row
+	// asked is when a key id that was not there caused a fetch, and askedFor the
+	// number of that fetch: the next such fetch is MinRefresh later. Zero while
+	// nothing was asked for in vain.
+	asked    time.Time
+	askedFor uint64
 	lastErr  error
 
 	jwksURL    string
@@ -83,16 +88,42 @@ func (s *source) find(ctx context.Context, accept func(*keySet) bool) error {
 	arrival := s.started
 	s.mu.Unlock()
 	set, err := s.current(ctx)
-	for {
+	for asked := false; ; asked = true {
 		switch {
 		case err != nil:
 			return err
 		case accept(set):
+			if asked {
+				s.vindicate(set)
+			}
 			return nil
 		case set.number > arrival:
+			s.blame(set)
 			return errNotPublished
 		}
 		set, err = s.newer(ctx, set)
+	}
+}
+
+// blame holds a fetch against its asker: the key was not there, so the next
+// unknown key id has to wait. It does so too for the first fetch of all, which
+// nobody's key id asked for.
+func (s *source) blame(set *keySet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if set.fetched.After(s.asked) {
+		s.asked, s.askedFor = set.fetched, set.number
+	}
+}
+
+// vindicate forgets that a fetch was asked for by a key id, because the key was
+// there: that was a rotation, and the next one may follow at once. Nobody but
+// the provider can make keys appear, so a flood cannot use this.
+func (s *source) vindicate(set *keySet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.askedFor == set.number {
+		s.asked = time.Time{}
 	}
 }
 
@@ -150,7 +181,11 @@ func (s *source) newer(ctx context.Context, old *keySet) (*keySet, error) {
 	}
 	f := s.flight
 	if f == nil {
-		if wait := s.last.Add(s.providers.minRefresh).Sub(s.providers.now()); wait > 0 {
+		since := s.asked
+		if s.failures > 0 {
+			since = s.last
+		}
+		if wait := since.Add(s.providers.minRefresh).Sub(s.providers.now()); !since.IsZero() && wait > 0 {
 			err := s.lastErr
 			s.mu.Unlock()
 			if err != nil {
@@ -159,6 +194,7 @@ func (s *source) newer(ctx context.Context, old *keySet) (*keySet, error) {
 			return nil, fmt.Errorf("%w: next in %s", errThrottled, wait.Round(time.Millisecond))
 		}
 		f = s.begin()
+		s.asked, s.askedFor = s.last, f.number
 	}
 	s.mu.Unlock()
 	return f.wait(ctx)
