@@ -81,12 +81,20 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{options: o, log: o.Log, started: time.Now(), config: c, profile: c.Upstream.Profile}
+	a := &App{options: o, log: o.Log, started: time.Now()}
 	defer func() {
 		if err != nil {
 			a.Close()
 		}
 	}()
+	a.reload.Lock() // a change that is seen from here on waits until all is built
+	defer a.reload.Unlock()
+	if o.Watch {
+		if c, err = a.watch(c.Files()); err != nil {
+			return nil, err
+		}
+	}
+	a.config, a.profile = c, c.Upstream.Profile
 	if a.accessLog, err = openAccessLog(c.AccessLog); err != nil {
 		return nil, err
 	}
@@ -135,28 +143,23 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err = a.listen(c); err != nil {
 		return nil, err
 	}
-	if o.Watch {
-		if err = a.watch(c); err != nil {
-			return nil, fmt.Errorf("watching the configuration: %w", err)
-		}
-	}
 	return a, nil
 }
 
-// watch reloads whenever a file of the configuration changes. A failed reload
-// has said so itself.
-func (a *App) watch(c *config.Config) (err error) {
-	a.reload.Lock()
-	a.watcher, err = config.NewWatcher(c.Files(), func() { _ = a.Reload() })
-	a.reload.Unlock()
+// watch reloads whenever a file of the configuration changes; a failed reload
+// has said so itself. It loads the configuration once more, so that no change
+// falls between the loading and the watching. The caller holds reload.
+func (a *App) watch(files []string) (*config.Config, error) {
+	var err error
+	if a.watcher, err = config.NewWatcher(files, func() { _ = a.Reload() }); err != nil {
+		return nil, fmt.Errorf("watching the configuration: %w", err)
+	}
+	c, err := a.options.Load()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// What changed between the loading and the watching is noticed now.
-	if now, err := a.options.Load(); err != nil || now.Hash() != c.Hash() {
-		_ = a.Reload()
-	}
-	return nil
+	a.watcher.SetFiles(c.Files())
+	return c, nil
 }
 
 // apply builds the parts of c and puts them in force.
@@ -215,6 +218,9 @@ func report(log *slog.Logger, of string, err error) {
 func (a *App) Reload() error {
 	a.reload.Lock()
 	defer a.reload.Unlock()
+	if a.handler.Load() == nil {
+		return errors.New("the gateway did not start")
+	}
 	c, err := a.options.Load()
 	if err == nil {
 		err = a.apply(c)
