@@ -41,11 +41,11 @@ func TestAFullQueueShedsAndCounts(t *testing.T) {
 		if r.Depth() != 0 {
 			t.Errorf("%d jobs wait while they are evaluated", r.Depth())
 		}
-		ran := 0
+		var ran atomic.Int64 // two workers
 		start := time.Now()
 		for i := range 10 {
 			// Were Submit to block, the bubble would report a deadlock.
-			if got, want := r.Submit(func(context.Context) { ran++ }), i < 3; got != want {
+			if got, want := r.Submit(func(context.Context) { ran.Add(1) }), i < 3; got != want {
 				t.Errorf("job %d: accepted %t, want %t", i, got, want)
 			}
 		}
@@ -57,8 +57,8 @@ func TestAFullQueueShedsAndCounts(t *testing.T) {
 		}
 		release()
 		r.Close()
-		if ran != 3 || r.Depth() != 0 || r.Shed() != 7 {
-			t.Errorf("ran %d, depth %d, shed %d", ran, r.Depth(), r.Shed())
+		if ran.Load() != 3 || r.Depth() != 0 || r.Shed() != 7 {
+			t.Errorf("ran %d, depth %d, shed %d", ran.Load(), r.Depth(), r.Shed())
 		}
 	})
 }
