@@ -225,6 +225,7 @@ func ugly() map[string]string {
 	pass := auth(basic("svc-etl", "legacy-pass"))
 	out := map[string]string{
 		"no credential":                         call("ping", ping),
+		"an upgrade to what is no protocol":     get("/x", "Connection: Upgrade\r\nUpgrade: \x8febsocket\r\n"),
 		"a wrong password":                      call("ping", ping, auth(basic("svc-etl", "wrong"))),
 		"an expired password":                   call("ping", ping, auth(basic("svc-etl", "expired-pass"))),
 		"malformed base64":                      call("ping", ping, auth("Basic !!!")),

@@ -102,7 +102,23 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 
 // Forward sends the request on. The event in the request's context (withEvent)
 // says what was decided and learns how the upstream answered.
-func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request) { p.reverse.ServeHTTP(w, r) }
+func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request) {
+	if !printable(r.Header.Get("Upgrade")) {
+		// No protocol has such a name (RFC 9110 section 7.8). ReverseProxy would
+		// answer for the upstream, which would have ignored it.
+		r.Header.Del("Upgrade")
+	}
+	p.reverse.ServeHTTP(w, r)
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
 
 type eventKey struct{}
 
