@@ -104,7 +104,20 @@ func foldByte(c byte) byte {
 	}
 }
 
-// identify tells the upstream who asks. Exempt requests have nobody.
+// canonical returns the names in the form of http.Header's keys.
+func (n IdentityHeaders) canonical() IdentityHeaders {
+	of := func(names []string) []string {
+		out := make([]string, len(names))
+		for i, name := range names {
+			out[i] = http.CanonicalHeaderKey(name)
+		}
+		return out
+	}
+	return IdentityHeaders{User: of(n.User), Email: of(n.Email), Groups: of(n.Groups)}
+}
+
+// identify tells the upstream who asks. Exempt requests have nobody. The names
+// are canonical.
 func (n IdentityHeaders) identify(h http.Header, ev *Event) {
 	if ev.Decision.Outcome == Exempt || ev.Principal.Name == "" {
 		return
@@ -113,8 +126,9 @@ func (n IdentityHeaders) identify(h http.Header, ev *Event) {
 		if value == "" || !validValue(value) {
 			return
 		}
+		values := []string{value}
 		for _, name := range names {
-			h.Set(name, value)
+			h[name] = values[:1:1] // whoever appends gets a copy
 		}
 	}
 	set(n.User, ev.Principal.Name)

@@ -83,7 +83,7 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 	p := &Proxy{
 		upstream: o.Upstream,
 		trusted:  o.TrustedProxies,
-		headers:  o.Headers,
+		headers:  o.Headers.canonical(),
 		spoofable: newSpoofable(alwaysStripped, forwardedHeaders, frontHeaders, o.CredentialHeaders,
 			o.Headers.User, o.Headers.Email, o.Headers.Groups),
 	}
