@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,7 +89,8 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	if out.format == "table" {
 		talk = p.stdout
 	}
-	watching, err := stage.watchFiles(ctx, p.stderr)
+	notice := &notice{talk: p.stderr}
+	watching, err := stage.watchFiles(ctx, notice)
 	if err != nil {
 		stage.close()
 		return err
@@ -102,6 +104,7 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	defer tick.Stop()
 	draw := func() {
 		if out.format == "table" {
+			screen.Notice(notice.get())
 			_ = screen.Draw(stage.tally.summary(percentOf), time.Since(begin)) // nobody looks, nobody misses it
 		}
 	}
@@ -141,10 +144,11 @@ func (p *program) concludeDemo(t *tally, s demo.Summary, out *output) error {
 }
 
 // watchFiles applies what is saved in the rollout files, until ctx is done.
-func (s *demoStage) watchFiles(ctx context.Context, talk io.Writer) (done <-chan struct{}, err error) {
+func (s *demoStage) watchFiles(ctx context.Context, n *notice) (done <-chan struct{}, err error) {
 	w, err := demo.NewWatcher(demo.WatcherOptions{
 		Dir: filepath.Join(s.dir, "rollout.d"),
 		Apply: func(team identity.Team, percent int) error {
+			n.clear()
 			if !s.tally.knows(team) {
 				return fmt.Errorf("%q is no team of the demo", team)
 			}
@@ -157,7 +161,7 @@ func (s *demoStage) watchFiles(ctx context.Context, talk io.Writer) (done <-chan
 			}
 			return err
 		},
-		Report: func(err error) { _, _ = fmt.Fprintf(talk, "crossfade demo: %v\n", err) },
+		Report: n.set,
 	})
 	if err != nil {
 		return nil, err
@@ -168,6 +172,33 @@ func (s *demoStage) watchFiles(ctx context.Context, talk io.Writer) (done <-chan
 		w.Run(ctx)
 	}()
 	return ended, nil
+}
+
+// notice is the last mistake in a rollout file. It is written once, and kept
+// for the screen, which would draw over the line.
+type notice struct {
+	talk io.Writer
+	mu   sync.Mutex
+	text string
+}
+
+func (n *notice) set(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text = err.Error()
+	_, _ = fmt.Fprintf(n.talk, "crossfade demo: %v\n", err)
+}
+
+func (n *notice) clear() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text = ""
+}
+
+func (n *notice) get() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text
 }
 
 func (p *program) screen(w io.Writer, s *demoStage, o demoOptions) (*demo.Screen, time.Duration) {
@@ -193,7 +224,7 @@ func (p *program) screen(w io.Writer, s *demoStage, o demoOptions) (*demo.Screen
 		Intro: []string{"Recorded Luigi traffic, in-process Redis, built-in identity provider " + s.issuer.URL()},
 		Footer: []string{
 			"You are the team lead now. Edit and save, then watch this table:",
-			fmt.Sprintf("   %s       percent: 0   ->   percent: 50", filepath.Join(o.dir, "rollout.d", "search.yaml")),
+			fmt.Sprintf("   %s       percent: 0   ->   percent: 50", filepath.Join(o.dir, "rollout.d", "data-eng.yaml")),
 			"Try it:  curl -u svc-etl:legacy-pass " + gateway + "/api/task_list",
 			"         curl -i -u svc-etl:wrong " + gateway + "/api/task_list",
 			"         curl -s http://" + s.app.MetricsAddr() + "/metrics | grep shadow_verdicts",

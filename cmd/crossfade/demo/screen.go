@@ -38,8 +38,9 @@ type Address struct{ Name, URL string }
 
 // Screen draws the demo's live table. Not for use by several goroutines.
 type Screen struct {
-	o     ScreenOptions
-	drawn bool
+	o      ScreenOptions
+	drawn  bool
+	notice string
 }
 
 // NewScreen returns a screen that has drawn nothing yet.
@@ -52,6 +53,11 @@ func TerminalOf(f *os.File, getenv func(string) string) (terminal, color bool) {
 	terminal = getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 	return terminal, terminal && getenv("NO_COLOR") == ""
 }
+
+// Notice stands below everything from the next drawing on, until it is replaced
+// or emptied; line breaks begin lines. It is for terminals alone, where a line
+// that somebody else writes is drawn over.
+func (s *Screen) Notice(text string) { s.notice = text }
 
 // The control sequences of ECMA-48 that are used.
 const (
@@ -81,6 +87,13 @@ func (s *Screen) Draw(summary Summary, elapsed time.Duration) error {
 		lines = append(lines, "")
 		lines = append(lines, s.o.Footer...)
 	}
+	if s.o.Terminal && s.notice != "" {
+		lines = append(lines, "")
+		for line := range strings.SplitSeq(s.notice, "\n") {
+			lines = append(lines, s.paint(red, printable(line)))
+		}
+	}
+
 	var out bytes.Buffer
 	if s.o.Terminal {
 		if first {

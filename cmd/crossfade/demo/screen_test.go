@@ -1,6 +1,7 @@
 package demo_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -138,5 +139,31 @@ func TestSummaryJSON(t *testing.T) {
 	}
 	if string(empty) != `{"teams":{}}` {
 		t.Errorf("an empty summary is %s", empty)
+	}
+}
+
+func TestANoticeStandsBelowTheTableOnATerminalAlone(t *testing.T) {
+	for _, terminal := range []bool{true, false} {
+		var out bytes.Buffer
+		screen := demo.NewScreen(demo.ScreenOptions{Out: &out, Terminal: terminal, Footer: []string{"Ctrl-C ends."}})
+		draw := func(notice string) string {
+			t.Helper()
+			out.Reset()
+			screen.Notice(notice)
+			if err := screen.Draw(demo.Summary{}, 0); err != nil {
+				t.Fatal(err)
+			}
+			return out.String()
+		}
+		shown := draw("search.yaml:1: percent must be\x1b[2J a number")
+		if got := strings.Contains(shown, "search.yaml:1"); got != terminal {
+			t.Errorf("terminal %t: the notice is shown: %t", terminal, got)
+		}
+		if strings.Contains(shown, "be\x1b[2J") {
+			t.Error("the notice steers the terminal")
+		}
+		if strings.Contains(draw(""), "search.yaml") {
+			t.Error("an empty notice leaves the last one")
+		}
 	}
 }
