@@ -27,6 +27,9 @@ const (
 	wrongAudience = "api://finance"
 )
 
+// rotateEvery is far more often than a provider would: often enough to be seen.
+const rotateEvery = 7 * time.Second
+
 // tokens is what a worker of the demo sends beside its password.
 type tokens uint8
 
@@ -240,6 +243,23 @@ func (s *demoStage) close() {
 	}
 }
 
+// rotateKeys lets the identity provider sign with a new key now and then, as
+// real ones do, until ctx is done. No request may be lost over it.
+func (s *demoStage) rotateKeys(ctx context.Context) error {
+	tick := time.NewTicker(rotateEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := s.issuer.Rotate(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // run serves and plays until ctx is done, then drains. onFile is told of each
 // file of a team lead that was saved.
 func (s *demoStage) run(ctx, force context.Context) error {
@@ -256,7 +276,7 @@ func (s *demoStage) run(ctx, force context.Context) error {
 	for _, sc := range scenes() {
 		go func() { played <- s.play(ctx, sc, accounts[sc.team]) }()
 	}
-	var errs []error
+	errs := []error{s.rotateKeys(ctx)}
 	for range scenes() {
 		errs = append(errs, <-played)
 	}
