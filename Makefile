@@ -7,6 +7,9 @@ TOOLS   := $(CURDIR)/.tools
 LINT_VERSION := v2.15.0
 LINT    := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 2m
+# The doors that strangers knock at, fuzzed for some seconds by every `make test`.
+# The seeds of all targets run there as plain tests.
+DOORS   := FuzzExtract FuzzParse FuzzHTPasswd FuzzLoad
 
 .PHONY: help
 help: ## list the targets
@@ -23,7 +26,7 @@ build: ## bin/crossfade
 .PHONY: test
 test: redis ## everything with the race detector, a real redis-server, and a few seconds of fuzzing
 	$(GO) test -race -timeout 4m ./...
-	.ci/fuzz 3s
+	.ci/fuzz 3s $(DOORS)
 
 .PHONY: redis
 redis:
