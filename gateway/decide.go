@@ -108,6 +108,10 @@ type Decision struct {
 	// Control is the credential that governs, Candidate the one that is only
 	// evaluated.
 	Control, Candidate Side
+	// Grace tells that the request is allowed although its identity has lapsed:
+	// it reports the end of a task that the same identity started while it was
+	// good.
+	Grace bool
 }
 
 // Forward reports whether the request goes on to the upstream.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
 	"crossfade/gateway/shadow"
 	"crossfade/rollout"
 )
@@ -40,6 +41,9 @@ type Event struct {
 	Token       *identity.Authentication // nil when not presented; pending when left to the shadow
 	Enforcement rollout.Enforcement
 	Decision    Decision
+	// Executions are those that this request was found to end, when the reply
+	// was known: usually none or one.
+	Executions []luigi.Execution
 	// Principal is who governs; for a refusal it may be the verified principal
 	// of the refused credential. Zero when nobody was verified.
 	Principal identity.Principal
