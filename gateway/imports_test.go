@@ -28,7 +28,7 @@ type listed struct {
 // its own family, which are the packages below its directory; packages of one
 // layer do not know each other.
 var layers = [][]string{
-	{"gateway/identity"},
+	{"gateway/identity", "gateway/breaker"},
 	{"legacy", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"},
 	{"gateway"},
 	{"gateway/console", "gateway/telemetry"},

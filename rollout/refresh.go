@@ -76,7 +76,7 @@ func (r *Runs) extend(ctx context.Context, task refreshTask) {
 	}
 	now := r.now()
 	var got Latch
-	err := r.breaker.call(now, func() (err error) {
+	err := r.breaker.Call(now, func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
 		got, err = r.store.Latch(ctx, task.entry.key.latchKey(), task.latch, task.lowered)

@@ -9,6 +9,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"crossfade/gateway/breaker"
 	"crossfade/gateway/identity"
 )
 
@@ -97,7 +98,7 @@ type Runs struct {
 
 	cache   *lru.Cache[runKey, *entry]
 	newRuns *limiter
-	breaker breaker
+	breaker breaker.Breaker
 	refresh *refresher
 }
 
@@ -277,7 +278,7 @@ func (r *Runs) settle(ctx context.Context, st State, run Run, en *entry, now tim
 }
 
 func (r *Runs) peek(ctx context.Context, key LatchKey, now time.Time) (got Latch, ok bool, err error) {
-	err = r.breaker.call(now, func() error {
+	err = r.breaker.Call(now, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		got, ok, err = r.store.Latched(ctx, key)
@@ -287,7 +288,7 @@ func (r *Runs) peek(ctx context.Context, key LatchKey, now time.Time) (got Latch
 }
 
 func (r *Runs) latch(ctx context.Context, key LatchKey, l Latch, lowered int64, now time.Time) (got Latch, err error) {
-	err = r.breaker.call(now, func() error {
+	err = r.breaker.Call(now, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		got, err = r.store.Latch(ctx, key, l, lowered)
