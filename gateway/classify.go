@@ -42,7 +42,12 @@ type Call struct {
 	Run string
 	// Registers is the family of the task that the call registers, "" if none.
 	Registers string
-	Exempt    bool
+	// Luigi is the call as Luigi means it; zero in other profiles.
+	Luigi luigi.Call
+	// Unresolved is why nobody can say which family the call is about, "" if it
+	// is known or does not matter. Only a right to every family is enough then.
+	Unresolved identity.Reason
+	Exempt     bool
 	// Problem is why the call cannot be read safely, "" if it can.
 	Problem identity.Reason
 }
@@ -82,9 +87,10 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 	call := Call{
 		RPC: l.RPC, Method: l.Method, Abortable: r.Method == http.MethodPost,
 		Action: l.Action, Family: l.Family, Run: l.Worker, Registers: l.Registers,
-		// A call for administrators that names no family acts on all of them,
-		// or on one that cannot be told. An assistant is given the work of any.
-		EveryFamily: l.Assistant || l.Action == identity.ActionAdmin && l.Family == "",
+		// A call for administrators that is not about one task acts on all of them,
+		// or on a worker that may run any. An assistant is given the work of any.
+		EveryFamily: l.Assistant || l.Action == identity.ActionAdmin && !l.Families,
+		Luigi:       l,
 		Exempt:      l.Exempt,
 		Problem:     l.Problem,
 	}

@@ -95,6 +95,10 @@ type Facts struct {
 	// Enforced tells that the run must use OIDC, Retired that its team has
 	// given up legacy credentials for good.
 	Enforced, Retired bool
+	// Grace tells that the request reports the end of a task that the same
+	// identity has started while it was good. It excuses that the identity has
+	// expired, or is refused to the run, and nothing else.
+	Grace bool
 	// RolloutUnknown tells that no percentage has ever been read, so that
 	// nobody can say whether the run is enforced.
 	RolloutUnknown bool
@@ -173,10 +177,16 @@ func judge(f Facts) Decision {
 		return byLegacy(Unavailable, identity.StoreUnavailable)
 	case f.must() && candidate == SideToken:
 		return byToken(f, SideLegacy)
+	case f.must() && f.Grace && !f.Retired && !(f.RolesCount && f.Legacy.Denied != ""):
+		d := byLegacy(Allowed, "")
+		d.Grace = true
+		return d
 	case f.must() && f.Retired:
 		return byLegacy(Refused, identity.LegacyRetired)
 	case f.must():
 		return byLegacy(Refused, identity.LegacyRefused)
+	case f.RolesCount && f.Legacy.Denied.Indeterminate():
+		return byLegacy(Unavailable, f.Legacy.Denied)
 	case f.RolesCount && f.Legacy.Denied != "":
 		return byLegacy(Refused, f.Legacy.Denied)
 	default:
@@ -188,11 +198,16 @@ func judge(f Facts) Decision {
 // legacy credential, however good that is.
 func byToken(f Facts, candidate Side) Decision {
 	d := Decision{Control: SideToken, Candidate: candidate}
+	lapsed := f.Token.Reason == identity.Expired || f.Token.Reason == identity.ExpiredMidRun
 	switch {
+	case f.Token.Status == identity.StatusRejected && f.Grace && lapsed:
+		d.Outcome, d.Grace = Allowed, true
 	case f.Token.Status == identity.StatusRejected:
 		d.Outcome, d.Reason = Refused, cmp.Or(f.Token.Reason, identity.PolicyError)
 	case f.Token.Status != identity.StatusVerified:
 		d.Outcome, d.Reason = Unavailable, cmp.Or(f.Token.Reason, identity.PolicyError)
+	case f.Token.Denied.Indeterminate():
+		d.Outcome, d.Reason = Unavailable, f.Token.Denied
 	case f.Token.Denied != "":
 		d.Outcome, d.Reason = Refused, f.Token.Denied
 	default:

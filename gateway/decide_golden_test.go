@@ -56,13 +56,15 @@ func dimensions() []dimension {
 		{"retired", yesNo, func(f *gateway.Facts, v string) { f.Retired = v == "yes" }},
 		{"enforced", yesNo, func(f *gateway.Facts, v string) { f.Enforced = v == "yes" }},
 		{"roles_count", yesNo, func(f *gateway.Facts, v string) { f.RolesCount = v == "yes" }},
+		{"grace", yesNo, func(f *gateway.Facts, v string) { f.Grace = v == "yes" }},
 	}
 }
 
 // statuses are the judgements of one credential. "denied" is verified, but the
-// roles deny; "unsaid" is rejected by an authenticator that gave no reason.
+// roles deny; "undecided" is verified, and nobody can say what the roles say;
+// "expired" is rejected for that alone; "unsaid" is rejected by an authenticator that gave no reason.
 func statuses() []string {
-	return []string{"absent", "verified", "denied", "rejected", "unsaid", "unavailable", "pending"}
+	return []string{"absent", "verified", "denied", "undecided", "expired", "rejected", "unsaid", "unavailable", "pending"}
 }
 
 func judgement(word string, fails, away, denied identity.Reason) gateway.Judged {
@@ -71,6 +73,10 @@ func judgement(word string, fails, away, denied identity.Reason) gateway.Judged 
 		return gateway.Judged{Status: identity.StatusVerified}
 	case "denied":
 		return gateway.Judged{Status: identity.StatusVerified, Denied: denied}
+	case "undecided":
+		return gateway.Judged{Status: identity.StatusVerified, Denied: identity.StoreUnavailable}
+	case "expired":
+		return gateway.Judged{Status: identity.StatusRejected, Reason: identity.Expired}
 	case "rejected":
 		return gateway.Judged{Status: identity.StatusRejected, Reason: fails}
 	case "unsaid":
@@ -123,6 +129,9 @@ func crossProduct() []combination {
 func outcomeOf(f gateway.Facts) string {
 	d := gateway.Decide(f)
 	text := string(d.Outcome)
+	if d.Grace {
+		text += " by grace"
+	}
 	if d.Reason != "" {
 		text += " " + string(d.Reason)
 	}
@@ -133,8 +142,8 @@ func outcomeOf(f gateway.Facts) string {
 // that it stays short: a token that governs by itself makes all else moot.
 var questions = map[string][]string{
 	"":    {"exempt", "problem", "companion"},
-	"no":  {"token", "legacy", "mode", "rollout", "retired", "enforced", "roles_count"},
-	"yes": {"legacy", "mode", "rollout", "retired", "enforced", "roles_count", "token"},
+	"no":  {"token", "legacy", "mode", "rollout", "retired", "enforced", "roles_count", "grace"},
+	"yes": {"legacy", "mode", "rollout", "retired", "enforced", "roles_count", "token", "grace"},
 }
 
 // rows writes the cross product down as a decision tree: facts that do not
@@ -235,8 +244,9 @@ func parseRows(t *testing.T, text string) []row {
 }
 
 const decideHeader = `# Facts -> Decision, every combination. A fact that a row does not name does not
-# matter to it; "denied" is verified but without the right by roles, "unsaid" is
-# rejected without a reason. Rewritten by: go test ./gateway -run TestDecide -update
+# matter to it; "denied" is verified but without the right by roles, "undecided"
+# verified and its rights cannot be found out, "expired" rejected for that alone,
+# "unsaid" rejected without a reason. Rewritten by: go test ./gateway -run TestDecide -update
 `
 
 func TestDecideIsTheGoldenTableForEveryCombinationOfFacts(t *testing.T) {

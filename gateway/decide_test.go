@@ -175,13 +175,13 @@ func TestDecideKeepsItsPromisesForEveryCombinationOfFacts(t *testing.T) {
 		}},
 		{"a token that governs by itself and is not verified never falls back to legacy", func(f gateway.Facts, d gateway.Decision) bool {
 			governs := f.Token.Status != identity.StatusAbsent && !f.Companion
-			return !f.Exempt && f.Mode == gateway.Enforce && governs && f.Token.Status != identity.StatusVerified && d.Forward()
+			return !f.Exempt && f.Mode == gateway.Enforce && governs && f.Token.Status != identity.StatusVerified && d.Forward() && !d.Grace
 		}},
 		{"a run that must use OIDC is never forwarded by its legacy credential", func(f gateway.Facts, d gateway.Decision) bool {
-			return f.Mode == gateway.Enforce && (f.Enforced || f.Retired) && d.Forward() && d.Control == gateway.SideLegacy
+			return f.Mode == gateway.Enforce && (f.Enforced || f.Retired) && d.Forward() && d.Control == gateway.SideLegacy && !d.Grace
 		}},
 		{"nothing is forwarded in mode enforce without a verified control, unless exempt", func(f gateway.Facts, d gateway.Decision) bool {
-			if f.Mode != gateway.Enforce || !d.Forward() || f.Exempt {
+			if f.Mode != gateway.Enforce || !d.Forward() || f.Exempt || d.Grace {
 				return false
 			}
 			switch d.Control {
@@ -192,6 +192,17 @@ func TestDecideKeepsItsPromisesForEveryCombinationOfFacts(t *testing.T) {
 			default:
 				return true
 			}
+		}},
+		{"grace excuses an expired token and a refused password, and nothing else", func(f gateway.Facts, d gateway.Decision) bool {
+			without := f
+			without.Grace = false
+			was := gateway.Decide(without)
+			excused := was.Reason == identity.Expired || was.Reason == identity.LegacyRefused
+			if !d.Grace {
+				return d != was
+			}
+			was.Outcome, was.Reason, was.Grace = d.Outcome, d.Reason, true
+			return !excused || !f.Grace || d.Outcome != gateway.Allowed || d != was
 		}},
 		{"a companion without a verified legacy credential governs nothing", func(f gateway.Facts, d gateway.Decision) bool {
 			return f.Companion && f.Legacy.Status != identity.StatusVerified && d.Control == gateway.SideToken

@@ -44,6 +44,9 @@ type Event struct {
 	// Executions are those that this request was found to end, when the reply
 	// was known: usually none or one.
 	Executions []luigi.Execution
+	// Other is the principal that the worker or the task of the request belongs
+	// to when it is another than the one who governs: worker_mismatch. "" if not.
+	Other string
 	// Principal is who governs; for a refusal it may be the verified principal
 	// of the refused credential. Zero when nobody was verified.
 	Principal identity.Principal
@@ -69,6 +72,9 @@ type Event struct {
 	Status int
 	// Sent is the number of body bytes sent to the client.
 	Sent int64
+
+	// onReply, if any, reads the upstream's reply before the client does.
+	onReply func(*http.Response) error
 }
 
 // PresentedSchemes says what was presented, without any of it.

@@ -70,6 +70,8 @@ func (f ramp) Enforce(_ context.Context, run rollout.Run, observe bool) rollout.
 	return f(run, observe)
 }
 
+func (f ramp) Percent(identity.Team) rollout.Percent { return f(rollout.Run{}, false).Percent }
+
 func at(percent rollout.Percent) ramp {
 	return func(_ rollout.Run, observe bool) rollout.Enforcement {
 		return rollout.Enforcement{Known: true, Enforced: percent == 100 && !observe, Percent: percent}

@@ -34,6 +34,8 @@ type Rollout interface {
 	// Enforce judges a run; in mode observe (observe true) the run is noted as
 	// one that is not enforced. It answers within its own short deadline.
 	Enforce(ctx context.Context, run rollout.Run, observe bool) rollout.Enforcement
+	// Percent is what a team stands at, 0 while that is not known.
+	Percent(team identity.Team) rollout.Percent
 }
 
 // Options configures a Handler. Proxy, Legacy, Tokens, Rollout and Shadow are
@@ -50,8 +52,10 @@ type Options struct {
 	// RolesCount makes roles govern legacy requests in mode Enforce.
 	RolesCount bool
 	Shadow     *shadow.Runner
-	Proxy      *Proxy
-	Refusals   Refusals
+	// Tasks is for profile luigi.
+	Tasks    Tasks
+	Proxy    *Proxy
+	Refusals Refusals
 	// Metadata, if any, is served at MetadataPath in mode Enforce.
 	Metadata *Metadata
 	// Deprecated and Sunset are announced beside legacy successes in mode
@@ -130,9 +134,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ev.Decision = Decide(facts)
 	ev.DecideTime = time.Since(ev.DecideStart)
 	h.name(ev)
+	h.accepted(ev)
 
-	// shadow: at once where nothing has to be asked, else beside the request
-	h.shadow(presented, ev)
+	// shadow: at once where nothing has to be asked, else beside the request; of
+	// get_work only the reply says which family it is about
+	if ev.Call.Method == "get_work" {
+		defer h.shadow(presented, ev)
+	} else {
+		h.shadow(presented, ev)
+	}
 
 	// refuse or forward
 	if !ev.Decision.Forward() {
@@ -142,6 +152,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Mode == Enforce && ev.Decision.Control == SideLegacy {
 		out.before = func(header http.Header) { h.notice.set(header, ev.Legacy) }
 	}
+	ev.onReply = h.reading(out, r, ev)
 	h.Proxy.Forward(out, r)
 }
 
@@ -204,29 +215,42 @@ func (h *Handler) learn(ctx context.Context, p Presented, ev *pending) Facts {
 
 	if p.Legacy.Present() {
 		ev.Legacy = h.Legacy.Authenticate(ctx, p.Legacy)
-		f.Legacy = h.judged(ev.Legacy, ev.Call)
 	}
 	if p.Token.Present() {
 		ev.Token = h.token(ctx, p, ev.Legacy)
-		f.Token = h.judged(ev.Token, ev.Call)
 	}
-	if !ev.Legacy.OK() {
-		return f
+	ev.Call = h.resolve(ctx, ev.Call, ev.Legacy, ev.Token)
+	f.Legacy, f.Token = h.judged(ev.Legacy, ev), h.judged(ev.Token, ev)
+	if ev.Legacy.OK() {
+		h.lookUp(ctx, &f, ev)
+	} else {
+		h.run(ctx, ev, speaker(ev.Token))
 	}
+	if f.TokenGoverns() {
+		if f.Token.Status == identity.StatusPending {
+			ev.Token = h.Tokens.Authenticate(ctx, p.Token)
+		}
+		ev.Token = h.midRun(ctx, ev.Call.Run, ev.Token)
+		f.Token = h.judged(ev.Token, ev)
+	}
+	h.own(ctx, &f, ev)
+	f.Grace = h.grace(ctx, f, ev)
+	return f
+}
+
+// lookUp asks the rollout whether the run of a verified legacy credential must
+// use OIDC.
+func (h *Handler) lookUp(ctx context.Context, f *Facts, ev *pending) {
 	ev.Principal = ev.Legacy.Principal
 	if slices.Contains(ev.Legacy.MayBe, tokenName(ev.Token)) {
 		ev.Principal = ev.Token.Principal // the companion says who shares the credential
 	}
+	h.run(ctx, ev, ev.Principal.Name)
 	ev.Enforcement = h.Rollout.Enforce(ctx, rollout.Run{
 		Team: ev.Principal.Team, Principal: ev.Principal.Name, ID: ev.Call.Run, Pipeline: ev.Call.Registers,
 	}, h.Mode == Observe)
 	f.Enforced, f.Retired = ev.Enforcement.Enforced, ev.Enforcement.Retired
 	f.RolloutUnknown = !ev.Enforcement.Known
-	if f.TokenGoverns() && f.Token.Status == identity.StatusPending {
-		ev.Token = h.Tokens.Authenticate(ctx, p.Token)
-		f.Token = h.judged(ev.Token, ev.Call)
-	}
-	return f
 }
 
 // token judges a token at once if it governs or if a shared credential needs
@@ -244,18 +268,33 @@ func (h *Handler) token(ctx context.Context, p Presented, legacy *identity.Authe
 
 var unjudged = identity.Authentication{Status: identity.StatusPending}
 
-func (h *Handler) judged(a *identity.Authentication, c Call) Judged {
-	j := Judged{Status: a.Status, Reason: a.Primary()}
-	if a.OK() {
-		j.Denied = h.denied(a, c)
+func (h *Handler) judged(a *identity.Authentication, ev *pending) Judged {
+	if a == nil {
+		return Judged{}
 	}
-	return j
+	return Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, &ev.Event)}
 }
 
-func (h *Handler) denied(a *identity.Authentication, c Call) identity.Reason {
-	return h.Policy.Denies(a.Principal.Roles, policy.Request{
+// denied says why the principal of a credential may not do what the request
+// asks for, "" if it may or the credential names nobody.
+func (h *Handler) denied(a *identity.Authentication, ev *Event) identity.Reason {
+	if a == nil || a.Principal.Name == "" {
+		return ""
+	}
+	c := ev.Call
+	reason := h.Policy.Denies(a.Principal.Roles, policy.Request{
 		Action: c.Action, Family: c.Family, EveryFamily: c.EveryFamily,
 	})
+	switch {
+	case reason != "":
+		return reason
+	case c.Unresolved != "" && h.restricted(a, c.Action):
+		return c.Unresolved
+	case ev.Other != "":
+		return identity.WorkerMismatch
+	default:
+		return ""
+	}
 }
 
 func tokenName(a *identity.Authentication) string {
@@ -270,7 +309,7 @@ func tokenName(a *identity.Authentication) string {
 // principal, so that its owner can be told.
 func (h *Handler) name(ev *pending) {
 	switch {
-	case ev.Decision.Control == SideToken && ev.Token.OK():
+	case ev.Decision.Control == SideToken && (ev.Token.OK() || ev.Decision.Grace):
 		ev.Principal = ev.Token.Principal
 	case ev.Decision.Control == SideToken && !ev.Legacy.OK():
 		ev.Principal = identity.Principal{}
@@ -304,7 +343,8 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 				panic(cause) // the runner counts it and goes on
 			}
 		}()
-		token := h.candidate(ctx, p.Token)
+		token := h.midRun(ctx, ev.Call.Run, h.candidate(ctx, p.Token))
+		h.brought(ev, token)
 		ev.shadowed(token, h.compare(&ev.Event, token), start)
 	})
 	if !queued {
@@ -325,12 +365,8 @@ func (h *Handler) candidate(ctx context.Context, c identity.Credential) *identit
 }
 
 func (h *Handler) compare(ev *Event, token *identity.Authentication) shadow.Result {
-	legacy, candidate := shadow.Side{Auth: ev.Legacy}, shadow.Side{Auth: token}
-	if ev.Legacy.OK() {
-		legacy.Denied = h.denied(ev.Legacy, ev.Call)
-	}
-	if token.OK() {
-		candidate.Denied = h.denied(token, ev.Call)
-	}
-	return shadow.Compare(legacy, candidate, h.RolesCount && h.Mode == Enforce)
+	return shadow.Compare(
+		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, ev)},
+		shadow.Side{Auth: token, Denied: h.denied(token, ev)},
+		h.RolesCount && h.Mode == Enforce)
 }

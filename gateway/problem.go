@@ -77,7 +77,8 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 
 	// What may be gone in a moment is worth the worker's retries.
 	passing := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
-	abort := f.Abort && ev.Call.Abortable && !passing &&
+	// A ping holds a lock during its retries, and needs no answer at all.
+	abort := f.Abort && ev.Call.Abortable && (!passing || ev.Call.Luigi.Ping) &&
 		!strings.EqualFold(r.Header.Get(AbortHeader), "off")
 	if abort {
 		h.Set("Content-Type", "application/json")

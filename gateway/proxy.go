@@ -91,11 +91,12 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 		o.ErrorLog = log.New(io.Discard, "", 0)
 	}
 	p.reverse = httputil.ReverseProxy{
-		Rewrite:      p.rewrite,
-		Transport:    timed{o.Transport},
-		ErrorHandler: upstreamFailed,
-		ErrorLog:     o.ErrorLog,
-		BufferPool:   &bufferPool{},
+		Rewrite:        p.rewrite,
+		Transport:      timed{o.Transport},
+		ModifyResponse: p.reply,
+		ErrorHandler:   upstreamFailed,
+		ErrorLog:       o.ErrorLog,
+		BufferPool:     &bufferPool{},
 	}
 	return p, nil
 }
@@ -170,6 +171,15 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		keep(out.Header, pr.In.Header, frontHeaders)
 	}
 	p.headers.identify(out.Header, ev)
+}
+
+// reply lets the handler read, and change, what the upstream answered.
+func (p *Proxy) reply(resp *http.Response) error {
+	ev := eventOf(resp.Request.Context())
+	if ev == nil || ev.onReply == nil {
+		return nil
+	}
+	return ev.onReply(resp)
 }
 
 // mayUpgrade reports whether a connection may become a tunnel. What passes
@@ -274,6 +284,11 @@ func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 // upstreamFailed answers for an upstream that did not. Nothing about identity
 // went wrong, so it is an honest 502 or 504, which Luigi's workers retry.
 func upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
+	var held *withheld
+	if errors.As(err, &held) {
+		held.answer()
+		return
+	}
 	if ev := eventOf(r.Context()); ev != nil {
 		ev.UpstreamErr = err
 	}
@@ -302,6 +317,9 @@ func (t timed) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if ev := eventOf(r.Context()); ev != nil {
 		ev.UpstreamTime = time.Since(start)
+	}
+	if resp != nil && resp.Request == nil {
+		resp.Request = r // reply looks for the event there
 	}
 	return resp, err
 }

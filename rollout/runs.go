@@ -195,6 +195,12 @@ func (r *Runs) Enforce(ctx context.Context, run Run, observe bool) Enforcement {
 	return r.judge(st, run, en, v)
 }
 
+// Percent returns what the team stands at, 0 while nothing is known of it.
+func (r *Runs) Percent(team identity.Team) Percent {
+	st, _ := r.table.Lookup(team)
+	return st.Percent
+}
+
 // verdict is how judge is to look at a run.
 type verdict struct {
 	observe, stale bool

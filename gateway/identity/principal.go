@@ -79,8 +79,9 @@ type Authentication struct {
 	// Reasons are all failures found, the primary one first; empty when
 	// verified. See Primary.
 	Reasons []Reason
-	// Principal is set when Status is StatusVerified and for a legacy
-	// credential whose secret was right but which is expired or revoked.
+	// Principal is set when Status is StatusVerified, for a legacy credential
+	// whose secret was right but which is expired or revoked, and for a token of
+	// which nothing is wrong but that it has expired.
 	Principal Principal
 	// CredentialID names a static credential without its secret
 	// ("basic:svc-etl", "api_key:etl-2023"); empty for tokens and for

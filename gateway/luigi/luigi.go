@@ -45,6 +45,22 @@ type Call struct {
 	// (it started, it ended, it waits for more), which say nothing about the
 	// pipeline of a run that is seen for the first time in its middle.
 	Registers string
+	// Report is what an add_task says of an execution, and "" for every other
+	// call.
+	Report Report
+	// Final tells a report of an end that says nothing else: "runnable" is null
+	// and no dependencies are added. That is how workers report the end of what
+	// they have executed.
+	Final bool
+	// Module and Parameters are those of the task of a Report; Parameters is the
+	// raw JSON object, "" without one.
+	Module     string
+	Parameters string
+	// BatchID is the batch that a Report of a start belongs to.
+	BatchID string
+	// ByTask tells a call of a worker that names no worker but a task: it belongs
+	// to the worker that started the task.
+	ByTask bool
 	// Families reports whether the right to call depends on particular task
 	// families: the one in Family, that of TaskID, or that of the reply
 	// (get_work). Lists need no such right; their replies may be filtered.
@@ -63,6 +79,17 @@ type Call struct {
 	// rpc_ambiguous no argument of the call is reported.
 	Problem identity.Reason
 }
+
+// Report is what a worker says of an execution.
+type Report string
+
+// The reports.
+const (
+	Starts Report = "starts"
+	Ends   Report = "done"
+	Fails  Report = "failed"
+	Yields Report = "yields"
+)
 
 // apiPrefix stands before the method's name in the path. The scheduler
 // compares it byte by byte.
@@ -93,6 +120,7 @@ func Classify(method, escapedPath, rawQuery, contentType string, body []byte) Ca
 		return call
 	}
 	call.Action, call.Families, call.Ping = proc.action, proc.families, name == "ping"
+	call.ByTask = proc.action == identity.ActionExecute && proc.worker == workerIgnored
 
 	data, ok := dataField(method, rawQuery, contentType, body)
 	if !ok {
@@ -104,7 +132,7 @@ func Classify(method, escapedPath, rawQuery, contentType string, body []byte) Ca
 		// Not one argument is worth reporting when their reading is in doubt.
 		return Call{
 			RPC: true, Method: name, Action: proc.action, Families: proc.families,
-			Ping: call.Ping, Browser: call.Browser, Problem: identity.RPCAmbiguous,
+			Ping: call.Ping, ByTask: call.ByTask, Browser: call.Browser, Problem: identity.RPCAmbiguous,
 		}
 	}
 	return call
@@ -145,9 +173,52 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		if c.Family != "" && c.TaskID != "" && !hasFamily(c.TaskID, c.Family) {
 			return false
 		}
-		if c.Worker != "" && registers(args) {
-			c.Registers = c.Family
+		if c.Worker == "" {
+			return true
 		}
+		return c.fillReport(args)
+	}
+	return true
+}
+
+// fillReport tells an add_task that brings a task from one that reports about a
+// task. Workers send runnable true or false with the former, whatever the
+// status (a task may turn out to be done already), and null with the reports of
+// an end and of dynamic dependencies; a start has the status RUNNING.
+func (c *Call) fillReport(args *arguments) (ok bool) {
+	status, ok := args.text("status")
+	if !ok {
+		return false
+	}
+	final := string(args.raw("runnable")) == "null"
+	deps := args.raw("new_deps")
+	news := len(deps) > 0 && string(deps) != "null" && string(deps) != "[]"
+	switch status {
+	case "RUNNING":
+		c.Report = Starts
+	case "DONE":
+		c.Report, c.Final = Ends, final && !news
+	case "FAILED":
+		c.Report, c.Final = Fails, final && !news
+	case "PENDING":
+		if final && news {
+			c.Report = Yields
+		}
+	}
+	if !final && c.Report != Starts {
+		c.Registers = c.Family
+	}
+	if c.Report == "" {
+		return true
+	}
+	if c.Module, ok = args.text("module"); !ok {
+		return false
+	}
+	if c.BatchID, ok = args.text("batch_id"); !ok {
+		return false
+	}
+	if raw := args.raw("params"); len(raw) > 0 && raw[0] == '{' {
+		c.Parameters = string(raw)
 	}
 	return true
 }
@@ -156,14 +227,6 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 // family, "_", and more.
 func hasFamily(taskID, family string) bool {
 	return len(taskID) > len(family) && taskID[len(family)] == '_' && strings.HasPrefix(taskID, family)
-}
-
-// registers tells an add_task that brings a task from one that reports about
-// a task. Workers send runnable true or false with the former, whatever the
-// status (a task may turn out to be done already), and null with the reports
-// of an end and of dynamic dependencies; a start has the status RUNNING.
-func registers(args *arguments) bool {
-	return string(args.raw("runnable")) != "null" && string(args.raw("status")) != `"RUNNING"`
 }
 
 // classifyPage reads a request outside the API.

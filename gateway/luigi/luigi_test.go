@@ -62,6 +62,8 @@ func describe(c luigi.Call) string {
 	flagged(c.Ping, "ping")
 	flagged(c.Exempt, "exempt")
 	flagged(c.Families, "families")
+	flagged(c.ByTask, "by task")
+	flagged(c.Final, "final")
 	flagged(c.Assistant, "assistant")
 	field("method", c.Method)
 	field("action", string(c.Action))
@@ -70,6 +72,10 @@ func describe(c luigi.Call) string {
 	field("task", c.TaskID)
 	field("worker", c.Worker)
 	field("target", c.Target)
+	field("report", string(c.Report))
+	field("module", c.Module)
+	field("parameters", c.Parameters)
+	field("batch", c.BatchID)
 	field("problem", string(c.Problem))
 	return strings.Join(out, " ")
 }
@@ -143,7 +149,7 @@ func TestClassifyEveryProcedure(t *testing.T) {
 				"set_task_status_message", "set_task_progress_percentage", "decrease_running_task_resources",
 				"report_task_statistics", "add_scheduler_message_response",
 			},
-			luigi.Call{Action: execute, Families: true, TaskID: "Load_1_abc"},
+			luigi.Call{Action: execute, Families: true, TaskID: "Load_1_abc", ByTask: true},
 		},
 		{
 			"questions about one task view its id",
@@ -482,4 +488,50 @@ func TestClassifyKeepsNoReferenceToTheBody(t *testing.T) {
 	if call.Worker != "w1" {
 		t.Errorf("after the body was overwritten the worker is %q", call.Worker)
 	}
+}
+
+func TestWhatAnAddTaskSaysOfAnExecution(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, arguments, want string }{
+		{"a task to be done says nothing", `"status":"PENDING","runnable":true`, "registers=A"},
+		{"a task found complete is no end of an execution", `"status":"DONE","runnable":false`, "registers=A done"},
+		{"an end", `"status":"DONE","runnable":null,"new_deps":[],"module":"m","params":{"a":"1"}`, `done final m {"a":"1"}`},
+		{"an end in other letters of JSON", `"status":"\u0044ONE","runnable":null`, "done final"},
+		{"a failure", `"status":"FAILED","runnable":null,"new_deps":null`, "failed final"},
+		{"an end that adds dependencies is no plain end", `"status":"DONE","runnable":null,"new_deps":["B_1"]`, "done"},
+		{"dependencies that turned up", `"status":"PENDING","runnable":null,"new_deps":["B_1"]`, "yields"},
+		{"a pending task without news", `"status":"PENDING","runnable":null,"new_deps":[]`, ""},
+		{"the start of a batch", `"status":"RUNNING","runnable":true,"batch_id":"b1"`, "starts batch=b1"},
+		{"a tracking address", `"status":"RUNNING","runnable":true,"module":null,"params":null`, "starts"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := post("add_task", `{"worker":"w","task_id":"A_1","family":"A",`+tt.arguments+`}`)
+			var got []string
+			for _, part := range []string{
+				prefixed("registers=", c.Registers), string(c.Report), map[bool]string{true: "final"}[c.Final],
+				c.Module, c.Parameters, prefixed("batch=", c.BatchID),
+			} {
+				if part != "" {
+					got = append(got, part)
+				}
+			}
+			if diff := cmp.Diff(tt.want, strings.Join(got, " ")); diff != "" || c.Problem != "" {
+				t.Errorf("problem %q (-want +got):\n%s", c.Problem, diff)
+			}
+		})
+	}
+	for _, arguments := range []string{`"status":1`, `"status":"DONE","module":["m"]`, `"status":"RUNNING","batch_id":7`} {
+		if c := post("add_task", `{"worker":"w","task_id":"A_1","family":"A",`+arguments+`}`); c.Problem != identity.RPCAmbiguous {
+			t.Errorf("%s: problem %q, want %s", arguments, c.Problem, identity.RPCAmbiguous)
+		}
+	}
+}
+
+func prefixed(prefix, value string) string {
+	if value == "" {
+		return ""
+	}
+	return prefix + value
 }

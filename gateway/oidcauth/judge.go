@@ -44,6 +44,9 @@ func (v *Verifier) judge(ctx context.Context, raw string) *judgement {
 	}
 	j.auth = reject(e.bad)
 	j.auth.Token, j.auth.Expires = e.info, e.token.exp
+	if e.info.Verified && len(j.auth.Reasons) == 1 && j.auth.Reasons[0] == identity.Expired {
+		j.auth.Principal = e.principal
+	}
 	if memorable(e) {
 		j.until = now.Add(v.ttl)
 		if !e.token.exp.IsZero() {

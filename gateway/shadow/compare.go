@@ -120,6 +120,10 @@ func Compare(legacy, token Side, rolesCount bool) Result {
 		return say(Indeterminate, cmp.Or(token.Auth.Primary(), identity.ShadowTimeout))
 	case legacy.unavailable():
 		return say(Indeterminate, cmp.Or(legacy.Auth.Primary(), identity.Throttled))
+	case token.verified() && token.Denied.Indeterminate():
+		return say(Indeterminate, token.Denied)
+	case rolesCount && legacy.verified() && legacy.Denied.Indeterminate():
+		return say(Indeterminate, legacy.Denied)
 	}
 
 	tokenAllows := token.verified() && token.Denied == ""

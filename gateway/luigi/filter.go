@@ -1,0 +1,213 @@
+package luigi
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Filters reports whether replies to the procedure list tasks of several
+// families, so that Filter has a say in them.
+func Filters(method string) bool {
+	_, ok := shapes[method]
+	return ok
+}
+
+// shape is where a reply has its tasks.
+type shape uint8
+
+const (
+	tasksByID     shape = iota // {id: task}
+	tasksByStatus              // {status: {id: task}}
+	tasksRunning               // [{..., "running": {id: task}}]
+)
+
+var shapes = map[string]shape{
+	"task_list":         tasksByID,
+	"graph":             tasksByID,
+	"dep_graph":         tasksByID,
+	"inverse_dep_graph": tasksByID,
+	"task_search":       tasksByStatus,
+	"worker_list":       tasksRunning,
+	"resource_list":     tasksRunning,
+}
+
+// Filter takes out of the body of a reply, not compressed, the tasks whose
+// family may not be seen. Everything else stays byte for byte, counts of tasks
+// included. Of a worker's description the first task goes as well, of a task
+// the ids of dependencies that went with this reply. ok is false for a reply
+// that cannot be understood: then nothing of it may be shown.
+func Filter(method string, body []byte, visible func(family string) bool) (filtered []byte, ok bool) {
+	kind, ok := shapes[method]
+	if !ok {
+		return nil, false
+	}
+	reply, ok := response(body)
+	if !ok {
+		return nil, false
+	}
+	f := filter{visible: visible}
+	f.out.Grow(len(body))
+	f.out.WriteString(`{"response": `)
+	switch kind {
+	case tasksByID:
+		ok = f.tasks(reply)
+	case tasksByStatus:
+		ok = f.each(reply, f.tasks)
+	case tasksRunning:
+		ok = f.holders(reply)
+	}
+	f.out.WriteString("}")
+	return f.out.Bytes(), ok
+}
+
+type filter struct {
+	visible func(family string) bool
+	out     bytes.Buffer
+}
+
+// tasks writes an object of tasks by id without those that may not be seen.
+// Values that are no objects are no tasks (num_tasks, when there are too many).
+func (f *filter) tasks(data []byte) bool {
+	all, ok := members(data)
+	if !ok {
+		return false
+	}
+	hidden := make(map[string]bool)
+	kept := all[:0:0]
+	for _, m := range all {
+		if m.value[0] == '{' {
+			task, ok := members(m.value)
+			if !ok {
+				return false
+			}
+			family, ok := textOf(lastMember(task, "name"))
+			if !ok || !f.visible(family) {
+				hidden[string(m.name)] = true
+				continue
+			}
+		}
+		kept = append(kept, m)
+	}
+	f.out.WriteByte('{')
+	for i, m := range kept {
+		f.name(i, m)
+		if m.value[0] != '{' {
+			f.out.Write(m.value)
+		} else if !f.task(m.value, hidden) {
+			return false
+		}
+	}
+	f.out.WriteByte('}')
+	return true
+}
+
+// task writes a task, without the ids of hidden ones among its dependencies.
+func (f *filter) task(data []byte, hidden map[string]bool) bool {
+	fields, ok := members(data)
+	if !ok {
+		return false
+	}
+	f.out.WriteByte('{')
+	for i, m := range fields {
+		f.name(i, m)
+		if string(m.name) != "deps" || m.value[0] != '[' {
+			f.out.Write(m.value)
+			continue
+		}
+		deps, ok := elements(m.value)
+		if !ok {
+			return false
+		}
+		f.out.WriteByte('[')
+		first := true
+		for _, id := range deps {
+			if len(id) > 1 && hidden[string(id[1:len(id)-1])] {
+				continue
+			}
+			if !first {
+				f.out.WriteString(", ")
+			}
+			first = false
+			f.out.Write(id)
+		}
+		f.out.WriteByte(']')
+	}
+	f.out.WriteByte('}')
+	return true
+}
+
+// each writes an object whose values go through value.
+func (f *filter) each(data []byte, value func([]byte) bool) bool {
+	all, ok := members(data)
+	if !ok {
+		return false
+	}
+	f.out.WriteByte('{')
+	for i, m := range all {
+		f.name(i, m)
+		if !value(m.value) {
+			return false
+		}
+	}
+	f.out.WriteByte('}')
+	return true
+}
+
+// holders writes a list of workers or resources with the tasks that run there.
+func (f *filter) holders(data []byte) bool {
+	all, ok := elements(data)
+	if !ok {
+		return false
+	}
+	f.out.WriteByte('[')
+	for i, holder := range all {
+		if i > 0 {
+			f.out.WriteString(", ")
+		}
+		if !f.holder(holder) {
+			return false
+		}
+	}
+	f.out.WriteByte(']')
+	return true
+}
+
+func (f *filter) holder(data []byte) bool {
+	fields, ok := members(data)
+	if !ok {
+		return false
+	}
+	// Luigi shows tasks as Family(parameter=value, ...).
+	first, ok := textOf(lastMember(fields, "first_task_display_name"))
+	if !ok {
+		return false
+	}
+	family, _, _ := strings.Cut(first, "(")
+	hide := !f.visible(family)
+	f.out.WriteByte('{')
+	for i, m := range fields {
+		f.name(i, m)
+		switch {
+		case string(m.name) == "running" && m.value[0] == '{':
+			if !f.tasks(m.value) {
+				return false
+			}
+		case hide && (string(m.name) == "first_task" || string(m.name) == "first_task_display_name"):
+			f.out.WriteString(`""`)
+		default:
+			f.out.Write(m.value)
+		}
+	}
+	f.out.WriteByte('}')
+	return true
+}
+
+// name writes what stands before the i-th value of an object.
+func (f *filter) name(i int, m member) {
+	if i > 0 {
+		f.out.WriteString(", ")
+	}
+	f.out.WriteByte('"')
+	f.out.Write(m.name)
+	f.out.WriteString(`": `)
+}

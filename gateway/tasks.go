@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
+	"crossfade/gateway/policy"
+)
+
+// Tasks is what profile luigi needs beside the straight pass: what is known of
+// tasks and workers, and where to ask. The zero value knows nothing: families
+// are believed as they are claimed.
+type Tasks struct {
+	// Registry may be nil.
+	Registry *luigi.Registry
+	// Scheduler is asked for the family of a task that the registry does not
+	// know; nil asks nobody.
+	Scheduler luigi.Asker
+	// Grace is how long after the last good use of an identity the end of a task
+	// that it started is still accepted; 0 for not at all. It is bounded by
+	// luigi.WorkerTie.
+	Grace time.Duration
+	// Parameters tells the names of task parameters whose values may be
+	// recorded; nil for none.
+	Parameters func(name string) bool
+	// Configuration is the hash of the one in force, for what is recorded.
+	Configuration string
+}
+
+// resolve finds the family that a call is about where somebody's right depends
+// on it: the registered one for a task that exists, and the claimed one for a
+// task that is new.
+func (h *Handler) resolve(ctx context.Context, c Call, who ...*identity.Authentication) Call {
+	l := c.Luigi
+	if !l.Families || c.Problem != "" || l.Method == "get_work" {
+		return c
+	}
+	if h.Tasks.Registry == nil {
+		if c.Family == "" {
+			c.Unresolved = identity.TaskUnknown
+		}
+		return c
+	}
+	restricted := false
+	for _, a := range who {
+		restricted = restricted || a.OK() && h.restricted(a, c.Action)
+	}
+	switch {
+	case l.TaskID == "" && l.Family == "":
+		c.Unresolved = identity.TaskUnknown
+	case l.TaskID == "": // the call names the family itself
+	case !restricted:
+		c.Family = cmp.Or(h.Tasks.Registry.Known(l.TaskID), c.Family)
+	default:
+		registered, err := h.Tasks.Registry.Family(ctx, l.TaskID, h.Tasks.Scheduler)
+		c.Family = cmp.Or(registered, c.Family)
+		switch {
+		case err != nil:
+			c.Unresolved = identity.StoreUnavailable
+		case c.Family == "":
+			c.Unresolved = identity.TaskUnknown
+		}
+	}
+	return c
+}
+
+// restricted reports whether the principal may do the action on some families
+// only, so that it matters which one a call is about.
+func (h *Handler) restricted(a *identity.Authentication, action identity.Action) bool {
+	return h.Policy.Denies(a.Principal.Roles, policy.Request{Action: action, EveryFamily: true}) != ""
+}
+
+// run finds the run of a call that names a task and no worker: it belongs to the
+// worker that started the task. Somebody else's task is somebody else's run.
+func (h *Handler) run(ctx context.Context, ev *pending, principal string) {
+	if h.Tasks.Registry == nil || !ev.Call.Luigi.ByTask || principal == "" || ev.Call.Problem != "" {
+		return
+	}
+	started := h.Tasks.Registry.Started(ctx, ev.Call.Luigi.TaskID)
+	switch {
+	case started == nil || started.By.Principal == "":
+	case started.By.Principal == principal:
+		ev.Call.Run = started.Worker
+	default:
+		ev.Other = started.By.Principal
+	}
+}
+
+// own asks whether the worker is the principal's who governs the request. A
+// mismatch denies it whatever its roles say.
+func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
+	if h.Tasks.Registry == nil || f.Problem != "" {
+		return
+	}
+	who := ev.Legacy
+	if f.TokenGoverns() {
+		who = ev.Token
+	}
+	if !who.OK() {
+		return
+	}
+	principal := who.Principal
+	if who == ev.Legacy {
+		principal = ev.Principal // a companion may say who shares the credential
+	}
+	if name := ev.Call.Run; name != "" {
+		if owner := h.Tasks.Registry.Owner(ctx, name, principal.Name, principal.Team); owner.Principal != principal.Name {
+			ev.Other = owner.Principal
+		}
+	}
+	if ev.Other != "" {
+		f.Legacy.Denied = h.denied(ev.Legacy, &ev.Event)
+		f.Token.Denied = h.denied(ev.Token, &ev.Event)
+	}
+}
+
+// midRun returns what is wrong with a token in the words of its run: it has
+// expired while the run that it began with lasted, and was not refreshed.
+func (h *Handler) midRun(ctx context.Context, run string, token *identity.Authentication) *identity.Authentication {
+	if h.Tasks.Registry == nil || run == "" || !lapsed(token) || token.Primary() != identity.Expired {
+		return token
+	}
+	owner := h.Tasks.Registry.Speaks(ctx, run)
+	if !owner.Token || owner.Principal != token.Principal.Name {
+		return token
+	}
+	again := *token
+	again.Reasons = []identity.Reason{identity.ExpiredMidRun}
+	return &again
+}
+
+// lapsed reports whether nothing is wrong with a token but that its time is
+// over.
+func lapsed(token *identity.Authentication) bool {
+	return token != nil && token.Status == identity.StatusRejected && len(token.Reasons) == 1 &&
+		(token.Reasons[0] == identity.Expired || token.Reasons[0] == identity.ExpiredMidRun) &&
+		token.Token != nil && token.Token.Verified && token.Principal.Name != ""
+}
+
+// grace reports whether a request may tell the end of a task although its
+// identity has lapsed: it is the same identity and worker that started the task,
+// was good until a short while ago, and says nothing but that the task ended.
+// Without it the task would hang in RUNNING (PROTOCOL, section 5).
+func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
+	l := ev.Call.Luigi
+	if h.Tasks.Registry == nil || h.Tasks.Grace <= 0 || f.Mode != Enforce || f.Retired || f.Problem != "" ||
+		ev.Call.Run == "" || !l.Final || l.Report != luigi.Ends && l.Report != luigi.Fails {
+		return false
+	}
+	now := ev.Start
+	var principal string
+	switch {
+	case f.TokenGoverns() && lapsed(ev.Token):
+		if now.Sub(ev.Token.Expires) > h.Tasks.Grace || h.denied(ev.Token, &ev.Event) != "" {
+			return false
+		}
+		principal = ev.Token.Principal.Name
+	case !f.TokenGoverns() && ev.Legacy.OK() && f.must():
+		principal = ev.Principal.Name
+	default:
+		return false
+	}
+	started := h.Tasks.Registry.Started(ctx, l.TaskID)
+	owner := h.Tasks.Registry.Speaks(ctx, ev.Call.Run)
+	return started != nil && started.Worker == ev.Call.Run && started.By.Principal == principal &&
+		owner.Principal == principal && now.Sub(owner.Seen) <= h.Tasks.Grace
+}
+
+// accepted notes the sign of life of a run whose request is let through on its
+// own merits.
+func (h *Handler) accepted(ev *pending) {
+	if h.Tasks.Registry == nil || ev.Call.Run == "" || ev.Decision.Outcome != Allowed || ev.Decision.Grace {
+		return
+	}
+	h.Tasks.Registry.Accepted(ev.Call.Run, ev.Principal.Name)
+	h.brought(ev, ev.Token)
+}
+
+// brought notes that a run has sent a good token of its own.
+func (h *Handler) brought(ev *pending, token *identity.Authentication) {
+	if h.Tasks.Registry != nil && ev.Call.Run != "" && token.OK() {
+		h.Tasks.Registry.Brought(ev.Call.Run, token.Principal.Name)
+	}
+}
+
+// speaker is the principal in whose name a token speaks, also when it has just
+// expired; "" if nobody's.
+func speaker(token *identity.Authentication) string {
+	if token.OK() || lapsed(token) {
+		return token.Principal.Name
+	}
+	return ""
+}
