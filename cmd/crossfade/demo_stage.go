@@ -217,6 +217,7 @@ func (s *demoStage) play(ctx context.Context, sc scene, account demo.Account) er
 			}
 			return name
 		},
+		Edition:  func(loop int) string { return fmt.Sprintf("%s, loop %d", sc.team, loop) },
 		Pace:     0.35,
 		OnResult: func(r demo.Result) { s.tally.sent(sc.team, r) },
 	})

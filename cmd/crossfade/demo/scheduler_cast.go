@@ -25,9 +25,13 @@ type part struct {
 }
 
 // play is one recording: workers that ran together.
-type play struct{ parts []*part }
+type play struct {
+	parts []*part
+	tasks map[string]string // by stem: recorded ids
+}
 
-// cast is one performance of a play: who plays which part, by recorded name.
+// cast is one performance of a play: who plays which part, by recorded name, and
+// under which ids its tasks are known, by recorded id.
 type cast map[string]string
 
 // casting is one worker's part in a performance.
@@ -39,7 +43,7 @@ type casting struct {
 
 // casts gives parts to workers as they come.
 type casts struct {
-	openings map[string][]*part // by the first task that a worker registered
+	openings map[string][]*part // by the stem of the first task that a worker registered
 
 	mu      sync.Mutex
 	workers *simplelru.LRU[string, *casting]
@@ -72,7 +76,7 @@ func newCasts(recordings ...string) (*casts, error) {
 }
 
 func (c *casts) add(exchanges []captures.Exchange) error {
-	p := &play{}
+	p := &play{tasks: make(map[string]string)}
 	parts := make(map[string]*part)
 	for _, e := range exchanges {
 		form, err := url.ParseQuery(e.RequestBody)
@@ -86,15 +90,19 @@ func (c *casts) add(exchanges []captures.Exchange) error {
 		if call.worker == "" {
 			continue // these calls all get the same answer
 		}
+		opening, isTask := stemOf(call.task)
+		if isTask {
+			p.tasks[opening] = call.task
+		}
 		who := parts[call.worker]
 		if who == nil {
-			if call.task == "" {
+			if !isTask {
 				return fmt.Errorf("exchange %d: a worker begins without registering a task", e.Seq)
 			}
 			who = &part{play: p, worker: call.worker, replies: make(map[string][]reply)}
 			parts[call.worker] = who
 			p.parts = append(p.parts, who)
-			c.openings[call.task] = append(c.openings[call.task], who)
+			c.openings[opening] = append(c.openings[opening], who)
 		}
 		who.replies[call.method] = append(who.replies[call.method], reply{e.Status, e.ResponseHeaders, e.ResponseBody})
 	}
@@ -112,6 +120,11 @@ func (c *casts) answer(player string, call call) (found reply, ok bool) {
 			return reply{}, false
 		}
 	}
+	if stem, ok := stemOf(call.task); ok {
+		if recorded, ok := who.part.play.tasks[stem]; ok {
+			who.cast[recorded] = call.task
+		}
+	}
 	replies := who.part.replies[call.method]
 	if len(replies) == 0 {
 		return reply{}, false
@@ -127,10 +140,11 @@ func (c *casts) answer(player string, call call) (found reply, ok bool) {
 // engage gives a worker that registers the first task of a part that part, in
 // a performance that still needs it or in a new one. nil: there is none.
 func (c *casts) engage(player string, call call) *casting {
-	if call.method != "add_task" || len(c.openings[call.task]) == 0 {
+	opening, ok := stemOf(call.task)
+	if call.method != "add_task" || !ok || len(c.openings[opening]) == 0 {
 		return nil
 	}
-	fits := closest(c.openings[call.task], call.worker)
+	fits := closest(c.openings[opening], call.worker)
 	at := openCast{player, fits[0].play}
 	running, _ := c.open.Get(at)
 	free := slices.IndexFunc(fits, func(p *part) bool { return running[p.worker] == "" })
@@ -140,7 +154,8 @@ func (c *casts) engage(player string, call call) *casting {
 	}
 	chosen := fits[free]
 	running[chosen.worker] = call.worker
-	if len(running) == len(chosen.play.parts) {
+	taken := func(p *part) bool { return running[p.worker] != "" }
+	if !slices.ContainsFunc(chosen.play.parts, func(p *part) bool { return !taken(p) }) {
 		c.open.Remove(at)
 	}
 	who := &casting{part: chosen, cast: running, next: make(map[string]int)}

@@ -2,6 +2,7 @@ package demo_test
 
 import (
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -152,6 +153,49 @@ func TestSchedulerRecognisesAPartByTheProcessIDThoughTheOtherWorkerStaysAway(t *
 		if !strings.Contains(got, `"n_pending_tasks": 9`) {
 			t.Errorf("loop %d: the first worker is not given its first task: %s", loop, got)
 		}
+	}
+}
+
+func TestSchedulerHandsOutTheTasksThatWereRegisteredUnderNewIDs(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(t)
+	var mu sync.Mutex
+	handed := map[string]bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reply := httptest.NewRecorder()
+		s.ServeHTTP(reply, r)
+		var work struct {
+			Response struct {
+				TaskID string `json:"task_id"`
+			}
+		}
+		if strings.HasSuffix(r.URL.Path, "/get_work") && json.Unmarshal(reply.Body.Bytes(), &work) == nil && work.Response.TaskID != "" {
+			mu.Lock()
+			handed[work.Response.TaskID] = true
+			mu.Unlock()
+		}
+		w.WriteHeader(reply.Code)
+		_, _ = w.Write(reply.Body.Bytes())
+	}))
+	defer server.Close()
+	traffic, err := demo.NewTraffic(demo.TrafficOptions{
+		Capture: captures.Failure, BaseURL: server.URL, Client: server.Client(), Loops: 2,
+		Edition:  func(loop int) string { return fmt.Sprint("night ", loop) },
+		OnResult: func(demo.Result) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := traffic.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, recorded := range []string{"ExtractUsers_2024_05_02_crm_4115d31161", "ValidateUsers_2024_05_02_31c6e11190"} {
+		if handed[recorded] {
+			t.Errorf("%s was handed out, which nobody has registered", recorded)
+		}
+	}
+	if len(handed) != 4 { // two tasks in each of two nights
+		t.Errorf("handed out %v, want two tasks a night, others each time", handed)
 	}
 }
 

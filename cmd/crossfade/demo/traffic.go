@@ -39,6 +39,10 @@ type TrafficOptions struct {
 	// must differ from loop to loop and between replays that run side by side.
 	// When nil, the salt in the name is drawn anew and the rest is kept.
 	Rename func(loop int, worker string) string
+	// Edition makes the tasks of one loop others than those of the rest, as a
+	// pipeline's are each night; it must differ like worker's names. Tasks keep
+	// their recorded ids when it is nil.
+	Edition func(loop int) string
 	// Pace stretches the recorded times: 1 is as recorded, 0.1 ten times as
 	// fast, 0 as fast as replies come. Loops keep the same rhythm, whether or
 	// not a run ended early.
@@ -71,6 +75,7 @@ type Traffic struct {
 	o       TrafficOptions
 	client  *http.Client
 	workers []actor
+	tasks   []string      // that any of them names
 	length  time.Duration // of the recording
 }
 
@@ -96,7 +101,11 @@ func NewTraffic(o TrafficOptions) (*Traffic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replay %s: %w", o.Capture, err)
 	}
-	return &Traffic{o: o, client: sameClient(o.Client), workers: workers, length: length}, nil
+	t := &Traffic{o: o, client: sameClient(o.Client), workers: workers, length: length}
+	for _, w := range workers {
+		t.tasks = append(t.tasks, taskIDs(w.lines)...)
+	}
+	return t, nil
 }
 
 // Workers returns the recorded names in the order that Companion counts in.
@@ -157,7 +166,11 @@ func (t *Traffic) play(ctx context.Context, loop, index int) error {
 			return nil
 		}
 	}
-	rename := renaming(w.name, name)
+	edition := ""
+	if t.o.Edition != nil {
+		edition = t.o.Edition(loop)
+	}
+	rename := renamingAll(w.name, name, t.tasks, edition)
 	for _, line := range w.lines {
 		if !sleepUntil(ctx, start.Add(t.at(line.offset))) {
 			return nil

@@ -93,14 +93,6 @@ func actors(recording string) ([]actor, time.Duration, error) {
 	return all, length, nil
 }
 
-// renaming exchanges a worker's name inside an urlencoded JSON text.
-func renaming(from, to string) *strings.Replacer {
-	if from == "" || from == to {
-		return strings.NewReplacer()
-	}
-	return strings.NewReplacer(url.QueryEscape(pythonString(from)), url.QueryEscape(pythonString(to)))
-}
-
 func (t *Traffic) request(ctx context.Context, l line, rename *strings.Replacer, token string) (*http.Request, error) {
 	target := t.o.BaseURL + l.path
 	if l.query != "" {
