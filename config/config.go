@@ -152,6 +152,10 @@ type Luigi struct {
 	// Abort makes a refusal to a worker one that stops it at once. Default
 	// true.
 	Abort bool `koanf:"abort"`
+	// Grace is how long after the last good use of an identity a worker may
+	// still report the end of a task that it started under it; 0: not at all.
+	// Default 15m, which is also the most.
+	Grace time.Duration `koanf:"grace" range:"0s..15m"`
 }
 
 // Legacy are the static credentials and how they are verified.
@@ -308,7 +312,7 @@ func Default() *Config {
 		Upstream: Upstream{
 			Profile: ProfileHTTP,
 			MaxBody: 4 * MiB,
-			Luigi:   Luigi{Abort: true},
+			Luigi:   Luigi{Abort: true, Grace: 15 * time.Minute},
 		},
 		Legacy: Legacy{APIKeys: APIKeys{Header: "X-API-Key"}, Cache: 30 * time.Second},
 		OIDC:   OIDC{Inline: defaultIssuer()},

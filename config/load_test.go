@@ -111,6 +111,7 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 	equal("max_body", c.Upstream.MaxBody, 8*config.MiB)
 	equal("timeout", c.Upstream.Timeout, time.Minute)
 	equal("abort", c.Upstream.Luigi.Abort, false)
+	equal("grace", c.Upstream.Luigi.Grace, 5*time.Minute)
 	equal("legacy", c.Legacy, config.Legacy{
 		Htpasswd: "testdata/good/luigi.htpasswd",
 		APIKeys:  config.APIKeys{Header: "X-API-Key", File: "testdata/good/api-keys.yaml"},
