@@ -30,9 +30,17 @@ type listed struct {
 var layers = [][]string{
 	{"gateway/identity", "gateway/breaker"},
 	{"legacy", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"},
+	{"rollout/redisstore"},
 	{"gateway"},
 	{"gateway/console", "gateway/telemetry"},
 	{"cmd"},
+}
+
+// stores are the packages that implement what others declare, with the only
+// ones of ours that they know. They stand in a layer of their own, above all of
+// those whose interfaces they could implement.
+var stores = map[string][]string{
+	"rollout/redisstore": {"gateway/identity", "gateway/luigi", "rollout"},
 }
 
 // exclusive are packages of others with the only ones of ours that may import
@@ -109,7 +117,7 @@ func layer(short string) (at int, family string) {
 			if root == "gateway" {
 				fits = short == root
 			}
-			if fits {
+			if fits && len(root) > len(family) {
 				at, family = i, root
 			}
 		}
@@ -133,11 +141,14 @@ func mayImport(from, to string) string {
 	}
 	fromLayer, fromFamily := layer(from)
 	toLayer, toFamily := layer(to)
+	known, isStore := stores[fromFamily]
 	switch {
 	case fromLayer < 0:
 		return fmt.Sprintf("%s stands in no layer: add it to the table", from)
 	case toLayer < 0:
 		return fmt.Sprintf("%s stands in no layer: add it to the table", to)
+	case isStore && fromFamily != toFamily && !slices.Contains(known, toFamily):
+		return fmt.Sprintf("%s knows %s only", fromFamily, strings.Join(known, " and "))
 	case fromFamily == toFamily, toLayer < fromLayer:
 		return ""
 	case toLayer == fromLayer:
@@ -245,12 +256,25 @@ func TestTheImportRuleTellsRightFromWrong(t *testing.T) {
 		{"cmd/crossfade", "config", true},
 		{"cmd/crossfade/app", "cmd/crossfade/demo", true},
 		{"rollout/redisstore", "rollout", true},
+		{"rollout/redisstore", "rollout/rollouttest", true},
+		{"rollout/redisstore", "gateway/identity", true},
+		{"rollout/redisstore", "gateway/luigi", true},
+		{"rollout/redisstore", "gateway/luigi/luigitest", true},
+		{"cmd/crossfade", "rollout/redisstore", true},
 		{"rollout", "rollout/rollouttest", true},
+		{"gateway/luigi", "gateway/luigi/luigitest", true},
+		{"gateway/luigi/luigitest", "gateway/luigi", true},
 		{"gateway/luigi", "gateway/luigi/captures", true},
 		{"gateway/identity", "rollout", false},
 		{"gateway/policy", "gateway/shadow", false},
 		{"legacy", "gateway", false},
 		{"rollout/redisstore", "legacy", false},
+		{"rollout/redisstore", "gateway/policy", false},
+		{"rollout/redisstore", "gateway", false},
+		{"rollout", "rollout/redisstore", false},
+		{"rollout", "gateway/luigi", false},
+		{"gateway/luigi", "rollout/redisstore", false},
+		{"gateway/luigi/luigitest", "rollout", false},
 		{"gateway", "legacy", false},
 		{"gateway", "gateway/oidcauth", false},
 		{"gateway", "gateway/telemetry", false},

@@ -29,8 +29,14 @@ const tick = time.Second
 func NewInProcess() (*InProcess, error) {
 	mini := miniredis.NewMiniRedis()
 	client := redis.NewClient(&redis.Options{
-		Addr:        "in-process",
-		Dialer:      func(context.Context, string, string) (net.Conn, error) { return mini.Dial() },
+		Addr: "in-process",
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			conn, err := mini.Dial()
+			if err != nil {
+				return nil, err
+			}
+			return newPipe(conn), nil
+		},
 		ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout, ContextTimeoutEnabled: true,
 		MaxRetries: -1, DialerRetries: 1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -352,6 +352,22 @@ func (twice) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
+// TestInProcessReadsManyTeams reads more in one round trip than fits into the
+// buffers of a connection in memory.
+func TestInProcessReadsManyTeams(t *testing.T) {
+	p := newInProcess(t)
+	const n = 400
+	for i := range n {
+		c := rollout.Change{Team: identity.Team(fmt.Sprint("team-", i)), Percent: 25}
+		if _, err := p.Write(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(load(t, p).Teams); got != n {
+		t.Errorf("%d teams are read, want %d", got, n)
+	}
+}
+
 func TestInProcessLatchesExpire(t *testing.T) {
 	p := newInProcess(t)
 	key := rollout.NewLatchKey(team, "svc-etl", "worker")
