@@ -77,8 +77,10 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 
 	// What may be gone in a moment is worth the worker's retries.
 	passing := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
-	// A ping holds a lock during its retries, and needs no answer at all.
-	abort := f.Abort && ev.Call.Abortable && (!passing || ev.Call.Luigi.Ping) &&
+	// A ping holds a lock during its retries, which stalls the pipeline, and to be
+	// told to slow down is no reason for it.
+	slow := status == http.StatusTooManyRequests && ev.Call.Luigi.Ping
+	abort := f.Abort && ev.Call.Abortable && (!passing || slow) &&
 		!strings.EqualFold(r.Header.Get(AbortHeader), "off")
 	if abort {
 		h.Set("Content-Type", "application/json")

@@ -49,6 +49,9 @@ type WorkerStore interface {
 	// of Tie by its owner, or of Alive. Token never falls back to false while
 	// the tie lives, and Seen never goes back.
 	Tie(ctx context.Context, worker string, o Owner) (Owner, error)
+	// Owner returns the owner in force without changing anything; the zero Owner
+	// if there is none.
+	Owner(ctx context.Context, worker string) (Owner, error)
 	// Alive does for several workers what Tie does, and tells nothing: signs of
 	// life are gathered and sent off the request path.
 	Alive(ctx context.Context, signs []Alive) error

@@ -65,18 +65,29 @@ func (r *Registry) Owner(ctx context.Context, name, principal string, team ident
 	return w.owner
 }
 
-// Speaks returns whom the worker belongs to as far as this replica knows,
-// without tying it to anybody; the zero Owner if nobody is known.
-func (r *Registry) Speaks(_ context.Context, name string) Owner {
-	w, ok := r.workers.Get(boundID(name))
-	if !ok {
-		return Owner{}
-	}
+// Speaks returns whom the worker belongs to, without tying it to anybody; the
+// zero Owner if nobody is known. It waits for the store, 50 ms at most, when
+// nobody is known here.
+func (r *Registry) Speaks(ctx context.Context, name string) Owner {
+	now := r.now()
+	name = boundID(name)
+	w := r.worker(name)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.now().Sub(w.seen) >= WorkerTie {
+	switch {
+	case w.owner.Principal != "" && now.Sub(w.seen) < WorkerTie:
+		return w.owner
+	case now.Sub(w.asked) < askAgain:
 		return Owner{}
 	}
+	w.owner, w.asked = Owner{}, now
+	_ = r.call(ctx, now, func(ctx context.Context) error {
+		owner, err := r.store.Owner(ctx, name)
+		if err == nil && owner.Principal != "" {
+			w.owner, w.seen, w.shared, w.news = owner, now, now, false
+		}
+		return err
+	})
 	return w.owner
 }
 

@@ -31,6 +31,8 @@ func (atZero) Enforce(context.Context, rollout.Run, bool) rollout.Enforcement {
 	return rollout.Enforcement{Known: true}
 }
 
+func (atZero) Percent(identity.Team) rollout.Percent { return 0 }
+
 // newGateway is a whole gateway in front of upstream, with tel in all places.
 func newGateway(t *testing.T, mode gateway.Mode, tel *telemetry.Telemetry, upstream *httptest.Server) http.Handler {
 	t.Helper()

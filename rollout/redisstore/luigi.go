@@ -156,6 +156,23 @@ func (s *Store) Tie(ctx context.Context, worker string, o luigi.Owner) (luigi.Ow
 	return owner, nil
 }
 
+// Owner implements luigi.WorkerStore.
+func (s *Store) Owner(ctx context.Context, worker string) (luigi.Owner, error) {
+	key := s.workerKey(boundID(worker))
+	row, err := s.client.HMGet(ctx, key, "principal", "team", "token", "seen").Result()
+	if err != nil {
+		return luigi.Owner{}, unavailable("read key "+key, err)
+	}
+	if len(row) > 0 && row[0] == nil {
+		return luigi.Owner{}, nil
+	}
+	owner, err := parseOwner(row)
+	if err != nil {
+		return luigi.Owner{}, damaged(key, err)
+	}
+	return owner, nil
+}
+
 // Alive implements luigi.WorkerStore.
 func (s *Store) Alive(ctx context.Context, signs []luigi.Alive) error {
 	steps := make([]step, len(signs))

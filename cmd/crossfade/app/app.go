@@ -16,6 +16,7 @@ import (
 
 	"crossfade/config"
 	"crossfade/gateway"
+	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/shadow"
 	"crossfade/gateway/telemetry"
@@ -32,7 +33,7 @@ type Options struct {
 	Log     *slog.Logger
 	Version string
 	// Store replaces the Redis of the configuration; the caller closes it.
-	Store rollout.Store
+	Store Store
 	// OnEvent, if set, is told of every event before telemetry. It must not
 	// block.
 	OnEvent func(*gateway.Event)
@@ -53,6 +54,7 @@ type App struct {
 	store     *store
 	table     *rollout.Table
 	runs      *rollout.Runs
+	registry  *luigi.Registry
 	shadow    *shadow.Runner
 	transport *http.Transport
 	accessLog *accessLog
@@ -130,6 +132,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.registry, err = luigi.NewRegistry(luigi.RegistryOptions{Store: a.store.Store}); err != nil {
+		return nil, err
+	}
 	a.shadow = shadow.NewRunner(shadow.RunnerOptions{
 		Queue: c.Shadow.Queue, Workers: c.Shadow.Workers, Deadline: c.Shadow.Timeout,
 	})
@@ -175,7 +180,7 @@ func (a *App) apply(c *config.Config) error {
 	running := *c
 	running.Upstream.Profile = a.profile
 	handler, err := NewHandler(&running, parts, Shared{
-		Rollout: a.runs, Shadow: a.shadow, Recorder: recorder{a.telemetry, a.options.OnEvent},
+		Rollout: a.runs, Registry: a.registry, Upstream: a.transport, Shadow: a.shadow, Recorder: recorder{a.telemetry, a.options.OnEvent},
 		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
 		Deprecated: a.started,
 		ErrorLog:   slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -274,8 +279,8 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Table is the rollout as this replica knows it.
 func (a *App) Table() *rollout.Table { return a.table }
 
-// Store is where percentages are kept.
-func (a *App) Store() rollout.Store { return a.store.Store }
+// Store is what the replicas share.
+func (a *App) Store() Store { return a.store.Store }
 
 // Addr is where clients connect, with the port that was chosen for port 0.
 func (a *App) Addr() string { return a.listener.Addr().String() }
@@ -329,6 +334,7 @@ func (a *App) shut(ctx context.Context) error {
 				a.shadow.Close()
 			}
 		},
+		func() { closeIf(a.registry) },
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },
 		func() { closeIf(a.store) },

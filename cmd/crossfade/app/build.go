@@ -11,6 +11,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/policy"
 	"crossfade/gateway/shadow"
@@ -182,7 +183,11 @@ func skew(d time.Duration) time.Duration {
 
 // Shared is what outlives configurations: the running state of a gateway.
 type Shared struct {
-	Rollout  gateway.Rollout
+	Rollout gateway.Rollout
+	// Registry is for profile luigi; Upstream carries what the gateway itself
+	// asks the scheduler.
+	Registry *luigi.Registry
+	Upstream http.RoundTripper
 	Shadow   *shadow.Runner
 	Recorder gateway.Recorder
 	// Transport carries requests to the upstream.
@@ -234,6 +239,12 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 			Abort:    c.Upstream.Profile == config.ProfileLuigi && c.Upstream.Luigi.Abort,
 			Metadata: len(c.OIDC.Issuers) > 0,
 		},
+	}
+	if c.Upstream.Profile == config.ProfileLuigi {
+		o.Tasks = gateway.Tasks{
+			Registry: shared.Registry, Scheduler: luigi.NewScheduler(c.Upstream.URL, shared.Upstream),
+			Grace: c.Upstream.Luigi.Grace, Configuration: c.Hash(),
+		}
 	}
 	if len(c.OIDC.Issuers) > 0 {
 		o.Metadata = &gateway.Metadata{Documentation: c.Help.URL}

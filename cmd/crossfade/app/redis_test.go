@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"crossfade/cmd/crossfade/app"
+	"crossfade/gateway/luigi"
+	"crossfade/gateway/luigi/luigitest"
 	"crossfade/rollout"
 	"crossfade/rollout/rollouttest"
 )
@@ -193,10 +195,13 @@ func TestWithASnapshotAStartWithoutRedisKnowsThePercentages(t *testing.T) {
 
 func TestTheAppTakesAStoreThatItIsGiven(t *testing.T) {
 	t.Parallel()
-	memory := rollouttest.NewMemory()
+	memory := struct {
+		*rollouttest.Memory
+		luigi.Store
+	}{rollouttest.NewMemory(), luigitest.NewMemory(nil)}
 	s := newSite(t)
 	g := s.start(func(o *app.Options) { o.Store = memory }).loaded()
-	if g.Store() != rollout.Store(memory) {
+	if g.Store() != app.Store(memory) {
 		t.Error("another store is in use")
 	}
 	if _, err := memory.Write(t.Context(), rollout.Change{

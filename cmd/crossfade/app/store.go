@@ -12,13 +12,21 @@ import (
 
 	"crossfade/config"
 	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
 	"crossfade/rollout"
 	"crossfade/rollout/redisstore"
 )
 
-// store is where percentages are kept, and what ends it.
-type store struct {
+// Store is what replicas share: percentages and latches, and what is known of
+// Luigi's tasks and workers.
+type Store interface {
 	rollout.Store
+	luigi.Store
+}
+
+// store is the one in use, and what ends it.
+type store struct {
+	Store
 	// name says which one it is, without any secret.
 	name  string
 	close func() error
@@ -34,7 +42,7 @@ func (s *store) Close() error {
 
 // openStore opens the store of a configuration without connecting to it, or
 // takes the one that is given.
-func openStore(c config.Redis, given rollout.Store) (*store, error) {
+func openStore(c config.Redis, given Store) (*store, error) {
 	switch {
 	case given != nil:
 		return &store{Store: given, name: "given"}, nil

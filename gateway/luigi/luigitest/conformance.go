@@ -164,6 +164,15 @@ func tie(t *testing.T, s luigi.Store, worker string, o luigi.Owner) luigi.Owner 
 	return got
 }
 
+func owner(t *testing.T, s luigi.Store, worker string) luigi.Owner {
+	t.Helper()
+	o, err := s.Owner(t.Context(), worker)
+	if err != nil {
+		t.Fatalf("Owner(%q): %v", worker, err)
+	}
+	return o
+}
+
 func alive(t *testing.T, s luigi.Store, signs ...luigi.Alive) {
 	t.Helper()
 	if err := s.Alive(t.Context(), signs); err != nil {
@@ -509,6 +518,7 @@ func abandonedAgain(t *testing.T, s luigi.Store) {
 
 func firstOwner(t *testing.T, s luigi.Store) {
 	first := luigi.Owner{Principal: "svc-etl", Team: "data-eng", Seen: ago(time.Minute)}
+	same(t, "before the first", owner(t, s, "w1"), luigi.Owner{})
 	same(t, "the first", tie(t, s, "w1", first), first)
 	other := luigi.Owner{Principal: "mallory", Team: "billing", Token: true, Seen: ago(0)}
 	for range 2 {
@@ -516,6 +526,7 @@ func firstOwner(t *testing.T, s luigi.Store) {
 	}
 	alive(t, s, luigi.Alive{Worker: "w1", Owner: other})
 	same(t, "the first again", tie(t, s, "w1", first), first)
+	same(t, "whoever asks", owner(t, s, "w1"), first)
 	same(t, "another worker", tie(t, s, "w2", other), other)
 	nobody := luigi.Owner{}
 	same(t, "a principal without a name", tie(t, s, "w3", nobody), nobody)

@@ -179,6 +179,18 @@ func (m *Memory) Tie(ctx context.Context, worker string, o luigi.Owner) (luigi.O
 	return m.tie(worker, o), nil
 }
 
+// Owner implements luigi.WorkerStore.
+func (m *Memory) Owner(ctx context.Context, worker string) (luigi.Owner, error) {
+	if err := m.enter(ctx); err != nil {
+		return luigi.Owner{}, err
+	}
+	defer m.mu.Unlock()
+	if row, ok := m.workers[worker]; ok && m.now().Before(row.until) {
+		return row.owner, nil
+	}
+	return luigi.Owner{}, nil
+}
+
 // Alive implements luigi.WorkerStore.
 func (m *Memory) Alive(ctx context.Context, signs []luigi.Alive) error {
 	if err := m.enter(ctx); err != nil {
