@@ -62,8 +62,10 @@ type Registry struct {
 type known struct {
 	family  string
 	started *Started
-	// asked is when the store last knew of no execution under way.
-	asked time.Time
+	// shared tells that the store knows of started, asked when it last said so,
+	// or that there is none.
+	shared bool
+	asked  time.Time
 }
 
 const (
@@ -73,6 +75,9 @@ const (
 	// askAgain is how long it counts that the store knew of no execution, or of
 	// another owner: another replica may have learned of one since.
 	askAgain = 5 * time.Second
+	// trustFor is how long it counts that the store knew of an execution: another
+	// replica may have seen its end since.
+	trustFor = time.Minute
 	// longestID bounds, in bytes, the ids that are kept as they are. Luigi's own
 	// are shorter: a family, three values of 16 characters and a digest.
 	longestID = 256
@@ -183,11 +188,12 @@ func (r *Registry) ask(ctx context.Context, key string) (stored Task, ok bool) {
 	}
 	k, _ := r.tasks.Get(key)
 	k.family = cmp.Or(k.family, stored.Family)
-	if stored.Started != nil {
-		k.started = stored.Started
+	if stored.Started != nil || k.shared {
+		k.started, k.shared = stored.Started, stored.Started != nil
 	}
 	k.asked = now
 	r.tasks.Add(key, k)
+	stored.Started = k.started
 	return stored, true
 }
 
@@ -249,11 +255,17 @@ func (r *Registry) Started(ctx context.Context, task string) *Started {
 	}
 	key := boundID(task)
 	k, _ := r.tasks.Get(key)
-	if k.started != nil || r.now().Sub(k.asked) < askAgain {
+	good := askAgain
+	if k.started != nil {
+		good = trustFor
+	}
+	if r.now().Sub(k.asked) < good {
 		return k.started
 	}
-	stored, _ := r.ask(ctx, key)
-	return stored.Started
+	if stored, ok := r.ask(ctx, key); ok {
+		return stored.Started
+	}
+	return k.started
 }
 
 // Start notes that a task was handed to a worker, before the worker hears of
@@ -271,7 +283,7 @@ func (r *Registry) Start(ctx context.Context, s Started) *Execution {
 	if k.started == nil || replaced != nil {
 		k.started = &s
 	}
-	r.tasks.Add(key, k)
+	k.asked = r.now()
 	err := r.call(ctx, r.now(), func(ctx context.Context) error {
 		stored, err := r.store.Start(ctx, s)
 		if err == nil {
@@ -279,6 +291,8 @@ func (r *Registry) Start(ctx context.Context, s Started) *Execution {
 		}
 		return err
 	})
+	k.shared = err == nil
+	r.tasks.Add(key, k)
 	if replaced == nil || err != nil {
 		// While the store is away nobody can say whether another replica has told.
 		return nil
@@ -302,7 +316,7 @@ func (r *Registry) End(ctx context.Context, task, worker string, how Outcome, un
 		return nil
 	}
 	if mine != nil {
-		k.started = nil
+		k.started, k.shared = nil, false
 		r.tasks.Add(task, k)
 	}
 	var stored *Started

@@ -93,7 +93,7 @@ func (r *Registry) collect(ctx context.Context) {
 func (r *Registry) forget(s Started) {
 	key := boundID(s.Task)
 	if k, ok := r.tasks.Peek(key); ok && k.started != nil && k.started.Worker == s.Worker {
-		k.started = nil
+		k.started, k.shared = nil, false
 		r.tasks.Add(key, k)
 	}
 }
