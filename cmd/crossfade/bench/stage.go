@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 
 const (
 	benchUser     = "svc-etl"
+	loaderUser    = "svc-loader"
 	benchPassword = "bench-pass"
 	benchAudience = "api://luigi"
 )
@@ -30,6 +32,16 @@ const (
 // ping is the call that Luigi's workers make most, with a body of the size of
 // the recorded ones.
 const ping = `data=%7B%22worker%22%3A+%22Worker%28salt%3D8494933214%2C+workers%3D2%2C+host%3D127.0.0.1%2C+username%3Detl%2C+pid%3D26191%29%22%7D`
+
+// addTask is a call of 1 KB that is judged by the registered family of its task,
+// by a principal who may execute some families only.
+func addTask() string {
+	arguments := `{"worker": "Worker(salt=1, pid=2)", "task_id": "ExtractUsers_2024_05_01_crm_ae529ab280", "family": "ExtractUsers", ` +
+		`"module": "users_pipeline", "status": "PENDING", "runnable": true, "deps": [], "priority": 0, "resources": {}, ` +
+		`"params": {"day": "2024-05-01", "source": "%s"}}`
+	encoded := "data=" + url.QueryEscape(strings.Replace(arguments, "%s", "", 1))
+	return strings.Replace(encoded, "source%22%3A+%22", "source%22%3A+%22"+strings.Repeat("x", max(0, 1024-len(encoded))), 1)
+}
 
 // stage is everything that runs during a measurement.
 type stage struct {
@@ -78,28 +90,33 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
+	loader, err := s.issuer.Token(ctx, loaderUser, benchAudience)
+	if err != nil {
+		return nil, err
+	}
 	basic := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(benchUser+":"+benchPassword)) + "\r\n"
 	bearer := "Authorization: Bearer " + token + "\r\n"
 	s.targets = []*target{
-		{name: "(a) the upstream alone", addr: upstream.addr, pid: upstream.pid, request: request(bearer)},
-		{name: "(b) a bare httputil.ReverseProxy", addr: bare.addr, pid: bare.pid, request: request(bearer)},
-		{name: "(c) Crossfade, RS256 token", addr: gateway.addr, pid: gateway.pid, request: request(bearer)},
-		{name: "(d) Crossfade, bcrypt password and companion, shadow on", addr: gateway.addr, pid: gateway.pid, request: request(basic + "Crossfade-Token: " + token + "\r\n")},
+		{name: "(a) the upstream alone", addr: upstream.addr, pid: upstream.pid, request: request("ping", ping, bearer)},
+		{name: "(b) a bare httputil.ReverseProxy", addr: bare.addr, pid: bare.pid, request: request("ping", ping, bearer)},
+		{name: "(c) Crossfade, RS256 token", addr: gateway.addr, pid: gateway.pid, request: request("ping", ping, bearer)},
+		{name: "(d) Crossfade, bcrypt password and companion, shadow on", addr: gateway.addr, pid: gateway.pid, request: request("ping", ping, basic+"Crossfade-Token: "+token+"\r\n")},
+		{name: "(e) Crossfade, RS256 token, a call of 1 KB about a task", addr: gateway.addr, pid: gateway.pid, request: request("add_task", addTask(), "Authorization: Bearer "+loader+"\r\n")},
 	}
 	return s, nil
 }
 
-func request(credentials string) []byte {
-	return fmt.Appendf(nil, "POST /api/ping HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: python-requests/2.28.1\r\n"+
+func request(procedure, body, credentials string) []byte {
+	return fmt.Appendf(nil, "POST /api/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: python-requests/2.28.1\r\n"+
 		"Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nContent-Type: application/x-www-form-urlencoded\r\n%sContent-Length: %d\r\n\r\n%s",
-		credentials, len(ping), ping)
+		procedure, credentials, len(body), body)
 }
 
 // crossfade starts the gateway in mode enforce with everything on.
 func (s *stage) crossfade(ctx context.Context, binary, upstream string) (running, error) {
 	var err error
 	s.issuer, err = demo.NewIssuer(demo.IssuerOptions{
-		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret("bench-secret")},
+		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret("bench-secret"), loaderUser: identity.NewSecret("loader-secret")},
 		Lifetime: time.Hour,
 	})
 	if err != nil {
@@ -114,9 +131,10 @@ func (s *stage) crossfade(ctx context.Context, binary, upstream string) (running
 		return running{}, err
 	}
 	files := map[string]string{
-		"users.htpasswd":  benchUser + ":" + hash + "\n",
-		"principals.yaml": fmt.Sprintf("%s: { team: data-eng, oidc: { subject: %s }, roles: [runner] }\n", benchUser, benchUser),
-		"roles.yaml":      "roles: { runner: { execute: [\"*\"], view: [\"*\"] } }\n",
+		"users.htpasswd": benchUser + ":" + hash + "\n",
+		"principals.yaml": fmt.Sprintf("%[1]s: { team: data-eng, oidc: { subject: %[1]s }, roles: [runner] }\n"+
+			"%[2]s: { team: data-eng, oidc: { subject: %[2]s }, roles: [loader] }\n", benchUser, loaderUser),
+		"roles.yaml": "roles: { runner: { execute: [\"*\"], view: [\"*\"] }, loader: { execute: [\"Extract*\"] } }\n",
 		"crossfade.yaml": fmt.Sprintf(`mode: enforce
 listen: 127.0.0.1:0
 metrics: 127.0.0.1:0
