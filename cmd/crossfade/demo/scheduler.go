@@ -143,6 +143,10 @@ func (s *Scheduler) serveRPC(w http.ResponseWriter, r *http.Request, name string
 			return
 		}
 	}
+	if _, recorded := s.pages[pageKey(http.MethodGet, "/api/"+name, arguments)]; name == "fetch_error" && !recorded {
+		write(w, r, unknownTask(call.task))
+		return
+	}
 	if found, ok := s.page(http.MethodGet, "/api/"+name, arguments); ok {
 		write(w, r, found)
 		return
@@ -167,6 +171,11 @@ func idle(method string) reply {
 			`"worker_state": "active", "running_tasks": [], "task_id": null}}`
 	}
 	return reply{status: http.StatusOK, header: jsonHeader(), body: body}
+}
+
+// unknownTask is what luigid says of a task that it does not know.
+func unknownTask(id string) reply {
+	return reply{status: http.StatusOK, header: jsonHeader(), body: `{"response": {"taskId": "` + pythonString(id) + `", "error": ""}}`}
 }
 
 func jsonHeader() map[string]string {
