@@ -209,8 +209,8 @@ func parseStarted(text string) (luigi.Started, error) {
 	if err := json.Unmarshal([]byte(text), &st); err != nil {
 		return luigi.Started{}, fmt.Errorf("field started: %w", err)
 	}
-	if st.At = st.At.UTC(); st.At.Nanosecond()%int(time.Millisecond) != 0 {
-		return luigi.Started{}, errors.New("field started: the time is not in whole milliseconds")
+	if st.At = st.At.UTC(); st.At.Year() > 9999 || !st.At.Equal(instant(millis(st.At))) {
+		return luigi.Started{}, errors.New("field started: the time is not in whole milliseconds after 1970")
 	}
 	return st, nil
 }
