@@ -139,16 +139,16 @@ func TestDamagedLuigiKeysAreNamed(t *testing.T) {
 		call                    func() error
 		want                    string
 	}{
-		{"no JSON", taskKey, "started", "{", ask, "key " + taskKey + " is damaged: field started: unexpected end"},
-		{"no JSON at the end", taskKey, "started", "[]", end, "key " + taskKey + " is damaged: field started"},
-		{"no JSON when abandoned", taskKey, "started", "nil", give, "key " + taskKey + " is damaged: field started"},
+		{"no JSON", taskKey, "started", "{", ask, `key "` + taskKey + `" is damaged: field started: unexpected end`},
+		{"no JSON at the end", taskKey, "started", "[]", end, `key "` + taskKey + `" is damaged: field started`},
+		{"no JSON when abandoned", taskKey, "started", "nil", give, `key "` + taskKey + `" is damaged: field started`},
 		{"another task", taskKey, "started", `{"task":"Load_2"}`, ask, "the execution is of another task"},
 		{"a fraction of a millisecond", taskKey, "started", `{"task":"Load_1","at":"2030-01-01T00:00:00.1234Z"}`, ask, "whole milliseconds"},
-		{"a sign that is none", taskKey, "sign", "soon", ask, taskKey + ": DAMAGED an execution needs the fields sign"},
-		{"a sign that is none when abandoned", taskKey, "sign", "soon", give, `key ` + taskKey + ` is damaged: field sign: "soon" is not a number`},
-		{"a day to forget it that is none", taskKey, "until", "1e300", ask, taskKey + ": DAMAGED"},
-		{"a time that is none", workerKey, "seen", "-1", tie, "key " + workerKey + ` is damaged: field seen: "-1" is not a number`},
-		{"a time that is none when abandoned", workerKey, "seen", "1e9", give, "key " + workerKey + " is damaged: field seen"},
+		{"a sign that is none", taskKey, "sign", "soon", ask, taskKey + `": DAMAGED an execution needs the fields sign`},
+		{"a sign that is none when abandoned", taskKey, "sign", "soon", give, `key "` + taskKey + `" is damaged: field sign: "soon" is not a number`},
+		{"a day to forget it that is none", taskKey, "until", "1e300", ask, taskKey + `": DAMAGED`},
+		{"a time that is none", workerKey, "seen", "-1", tie, `key "` + workerKey + `" is damaged: field seen: "-1" is not a number`},
+		{"a time that is none when abandoned", workerKey, "seen", "1e9", give, `key "` + workerKey + `" is damaged: field seen`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c.FlushAll(t.Context())
