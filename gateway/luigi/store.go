@@ -36,18 +36,19 @@ type Alive struct {
 type TaskStore interface {
 	// Task returns what is known; the zero Task if nothing is.
 	Task(ctx context.Context, id string) (Task, error)
-	// Register notes families. The first family of an id wins and stays for
-	// TaskMemory after the last call about the id (Task included), or as long
-	// as an execution of it is under way.
+	// Register notes families; "" is none. The first family of an id wins and
+	// stays for TaskMemory after the last call about the id (Task included), or
+	// as long as an execution of it is under way.
 	Register(ctx context.Context, tasks []Registered) error
 }
 
 // WorkerStore shares whom workers belong to.
 type WorkerStore interface {
 	// Tie makes o the owner of the worker unless another principal owns it, and
-	// returns the owner in force. A tie lives for WorkerTie after the last call
-	// of Tie by its owner, or of Alive. Token never falls back to false while
-	// the tie lives, and Seen never goes back.
+	// returns the owner in force; the same principal may come with another team.
+	// A tie lives for WorkerTie after the last call of Tie or Alive by its
+	// owner. Token never falls back to false while the tie lives, and Seen never
+	// goes back.
 	Tie(ctx context.Context, worker string, o Owner) (Owner, error)
 	// Owner returns the owner in force without changing anything; the zero Owner
 	// if there is none.
@@ -63,17 +64,22 @@ type ExecutionStore interface {
 	// Start notes a start and registers the family, as Register does. The same
 	// task on the same worker is a start that was delivered twice: the first one
 	// stays. On another worker the scheduler has given up on the first: the new
-	// one takes its place, and replaced is the old one.
+	// one takes its place, and replaced is the old one. An execution is
+	// forgotten LongestTask after At, or after Start if At lies in the future.
 	Start(ctx context.Context, s Started) (replaced *Started, err error)
 	// End takes the execution of the task by the worker away and returns it, to
 	// one caller only. first is true for the first call about an execution; if
 	// it is and started is nil, no start was noted. The end of an execution is
 	// remembered for WorkerTie, so that a report that was sent twice is not
-	// told twice.
+	// told twice. An execution that was replaced or abandoned has ended too: a
+	// late report of it is not the first. Of one task at least the last eight
+	// ends are remembered.
 	End(ctx context.Context, task, worker string) (started *Started, first bool, err error)
 	// Abandoned takes away and returns executions whose worker gave its last
-	// sign of life (Start included) before the time given, each to one caller
-	// only and at most limit of them.
+	// sign of life (Started.At of any Start of it, or Owner.Seen of its owner)
+	// before the time given, each to one caller only and at most limit of them.
+	// That time lies less than WorkerTie ago, since signs of life are forgotten
+	// with the tie. Executions returned beside an error are taken away too.
 	Abandoned(ctx context.Context, before time.Time, limit int) ([]Started, error)
 }
 

@@ -10,8 +10,10 @@ var (
 )
 
 // SetClock puts the clock of the in-process Redis at now, which is later than
-// before by passed.
+// before by passed. From the first call on the clock moves by SetClock only.
 func (p *InProcess) SetClock(now time.Time, passed time.Duration) {
+	p.stop()
+	p.done.Wait()
 	p.mini.SetTime(now)
 	p.mini.FastForward(passed)
 }

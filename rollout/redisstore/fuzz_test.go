@@ -1,9 +1,13 @@
 package redisstore_test
 
 import (
+	"encoding/json"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"crossfade/rollout/redisstore"
 )
@@ -41,6 +45,45 @@ func FuzzLatch(f *testing.F) {
 		l, err := redisstore.ParseLatch(value)
 		if err == nil && (l.Revision < 0 || !strings.HasSuffix(value, "|"+l.Pipeline)) {
 			t.Errorf("%q is read as %+v", value, l)
+		}
+	})
+}
+
+func FuzzStarted(f *testing.F) {
+	for _, text := range []string{
+		`{"task":"Load_1","family":"Load","worker":"w1","at":"2030-01-02T03:04:05.678Z","by":{"principal":"p","team":"t","percent":25}}`,
+		`{"task":"b","batch":["x","y"],"parameters":[{"name":"n","value":"v"},{"name":"m"}],"later":{"field":1}}`,
+		`{"at":"0000-01-01T00:00:00+01:00"}`, `{"at":"9999-12-31T23:59:59-01:00"}`, `{"task":1}`, `{"by":null}`, `null`, `[]`, ``,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := redisstore.ParseStarted(text)
+		if err != nil {
+			return
+		}
+		written, err := json.Marshal(got)
+		if err != nil {
+			t.Fatalf("%q is read as %+v, which cannot be written: %v", text, got, err)
+		}
+		again, err := redisstore.ParseStarted(string(written))
+		if diff := cmp.Diff(got, again, cmpopts.EquateEmpty()); err != nil || diff != "" {
+			t.Errorf("%q, written and read again: %v (-first +second):\n%s", text, err, diff)
+		}
+	})
+}
+
+func FuzzOwner(f *testing.F) {
+	f.Add("svc-etl", "data-eng", "1", "1900000000000")
+	f.Add("", "", "", "")
+	f.Add("p", "t", "2", "-1")
+	f.Fuzz(func(t *testing.T, principal, team, token, seen string) {
+		o, err := redisstore.ParseOwner([]any{principal, team, token, seen})
+		if err == nil && (o.Principal != principal || string(o.Team) != team || o.Token != (token == "1") || o.Seen.UnixMilli() < 0 && !o.Seen.IsZero()) {
+			t.Errorf("%q %q %q %q is read as %+v", principal, team, token, seen, o)
+		}
+		if _, err := redisstore.ParseOwner([]any{principal, team, nil, seen}); err == nil {
+			t.Error("a row without a field is read")
 		}
 	})
 }

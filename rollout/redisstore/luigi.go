@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,9 +56,10 @@ func instant(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// damaged says that the value of a key cannot be understood.
+// damaged says that the value of a key cannot be understood. The key is quoted,
+// for it holds what a client sent.
 func damaged(key string, err error) error {
-	return fmt.Errorf("%w: key %s is damaged: %w", rollout.ErrUnavailable, key, err)
+	return fmt.Errorf("%w: key %q is damaged: %w", rollout.ErrUnavailable, key, err)
 }
 
 // step is one run of a script on one key.
@@ -117,7 +119,7 @@ func (s *Store) Task(ctx context.Context, id string) (luigi.Task, error) {
 	bound := boundID(id)
 	reply, err := s.runTask(ctx, readTask, bound).StringSlice()
 	if err != nil {
-		return luigi.Task{}, unavailable("read key "+s.taskKey(bound), err)
+		return luigi.Task{}, unavailable("read key "+strconv.Quote(s.taskKey(bound)), err)
 	}
 	if len(reply) != 2 {
 		return luigi.Task{}, damaged(s.taskKey(bound), errors.New("unknown form"))
@@ -147,7 +149,7 @@ func (s *Store) Tie(ctx context.Context, worker string, o luigi.Owner) (luigi.Ow
 	st := s.tieStep(worker, o)
 	row, err := tieWorker.Run(ctx, s.client, []string{st.key}, st.args...).Slice()
 	if err != nil {
-		return luigi.Owner{}, unavailable("tie a worker by key "+st.key, err)
+		return luigi.Owner{}, unavailable("tie a worker by key "+strconv.Quote(st.key), err)
 	}
 	owner, err := parseOwner(row)
 	if err != nil {
@@ -226,8 +228,8 @@ func parseStarted(text string) (luigi.Started, error) {
 	if err := json.Unmarshal([]byte(text), &st); err != nil {
 		return luigi.Started{}, fmt.Errorf("field started: %w", err)
 	}
-	if st.At = st.At.UTC(); st.At.Nanosecond()%int(time.Millisecond) != 0 {
-		return luigi.Started{}, errors.New("field started: the time is not in whole milliseconds")
+	if st.At = st.At.UTC(); st.At.Year() > 9999 || !st.At.Equal(instant(millis(st.At))) {
+		return luigi.Started{}, errors.New("field started: the time is not in whole milliseconds after 1970")
 	}
 	return st, nil
 }

@@ -48,7 +48,7 @@ func (s *Store) Start(ctx context.Context, st luigi.Started) (*luigi.Started, er
 	}
 	replaced, err := s.runTask(ctx, startTask, bound, st.Family, boundID(st.Worker), at, text).Text()
 	if err != nil {
-		return nil, unavailable("note a start by key "+s.taskKey(bound), err)
+		return nil, unavailable("note a start by key "+strconv.Quote(s.taskKey(bound)), err)
 	}
 	if replaced == "" {
 		return nil, nil
@@ -62,7 +62,7 @@ func (s *Store) End(ctx context.Context, task, worker string) (*luigi.Started, b
 	bound := boundID(task)
 	reply, err := s.runTask(ctx, endTask, bound, boundID(worker)).StringSlice()
 	if err != nil {
-		return nil, false, unavailable("note an end by key "+s.taskKey(bound), err)
+		return nil, false, unavailable("note an end by key "+strconv.Quote(s.taskKey(bound)), err)
 	}
 	if len(reply) != 3 {
 		return nil, false, damaged(s.taskKey(bound), errors.New("unknown form"))

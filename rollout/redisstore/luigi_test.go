@@ -25,7 +25,11 @@ func TestInProcessForgetsInTime(t *testing.T) {
 // hand.
 func newClocked(t *testing.T) luigitest.Clocked {
 	t.Helper()
-	p, now := newInProcess(t), time.Now()
+	return clocked(newInProcess(t))
+}
+
+func clocked(p *redisstore.InProcess) luigitest.Clocked {
+	now := time.Now()
 	p.SetClock(now, 0)
 	return luigitest.Clocked{Store: p, Now: func() time.Time { return now }, Advance: func(d time.Duration) {
 		now = now.Add(d)
