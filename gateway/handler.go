@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
 	"crossfade/gateway/policy"
 	"crossfade/gateway/shadow"
 	"crossfade/rollout"
@@ -98,6 +99,7 @@ func New(o Options) (*Handler, error) {
 	if o.Classifier.Profile == "" {
 		o.Classifier.Profile = ProfileHTTP
 	}
+	o.Tasks.Grace = min(o.Tasks.Grace, luigi.WorkerTie)
 	return &Handler{Options: o, notice: newLegacyNotice(o.Deprecated, o.Sunset, o.Refusals.Help.URL)}, nil
 }
 
@@ -229,6 +231,7 @@ func (h *Handler) learn(ctx context.Context, p Presented, ev *pending) Facts {
 	if f.TokenGoverns() {
 		if f.Token.Status == identity.StatusPending {
 			ev.Token = h.Tokens.Authenticate(ctx, p.Token)
+			ev.Call = h.resolve(ctx, ev.Call, ev.Token)
 		}
 		ev.Token = h.midRun(ctx, ev.Call.Run, ev.Token)
 		f.Token = h.judged(ev.Token, ev)
@@ -272,16 +275,16 @@ func (h *Handler) judged(a *identity.Authentication, ev *pending) Judged {
 	if a == nil {
 		return Judged{}
 	}
-	return Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, &ev.Event)}
+	return Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, ev.Call, ev.Other)}
 }
 
-// denied says why the principal of a credential may not do what the request
-// asks for, "" if it may or the credential names nobody.
-func (h *Handler) denied(a *identity.Authentication, ev *Event) identity.Reason {
+// denied says why the principal of a credential may not make a call, "" if it
+// may or the credential names nobody. other is whom the worker or the task of
+// the call belongs to, "" if to nobody else.
+func (h *Handler) denied(a *identity.Authentication, c Call, other string) identity.Reason {
 	if a == nil || a.Principal.Name == "" {
 		return ""
 	}
-	c := ev.Call
 	reason := h.Policy.Denies(a.Principal.Roles, policy.Request{
 		Action: c.Action, Family: c.Family, EveryFamily: c.EveryFamily,
 	})
@@ -290,7 +293,7 @@ func (h *Handler) denied(a *identity.Authentication, ev *Event) identity.Reason 
 		return reason
 	case c.Unresolved != "" && h.restricted(a, c.Action):
 		return c.Unresolved
-	case ev.Other != "":
+	case other != "":
 		return identity.WorkerMismatch
 	default:
 		return ""
@@ -327,7 +330,7 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 		return
 	}
 	if ev.Token == nil || ev.Token.Status != identity.StatusPending {
-		ev.Shadow = h.compare(&ev.Event, ev.Token)
+		ev.Shadow = h.compare(&ev.Event, ev.Call, ev.Token)
 		return
 	}
 	ev.parties.Add(1)
@@ -345,7 +348,7 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 		}()
 		token := h.midRun(ctx, ev.Call.Run, h.candidate(ctx, p.Token))
 		h.brought(ev, token)
-		ev.shadowed(token, h.compare(&ev.Event, token), start)
+		ev.shadowed(token, h.compare(&ev.Event, h.resolve(ctx, ev.Call, token), token), start)
 	})
 	if !queued {
 		ev.parties.Add(-1)
@@ -364,9 +367,9 @@ func (h *Handler) candidate(ctx context.Context, c identity.Credential) *identit
 	return token
 }
 
-func (h *Handler) compare(ev *Event, token *identity.Authentication) shadow.Result {
+func (h *Handler) compare(ev *Event, c Call, token *identity.Authentication) shadow.Result {
 	return shadow.Compare(
-		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, ev)},
-		shadow.Side{Auth: token, Denied: h.denied(token, ev)},
+		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, c, ev.Other)},
+		shadow.Side{Auth: token, Denied: h.denied(token, c, ev.Other)},
 		h.RolesCount && h.Mode == Enforce)
 }

@@ -112,8 +112,8 @@ func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
 		}
 	}
 	if ev.Other != "" {
-		f.Legacy.Denied = h.denied(ev.Legacy, &ev.Event)
-		f.Token.Denied = h.denied(ev.Token, &ev.Event)
+		f.Legacy.Denied = h.denied(ev.Legacy, ev.Call, ev.Other)
+		f.Token.Denied = h.denied(ev.Token, ev.Call, ev.Other)
 	}
 }
 
@@ -154,7 +154,7 @@ func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 	var principal string
 	switch {
 	case f.TokenGoverns() && lapsed(ev.Token):
-		if now.Sub(ev.Token.Expires) > h.Tasks.Grace || h.denied(ev.Token, &ev.Event) != "" {
+		if now.Sub(ev.Token.Expires) > h.Tasks.Grace || h.denied(ev.Token, ev.Call, ev.Other) != "" {
 			return false
 		}
 		principal = ev.Token.Principal.Name

@@ -248,6 +248,22 @@ func TestATaskIsJudgedByTheFamilyThatItWasRegisteredUnder(t *testing.T) {
 	}
 }
 
+func TestACompanionThatGovernsIsJudgedByTheRegisteredFamilyToo(t *testing.T) {
+	t.Parallel()
+	for _, percent := range []rollout.Percent{0, 100} {
+		s := newLuigiStage(t, func(s *luigiStage) { s.Rollout = at(percent) })
+		s.up.families["Load_Users_1"] = "Load_Users"
+		const args = `{"worker":"w","task_id":"Load_Users_1","family":"Load"}`
+		reason, _, ev := s.call(t, "add_task", args, append(pass("operator"), "Crossfade-Token", "runner.token.sig")...)
+		if percent == 100 && reason != "task_family_denied" {
+			t.Errorf("at 100%%: %q", reason)
+		}
+		if percent == 0 && (reason != "" || ev.Shadow.Verdict != shadow.WouldBreak || ev.Shadow.Reason != identity.TaskFamilyDenied) {
+			t.Errorf("at 0%%: %q, %+v", reason, ev.Shadow)
+		}
+	}
+}
+
 func TestTheSchedulerIsAskedOnceAndOnlyForWhomItMatters(t *testing.T) {
 	t.Parallel()
 	s := newLuigiStage(t, nil)
