@@ -57,6 +57,8 @@ type Options struct {
 	// Deprecated and Sunset are announced beside legacy successes in mode
 	// Enforce; zero times are left out.
 	Deprecated, Sunset time.Time
+	// Throttle may be nil: then guesses at static credentials are not limited.
+	Throttle *Throttle
 	// Recorder may be nil.
 	Recorder Recorder
 }
@@ -203,7 +205,7 @@ func (h *Handler) learn(ctx context.Context, p Presented, ev *pending) Facts {
 	defer func() { ev.AuthTime = time.Since(ev.AuthStart) }()
 
 	if p.Legacy.Present() {
-		ev.Legacy = h.Legacy.Authenticate(ctx, p.Legacy)
+		ev.Legacy = h.legacy(ctx, p.Legacy, &ev.Event)
 		f.Legacy = h.judged(ev.Legacy, ev.Call)
 	}
 	if p.Token.Present() {
@@ -246,6 +248,9 @@ var unjudged = identity.Authentication{Status: identity.StatusPending}
 
 func (h *Handler) judged(a *identity.Authentication, c Call) Judged {
 	j := Judged{Status: a.Status, Reason: a.Primary()}
+	if a.RetryAfter > 0 { // not judged, and no fault of ours: refused
+		j.Status = identity.StatusRejected
+	}
 	if a.OK() {
 		j.Denied = h.denied(a, c)
 	}
