@@ -393,6 +393,89 @@ func TestGuessesAtTheSameTimeDoNotSlipThrough(t *testing.T) {
 	})
 }
 
+// answers is an authenticator whose judgements the test gives, one at a time.
+type answers chan *identity.Authentication
+
+func (a answers) Authenticate(context.Context, identity.Credential) *identity.Authentication {
+	return <-a
+}
+
+func TestOneSecretThatIsJudgedTwoWaysCountsOnceIfItIsWrong(t *testing.T) {
+	t.Parallel()
+	wrong := identity.Reject("", identity.LegacyUnknown)
+	busy := &identity.Authentication{Status: identity.StatusUnavailable, Reasons: []identity.Reason{identity.Throttled}}
+	for name, judged := range map[string][2]*identity.Authentication{
+		"nobody had the time, then it was wrong":  {busy, wrong},
+		"it was wrong, then nobody had the time":  {wrong, busy},
+		"it was wrong twice":                      {wrong, wrong},
+		"it was wrong, and asked about only once": {wrong, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := newDoor(t)
+				etl := attempt{client: "192.0.2.7", user: "svc-etl", secret: "old"}
+				next := make(answers)
+				for _, a := range judged {
+					if a != nil {
+						go d.throttle.Authenticate(t.Context(), next, netip.MustParseAddr(etl.client), etl.credential())
+					}
+				}
+				synctest.Wait() // both are paid for, neither is judged
+				for _, a := range judged {
+					if a != nil {
+						next <- a
+						synctest.Wait()
+					}
+				}
+				if got := d.guess(burst-1, etl); got != "wrong" {
+					t.Errorf("the guess before the last is told %q", got)
+				}
+				if got := d.guess(1, etl); got != every.String() {
+					t.Errorf("the guess after the last is told %q", got)
+				}
+				before := d.count()
+				if got := d.knock(etl); got != "wrong" || d.count() != before {
+					t.Errorf("the secret is told %q and was not remembered", got)
+				}
+			})
+		})
+	}
+}
+
+func TestTheLatestWrongSecretsAreRemembered(t *testing.T) {
+	t.Parallel()
+	const remembered = 16
+	d := newDoor(t)
+	old := func(i int) attempt {
+		return attempt{client: "192.0.2.7", user: "svc-etl", secret: fmt.Sprint("old ", i)}
+	}
+	judged := func(a attempt) bool {
+		before := d.count()
+		d.now = d.now.Add(every)
+		d.knock(a)
+		return d.count() > before
+	}
+	for i := range 2*remembered + 5 { // round and round
+		if !judged(old(i)) {
+			t.Fatalf("secret %d was not judged", i)
+		}
+	}
+	d.knock(attempt{client: "192.0.2.7", user: "svc-etl", secret: "right"}) // takes the place of the oldest, for a while
+	d.forget()
+	for i := 2*remembered + 5; i < 2*remembered+8; i++ { // one fills the place, two replace the next oldest
+		judged(old(i))
+	}
+	for i := 2*remembered + 7; i > remembered+7; i-- {
+		if judged(old(i)) {
+			t.Errorf("secret %d was forgotten", i)
+		}
+	}
+	if !judged(old(remembered + 7)) {
+		t.Error("more secrets are remembered than should be")
+	}
+}
+
 // drawn is an attempt of anybody at anything, a right one now and then.
 func drawn(t *rapid.T) attempt {
 	user := rapid.SampledFrom([]string{"svc-etl", "svc-billing", "nobody", ""}).Draw(t, "user")
