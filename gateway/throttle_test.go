@@ -274,6 +274,17 @@ func TestGuessesAreHeldUpAndNobodyElse(t *testing.T) {
 			d.guess(burst+5, apiKey(""))
 			return d.guess(burst, attempt{client: home, scheme: identity.SchemeStaticBearer})
 		}, "wrong"},
+		{"ten thousand are remembered, and who falls out begins anew", func(d *door) string {
+			d.guess(burst+5, etl)
+			for i := range 9_999 {
+				d.guess(1, attempt{client: home, user: strconv.Itoa(i)})
+			}
+			before := d.guess(1, etl) // used last now
+			for i := range 10_000 {
+				d.guess(1, attempt{client: away, user: strconv.Itoa(i)})
+			}
+			return before + ", " + d.guess(1, etl)
+		}, "5s, wrong"},
 		{"names that no file can hold are bounded", func(d *door) string {
 			long := string(make([]byte, 1000))
 			for i := range burst {
