@@ -169,6 +169,17 @@ type Legacy struct {
 	Concurrency int `koanf:"concurrency" range:"0..1024"`
 	// Cache is how long a verdict on a password is remembered. Default 30s.
 	Cache time.Duration `koanf:"cache" range:"1s..10m"`
+	// Throttle limits guesses by the address of the client and the user.
+	Throttle Throttle `koanf:"throttle"`
+}
+
+// Throttle limits how many different wrong secrets are judged.
+type Throttle struct {
+	// Failures is how many are judged at once; 0 turns the throttle off.
+	// Default 10.
+	Failures int `koanf:"failures" range:"0..1000"`
+	// Every is how long each one takes to be forgiven. Default 5s.
+	Every time.Duration `koanf:"every" range:"1s..10m"`
 }
 
 // Configured reports whether any static credentials are configured.
@@ -314,8 +325,11 @@ func Default() *Config {
 			MaxBody: 4 * MiB,
 			Luigi:   Luigi{Abort: true, Grace: 15 * time.Minute},
 		},
-		Legacy: Legacy{APIKeys: APIKeys{Header: "X-API-Key"}, Cache: 30 * time.Second},
-		OIDC:   OIDC{Inline: defaultIssuer()},
+		Legacy: Legacy{
+			APIKeys: APIKeys{Header: "X-API-Key"}, Cache: 30 * time.Second,
+			Throttle: Throttle{Failures: 10, Every: 5 * time.Second},
+		},
+		OIDC: OIDC{Inline: defaultIssuer()},
 		Headers: Headers{
 			User:              "X-Forwarded-User",
 			Email:             "X-Forwarded-Email",

@@ -116,6 +116,7 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 		Htpasswd: "testdata/good/luigi.htpasswd",
 		APIKeys:  config.APIKeys{Header: "X-API-Key", File: "testdata/good/api-keys.yaml"},
 		Bearer:   config.Bearer{File: "testdata/good/static-tokens.yaml"}, Concurrency: 2, Cache: time.Minute,
+		Throttle: config.Throttle{Failures: 20, Every: 10 * time.Second},
 	})
 	equal("issuers", c.OIDC.Issuers, []config.Issuer{
 		{

@@ -44,12 +44,17 @@ type Event struct {
 	// Executions are those that this request was found to end, when the reply
 	// was known: usually none or one.
 	Executions []luigi.Execution
-	// Other is the principal that the worker or the task of the request belongs
-	// to when it is another than the one who governs: worker_mismatch. "" if not.
-	Other string
 	// Principal is who governs; for a refusal it may be the verified principal
 	// of the refused credential. Zero when nobody was verified.
 	Principal identity.Principal
+	// Other is the principal that the other side names where the two differ: for
+	// worker_mismatch the owner of the worker, or of the task, that Principal
+	// speaks for. "" if there is none.
+	Other string
+	// Throttled tells that the legacy credential came from somebody who had
+	// failed too often. In mode Enforce it was not judged (a key or token was,
+	// and was wrong); in mode Observe it was.
+	Throttled bool
 	// Shadow is the verdict on the two credentials.
 	Shadow shadow.Result
 	// Shadowed tells that the verdict was found off the request path, from

@@ -62,6 +62,8 @@ type Options struct {
 	// Deprecated and Sunset are announced beside legacy successes in mode
 	// Enforce; zero times are left out.
 	Deprecated, Sunset time.Time
+	// Throttle may be nil: then guesses at static credentials are not limited.
+	Throttle *Throttle
 	// Recorder may be nil.
 	Recorder Recorder
 }
@@ -216,7 +218,7 @@ func (h *Handler) learn(ctx context.Context, p Presented, ev *pending) Facts {
 	defer func() { ev.AuthTime = time.Since(ev.AuthStart) }()
 
 	if p.Legacy.Present() {
-		ev.Legacy = h.Legacy.Authenticate(ctx, p.Legacy)
+		ev.Legacy = h.legacy(ctx, p.Legacy, &ev.Event)
 	}
 	if p.Token.Present() {
 		ev.Token = h.token(ctx, p, ev.Legacy)
@@ -275,7 +277,11 @@ func (h *Handler) judged(a *identity.Authentication, ev *pending) Judged {
 	if a == nil {
 		return Judged{}
 	}
-	return Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, ev.Call, ev.Other)}
+	j := Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, ev.Call, ev.Other)}
+	if a.RetryAfter > 0 { // not judged, and no fault of ours: refused
+		j.Status = identity.StatusRejected
+	}
+	return j
 }
 
 // denied says why the principal of a credential may not make a call, "" if it

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"crossfade/gateway/identity"
 )
@@ -97,10 +98,19 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "5")
 	case http.StatusTooManyRequests:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", strconv.Itoa(retryAfter(ev.Legacy)))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	f.send(w, r, status, p)
+}
+
+// retryAfter is in how many seconds another try is worth it (RFC 9110 section
+// 10.2.3), rounded up: one, when there was no time to verify a password.
+func retryAfter(legacy *identity.Authentication) int {
+	if legacy == nil || legacy.RetryAfter <= 0 {
+		return 1
+	}
+	return int((legacy.RetryAfter + time.Second - 1) / time.Second)
 }
 
 func (f Refusals) send(w http.ResponseWriter, r *http.Request, status int, body any) {

@@ -181,6 +181,14 @@ func (k *Keyring) lookUp(in map[digest]*credential, secret identity.Secret) *ide
 	return c.judge(k.now())
 }
 
+// Remembers reports whether c is a password that was verified and is still in
+// the cache, even if its verdict is too old to be given without another look:
+// who has been at work is no guesser. It computes no hash. Keys and tokens are
+// judged by a lookup and never remembered.
+func (k *Keyring) Remembers(c identity.Credential) bool {
+	return c.Scheme == identity.SchemeBasic && len(k.users) > 0 && k.verdicts.good(k.verdicts.key(c))
+}
+
 // IsStaticBearer reports whether token is one of the static bearer tokens,
 // expired and revoked ones included. Ask it before parsing a bearer value:
 // many static tokens look like JWTs.

@@ -111,6 +111,14 @@ func (v *verdicts) lookUp(key cacheKey, now time.Time) (verdict *identity.Authen
 	return nil, f, true
 }
 
+// good reports whether the verdict on key was good when it was found last.
+func (v *verdicts) good(key cacheKey) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, ok := v.byKey[key]
+	return ok && e.Value.(*remembered).verdict.OK()
+}
+
 // land ends a flight, releases those who wait for it and remembers its
 // verdict, if there is one, from now on.
 func (v *verdicts) land(key cacheKey, f *flight, now time.Time) {

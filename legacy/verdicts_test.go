@@ -101,6 +101,48 @@ func TestTheCacheIsBoundedAndForgetsTheLeastRecentlyUsed(t *testing.T) {
 	}
 }
 
+func TestWhoWasVerifiedIsRememberedAndNobodyElse(t *testing.T) {
+	now := time.Date(2026, 6, 30, 12, 0, 0, 0, time.UTC)
+	digest := legacy.Digest(identity.NewSecret("key"))
+	for name, tt := range map[string]struct {
+		presented, asked identity.Credential
+		after            time.Duration
+		want             bool
+	}{
+		"a right password":                             {basic("bob", password), basic("bob", password), 0, true},
+		"one whose verdict has grown old":              {basic("bob", password), basic("bob", password), 24 * time.Hour, true},
+		"a right password that nobody has sent":        {basic("bob", "wrong"), basic("bob", password), 0, false},
+		"a wrong password":                             {basic("bob", "wrong"), basic("bob", "wrong"), 0, false},
+		"a wrong password of one who was verified":     {basic("bob", password), basic("bob", "wrong"), 0, false},
+		"an unknown user with the password of another": {basic("bob", password), basic("mallory", password), 0, false},
+		"an API key, which is only looked up":          {apiKey("key"), apiKey("key"), 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen calls
+			clock := now
+			k := load(t, legacy.Options{
+				HTPasswd: write(t, "h", "bob:"+bcrypt4), APIKeys: write(t, "k", "- {id: a, owner: o, sha256: "+digest+"}\n"),
+				OnVerify: seen.add, Now: func() time.Time { return clock },
+			})
+			k.Authenticate(t.Context(), tt.presented)
+			seen.take()
+			clock = clock.Add(tt.after)
+			if got := k.Remembers(tt.asked); got != tt.want {
+				t.Errorf("remembered: %v, want %v", got, tt.want)
+			}
+			if n := len(seen.take()); n != 0 {
+				t.Errorf("asking cost %d verifications", n)
+			}
+			if n := testing.AllocsPerRun(100, func() { k.Remembers(tt.asked) }); n > maxAllocs {
+				t.Errorf("asking allocates %v times", n)
+			}
+		})
+	}
+	if load(t, legacy.Options{}).Remembers(basic("bob", password)) {
+		t.Error("an empty keyring remembers somebody")
+	}
+}
+
 // gate lets a test hold verifications up where they begin.
 type gate struct {
 	calls

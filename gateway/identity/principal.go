@@ -96,6 +96,9 @@ type Authentication struct {
 	// Expires is when the credential ends; zero when it has no end or is
 	// unknown. Legacy successes announce it (RFC 8594).
 	Expires time.Time
+	// RetryAfter is how long a client must wait that has failed too often; zero
+	// for all others. It stands beside StatusUnavailable and Throttled.
+	RetryAfter time.Duration
 	// Detail is one sentence for the operator: what was found and what was
 	// expected. It may name configuration and claims, so it goes to audit
 	// lines and tools and never to a client. It never holds a secret.

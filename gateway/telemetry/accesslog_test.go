@@ -56,7 +56,64 @@ func lines() []*gateway.Event {
 	keys.Legacy, keys.Principal = nil, identity.Principal{}
 	keys.Decision = gateway.Decision{Outcome: gateway.Unavailable, Reason: identity.JWKSUnavailable, Control: gateway.SideToken}
 	keys.Status, keys.UpstreamTime, keys.Shadow = 503, 0, shadow.Result{Verdict: shadow.NotEvaluated, Evidence: shadow.EvidenceClient}
-	return []*gateway.Event{event(), refused(), observed, shed, down, left, keys, nobody}
+	guess := wrongPassword()
+	guess.Mode, guess.Decision.Outcome = gateway.Observe, gateway.WouldRefuse
+	stranger := event()
+	stranger.Principal = identity.Principal{Name: "svc-billing", Team: "billing", Mapped: true}
+	stranger.Decision = gateway.Decision{Outcome: gateway.Refused, Reason: identity.WorkerMismatch, Control: gateway.SideLegacy}
+	stranger.Other, stranger.UpstreamTime = "svc-etl", 0
+	open := event()
+	open.Shadow = shadow.Result{Verdict: shadow.WouldOpen, Reason: identity.ActionDenied, Evidence: shadow.EvidenceClient}
+	guessDown := wrongPassword()
+	guessDown.Mode, guessDown.Decision.Outcome = gateway.Observe, gateway.WouldRefuse
+	guessDown.Status, guessDown.UpstreamErr = 502, errors.New("connection refused")
+	return []*gateway.Event{
+		event(), refused(), observed, shed, down, left, keys, nobody,
+		guess, tooMany(), stranger, open, guessDown,
+	}
+}
+
+// wrongPassword is event with a password that is wrong.
+func wrongPassword() *gateway.Event {
+	ev := event()
+	ev.Legacy, ev.Principal = identity.Reject("", identity.LegacyUnknown), identity.Principal{}
+	ev.Decision = gateway.Decision{Outcome: gateway.Refused, Reason: identity.LegacyUnknown, Control: gateway.SideLegacy}
+	ev.Shadow = shadow.Result{Verdict: shadow.MatchDeny, Reason: identity.LegacyUnknown, Evidence: shadow.EvidenceNone}
+	ev.UpstreamTime, ev.Status = 0, 401
+	return ev
+}
+
+// tooMany is a guess that was held up.
+func tooMany() *gateway.Event {
+	ev := wrongPassword()
+	ev.Legacy = &identity.Authentication{
+		Status: identity.StatusUnavailable, Reasons: []identity.Reason{identity.Throttled}, RetryAfter: time.Second,
+	}
+	ev.Decision.Reason, ev.Throttled = identity.Throttled, true
+	ev.Shadow = shadow.Result{Verdict: shadow.Indeterminate, Reason: identity.Throttled, Evidence: shadow.EvidenceNone}
+	ev.Status = 429
+	return ev
+}
+
+func TestEverySignalHasItsCodeAndLevel(t *testing.T) {
+	for _, reason := range gateway.SignalReasons() {
+		ev := event()
+		switch ev.Decision = (gateway.Decision{Outcome: gateway.WouldRefuse, Reason: reason, Control: gateway.SideLegacy}); reason {
+		case identity.Throttled:
+			ev.Throttled = true
+		default:
+			if _, ok := ev.Signal(); !ok { // only a verdict has it
+				ev.Shadow = shadow.Result{Verdict: shadow.IdentityDrift, Reason: reason}
+			}
+		}
+		var got struct{ Level, Code string }
+		if err := json.Unmarshal(telemetry.AppendJSON(nil, ev), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Level != "WARN" || got.Code != "security."+string(reason) {
+			t.Errorf("%s: level %s, code %q", reason, got.Level, got.Code)
+		}
+	}
 }
 
 func TestAccessLineGolden(t *testing.T) {
@@ -94,6 +151,7 @@ func TestNobodyWritesLinesOfTheirOwn(t *testing.T) {
 	ev.Method, ev.Path, ev.UserAgent, ev.TraceID = hostile, hostile, hostile, hostile
 	ev.Principal.Name, ev.Principal.Team = hostile, hostile
 	ev.Call.Run, ev.Call.Family, ev.Call.Method = hostile, hostile, hostile
+	ev.Other, ev.Shadow = hostile, shadow.Result{Verdict: shadow.IdentityDrift, Reason: hostile}
 	ev.UpstreamErr = errors.New(hostile)
 	for _, c := range []struct {
 		name   string
@@ -158,6 +216,7 @@ func TestLongValuesAreCut(t *testing.T) {
 	ev := event()
 	long := strings.Repeat("\u20ac", 1<<20)
 	ev.Method, ev.Path, ev.UserAgent, ev.Principal.Name, ev.Call.Run, ev.Call.Family = long, long, long, long, long, long
+	ev.Other = long
 	ev.UpstreamErr = errors.New(long)
 	for _, line := range [][]byte{telemetry.AppendJSON(nil, ev), telemetry.AppendPlain(nil, ev)} {
 		if len(line) > 4<<10 {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"crossfade/gateway"
+	"crossfade/gateway/identity"
 )
 
 // The bounds of what clients can write into a line or a span, in bytes.
@@ -39,13 +40,14 @@ func lineFormat(o Options) (func([]byte, *gateway.Event) []byte, error) {
 	}
 }
 
-// level is how much a line deserves attention: a refusal WARN, what went wrong
-// behind the gateway or in it ERROR.
+// level is how much a line deserves attention: a refusal and a security signal
+// WARN, what went wrong behind the gateway or in it ERROR.
 func level(ev *gateway.Event) string {
+	_, signal := ev.Signal()
 	switch {
 	case broken(ev):
 		return slog.LevelError.String()
-	case ev.Decision.Outcome == gateway.Refused:
+	case signal, ev.Decision.Outcome == gateway.Refused:
 		return slog.LevelWarn.String()
 	default:
 		return slog.LevelInfo.String()
@@ -80,12 +82,18 @@ func appendJSON(b []byte, ev *gateway.Event) []byte {
 	b = append(b, `,"team":`...)
 	b = appendQuoted(b, string(ev.Team()), maxName)
 	b = appendField(b, `,"account":`, ev.Principal.Name)
+	b = appendField(b, `,"other_account":`, ev.Other)
 	b = append(b, `,"scheme":"`...)
 	b = append(b, ev.Scheme().String()...)
 	b = append(b, `","outcome":"`...)
 	b = append(b, closedOutcome(ev.Decision.Outcome)...)
 	b = append(b, '"')
 	b = appendField(b, `,"reason":`, string(ev.Decision.Reason))
+	if reason, ok := ev.Signal(); ok {
+		b = append(b, `,"code":"`...)
+		b = appendCode(b, reason)
+		b = append(b, '"')
+	}
 	b = appendField(b, `,"verdict":`, string(ev.Shadow.Verdict))
 	b = appendField(b, `,"verdict_reason":`, string(ev.Shadow.Reason))
 	b = appendField(b, `,"evidence":`, string(ev.Shadow.Evidence))
@@ -120,6 +128,12 @@ func appendField(b []byte, key, value string) []byte {
 		return b
 	}
 	return appendQuoted(append(b, key...), value, maxName)
+}
+
+// appendCode appends the stable code of a signal: nothing of a client's is in it.
+func appendCode(b []byte, r identity.Reason) []byte {
+	b = append(b, gateway.SignalPrefix...)
+	return append(b, closedReason(r)...)
 }
 
 // appendMillis appends a duration in milliseconds with three decimals.

@@ -19,7 +19,8 @@ const (
 
 // appendPlain appends one line for people: time, status, duration, outcome,
 // team, account, scheme, request, why it was refused, the shadow's verdict with
-// its reason, what broke, trace id.
+// its reason, the code of a security signal, the other account, what broke,
+// trace id.
 func appendPlain(b []byte, ev *gateway.Event) []byte { return appendText(b, ev, false) }
 
 func appendColored(b []byte, ev *gateway.Event) []byte { return appendText(b, ev, true) }
@@ -62,6 +63,14 @@ func appendText(b []byte, ev *gateway.Event, color bool) []byte {
 		b = append(b, '/')
 		b = appendWord(b, string(ev.Shadow.Reason), maxName)
 	}
+	if reason, ok := ev.Signal(); ok {
+		b = append(b, " code="...)
+		b = appendCode(b, reason)
+	}
+	if ev.Other != "" {
+		b = append(b, " other="...)
+		b = appendWord(b, ev.Other, maxName)
+	}
 	if ev.UpstreamErr != nil {
 		b = append(b, " error="...)
 		b = appendWord(b, ev.UpstreamErr.Error(), maxError)
@@ -79,10 +88,10 @@ func appendText(b []byte, ev *gateway.Event, color bool) []byte {
 
 // lineColor is "" for what needs no attention.
 func lineColor(ev *gateway.Event) string {
-	switch {
-	case level(ev) == slog.LevelError.String():
+	switch attention := level(ev); {
+	case attention == slog.LevelError.String():
 		return sgrRed
-	case ev.Decision.Outcome == gateway.Refused, ev.Decision.Outcome == gateway.WouldRefuse:
+	case attention == slog.LevelWarn.String(), ev.Decision.Outcome == gateway.WouldRefuse:
 		return sgrYellow
 	default:
 		return ""

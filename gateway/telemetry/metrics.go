@@ -42,6 +42,7 @@ type metrics struct {
 	authTime    *children[authTimeKey, prometheus.Observer]
 	upstream    *children[int, prometheus.Observer]
 	throttled   *prometheus.CounterVec
+	signals     *prometheus.CounterVec
 
 	cacheHit, cacheMiss prometheus.Counter
 	jwksRefresh         *prometheus.CounterVec
@@ -94,9 +95,11 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.mismatches = counter("shadow_mismatches_total", "Verdicts that enforcement would change the outcome or the identity of a request.", "team", "reason")
 	m.enforced = counter("rollout_enforced_requests_total", "Requests with a verified legacy credential whose run must use OIDC.", "team", "outcome")
 	m.changes = counter("rollout_changes_total", "Changes of a team's percentage.", "team", "direction", "source")
-	m.throttled = counter("throttled_total", "Credentials that were not judged because too many came at once (legacy) or their key id was unknown too soon after a fetch (jwks).", "kind")
+	m.throttled = counter("throttled_total", "Credentials that were not judged because too many came at once (legacy), their address and user had failed too often (failures; in mode observe they are judged) or their key id was unknown too soon after a fetch (jwks).", "kind")
 	m.throttled.WithLabelValues(throttledLegacy)
+	m.throttled.WithLabelValues(throttledFailures)
 	m.throttled.WithLabelValues(throttledJWKS)
+	m.signals = counter("security_signals_total", "Requests that whoever looks after security should know of; their access lines have the level WARN and the code security.<reason>.", "team", "reason")
 
 	requestTime := histogram("request_duration_seconds", "Time from the request's headers to the end of its reply.", "scheme", "outcome")
 	m.requestTime = newChildren(
@@ -166,6 +169,12 @@ func (m *metrics) observe(ev *gateway.Event, req *request) {
 			team.mismatches.get(ev.Shadow.Reason).Inc()
 		}
 	}
+	if reason, ok := ev.Signal(); ok {
+		team.signals.get(reason).Inc()
+	}
+	if ev.Throttled {
+		m.throttled.WithLabelValues(throttledFailures).Inc()
+	}
 	if ev.Enforcement.Enforced {
 		team.enforced.get(outcome).Inc()
 	}
@@ -176,8 +185,9 @@ func (m *metrics) observe(ev *gateway.Event, req *request) {
 
 // The kinds of throttling.
 const (
-	throttledLegacy = "legacy"
-	throttledJWKS   = "jwks"
+	throttledLegacy   = "legacy"
+	throttledFailures = "failures"
+	throttledJWKS     = "jwks"
 )
 
 func (m *metrics) authenticated(scheme identity.Scheme, a *identity.Authentication, took time.Duration, req *request) {

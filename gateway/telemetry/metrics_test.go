@@ -85,6 +85,23 @@ crossfade_upstream_duration_seconds_count{code="200"} 2
 	}
 }
 
+func TestSignalsAreCountedByReasonAndTeam(t *testing.T) {
+	tel := start(t, telemetry.Options{Teams: []identity.Team{"data-eng"}})
+	drift := event()
+	drift.Shadow = shadow.Result{Verdict: shadow.IdentityDrift, Reason: identity.TeamMismatch, Evidence: shadow.EvidenceClient}
+	for _, ev := range []*gateway.Event{event(), refused(), wrongPassword(), wrongPassword(), tooMany(), drift} {
+		tell(tel, ev)
+	}
+	want := `crossfade_security_signals_total{reason="legacy_unknown",team="unassigned"} 2
+crossfade_security_signals_total{reason="team_mismatch",team="data-eng"} 1
+crossfade_security_signals_total{reason="throttled",team="unassigned"} 1
+crossfade_throttled_total{kind="failures"} 1
+`
+	if diff := cmp.Diff(want, samples(t, tel, "crossfade_security_signals_total", "crossfade_throttled_total")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRequestsInFlight(t *testing.T) {
 	tel := start(t, telemetry.Options{})
 	ctx, _ := tel.Begin(request(http.MethodGet, "/"))

@@ -16,6 +16,7 @@ type teamSeries struct {
 	verdicts   *children[verdictKey, prometheus.Counter]
 	mismatches *children[identity.Reason, prometheus.Counter]
 	enforced   *children[gateway.Outcome, prometheus.Counter]
+	signals    *children[identity.Reason, prometheus.Counter]
 }
 
 type requestKey struct {
@@ -90,6 +91,9 @@ func (m *metrics) newTeam(team string) *teamSeries {
 		enforced: newChildren(closedOutcome, func(o gateway.Outcome) prometheus.Counter {
 			return m.enforced.WithLabelValues(team, string(o))
 		}),
+		signals: newChildren(closedReason, func(r identity.Reason) prometheus.Counter {
+			return m.signals.WithLabelValues(team, string(r))
+		}),
 	}
 	s.zero(team)
 	for _, direction := range directions() {
@@ -102,7 +106,8 @@ func (m *metrics) newTeam(team string) *teamSeries {
 
 // zero makes the series exist that alerts use: the outcomes with the reasons
 // that a team can have for them, every verdict, and every reason that a
-// mismatch can have (those that are indeterminate never are one).
+// mismatch (those that are indeterminate never are one) or a security signal
+// can have.
 func (s *teamSeries) zero(team string) {
 	s.requests.add(expectedRequests(team == string(identity.Unassigned))...)
 	var verdicts []verdictKey
@@ -120,6 +125,7 @@ func (s *teamSeries) zero(team string) {
 	}
 	s.mismatches.add(reasons...)
 	s.enforced.add(gateway.Outcomes()...)
+	s.signals.add(gateway.SignalReasons()...)
 }
 
 // expectedRequests are the combinations that stand at zero. A token alone that

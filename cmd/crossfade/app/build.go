@@ -246,6 +246,14 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 			Grace: c.Upstream.Luigi.Grace, Configuration: c.Hash(),
 		}
 	}
+	if t := c.Legacy.Throttle; t.Failures > 0 {
+		o.Throttle, err = gateway.NewThrottle(gateway.ThrottleOptions{
+			Failures: t.Failures, Every: t.Every, Memory: parts.Keyring,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("legacy.throttle: %w", err)
+		}
+	}
 	if len(c.OIDC.Issuers) > 0 {
 		o.Metadata = &gateway.Metadata{Documentation: c.Help.URL}
 		for _, i := range c.OIDC.Issuers {
