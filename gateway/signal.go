@@ -12,13 +12,16 @@ import (
 // A signal is, the first of these that applies:
 //
 //   - a client that the throttle holds up, or would in mode Enforce (throttled);
+//   - a principal that speaks for the worker, or of the task, of another one,
+//     whether it is refused for that or not (worker_mismatch; the event names
+//     both);
 //   - a request that is refused, or would be in mode Enforce, because its token
 //     has another key or issuer than it should, is forged, or was made for
 //     somebody else (the reasons of the stages key, signature and binding that
 //     are not indeterminate); because its static credential is wrong or used
 //     after its end (legacy_unknown, legacy_expired, legacy_revoked,
 //     legacy_retired); or for any other reason whose owner is security
-//     (worker_mismatch, cross_site);
+//     (cross_site);
 //   - a verdict of the shadow that enforcement would let in whom legacy keeps
 //     out, or let in somebody as somebody else (would_open, identity_drift),
 //     with the verdict's reason.
@@ -31,6 +34,8 @@ func (e *Event) Signal() (identity.Reason, bool) {
 	switch {
 	case e.Throttled:
 		return identity.Throttled, true
+	case e.Other != "":
+		return identity.WorkerMismatch, true
 	case refused && refusalSignals(e.Decision.Reason):
 		return e.Decision.Reason, true
 	case e.Shadow.Verdict == shadow.WouldOpen, e.Shadow.Verdict == shadow.IdentityDrift:
@@ -61,7 +66,7 @@ func refusalSignals(r identity.Reason) bool {
 func verdictSignals(r identity.Reason) bool {
 	switch r {
 	case identity.PrincipalUnmapped, identity.PrincipalMismatch, identity.TeamMismatch,
-		identity.RoleMissing, identity.ActionDenied, identity.TaskFamilyDenied:
+		identity.RoleMissing, identity.ActionDenied, identity.TaskFamilyDenied, identity.TaskUnknown:
 		return true
 	default:
 		return false

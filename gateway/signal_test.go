@@ -38,6 +38,7 @@ func TestSignals(t *testing.T) {
 		{"a forged token", decided(gateway.Refused, identity.SignatureInvalid), identity.SignatureInvalid},
 		{"a forged token in mode observe", decided(gateway.WouldRefuse, identity.SignatureInvalid), identity.SignatureInvalid},
 		{"somebody else's worker", decided(gateway.Refused, identity.WorkerMismatch), identity.WorkerMismatch},
+		{"somebody else's worker, where that is a verdict only", &gateway.Event{Decision: gateway.Decision{Outcome: gateway.Allowed}, Other: "svc-billing"}, identity.WorkerMismatch},
 		{"a page of another site", decided(gateway.Refused, identity.CrossSite), identity.CrossSite},
 		{"a token of an issuer that nobody knows", decided(gateway.Refused, identity.IssuerUnknown), identity.IssuerUnknown},
 		{"a token for another service", decided(gateway.WouldRefuse, identity.AudMismatch), identity.AudMismatch},
@@ -122,7 +123,9 @@ func TestNoSignalIsMissingOnTheList(t *testing.T) {
 	// The reasons of verdicts are what package shadow makes of two judgements.
 	teams := []identity.Team{"data-eng", "billing"}
 	roles := [][]identity.Role{{"runner"}, {"operator"}}
-	denials := []identity.Reason{"", identity.RoleMissing, identity.ActionDenied, identity.TaskFamilyDenied}
+	denials := []identity.Reason{
+		"", identity.RoleMissing, identity.ActionDenied, identity.TaskFamilyDenied, identity.TaskUnknown, identity.StoreUnavailable,
+	}
 	var sides []shadow.Side
 	for _, name := range []string{"svc-etl", "svc-billing"} {
 		for _, team := range teams {

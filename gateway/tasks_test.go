@@ -387,6 +387,8 @@ func TestAWorkerBelongsToWhoeverSpokeForItFirst(t *testing.T) {
 	// A password is refused for it only where roles count.
 	if reason, _, ev := s.call(t, "ping", `{"worker":"w"}`, pass("runner")...); reason != "" || ev.Other != "svc-operator" {
 		t.Errorf("by password: %q, other %q", reason, ev.Other)
+	} else if signal, _ := ev.Signal(); signal != identity.WorkerMismatch {
+		t.Errorf("the signal is %q", signal)
 	}
 }
 

@@ -122,7 +122,7 @@ func Compare(legacy, token Side, rolesCount bool) Result {
 		return say(Indeterminate, cmp.Or(legacy.Auth.Primary(), identity.Throttled))
 	case token.verified() && token.Denied.Indeterminate():
 		return say(Indeterminate, token.Denied)
-	case rolesCount && legacy.verified() && legacy.Denied.Indeterminate():
+	case legacy.verified() && legacy.Denied.Indeterminate() && (rolesCount || token.verified() && token.Denied == ""):
 		return say(Indeterminate, legacy.Denied)
 	}
 
