@@ -91,11 +91,12 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 		o.ErrorLog = log.New(io.Discard, "", 0)
 	}
 	p.reverse = httputil.ReverseProxy{
-		Rewrite:      p.rewrite,
-		Transport:    timed{o.Transport},
-		ErrorHandler: upstreamFailed,
-		ErrorLog:     o.ErrorLog,
-		BufferPool:   &bufferPool{},
+		Rewrite:        p.rewrite,
+		Transport:      timed{o.Transport},
+		ModifyResponse: p.reply,
+		ErrorHandler:   upstreamFailed,
+		ErrorLog:       o.ErrorLog,
+		BufferPool:     &bufferPool{},
 	}
 	return p, nil
 }
@@ -169,7 +170,19 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		pr.SetXForwarded()
 		keep(out.Header, pr.In.Header, frontHeaders)
 	}
+	if ev.Profile == ProfileLuigi {
+		asksAnew(out.Header, ev.Path)
+	}
 	p.headers.identify(out.Header, ev)
+}
+
+// reply looks at the upstream's reply, and sets on it what is for browsers.
+func (p *Proxy) reply(resp *http.Response) error {
+	ev := eventOf(resp.Request.Context())
+	if ev.Mode == Enforce && ev.Profile == ProfileLuigi {
+		protectBrowser(resp, ev.Method, ev.Path)
+	}
+	return nil
 }
 
 // mayUpgrade reports whether a connection may become a tunnel. What passes
@@ -302,6 +315,9 @@ func (t timed) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if ev := eventOf(r.Context()); ev != nil {
 		ev.UpstreamTime = time.Since(start)
+	}
+	if resp != nil {
+		resp.Request = r // not every transport says so, and reply goes by it
 	}
 	return resp, err
 }
