@@ -176,7 +176,8 @@ func (c Classifier) body(r *http.Request) ([]byte, identity.Reason, error) {
 // has arrived: whoever only announces a body shall cost no more than a page or so.
 const firstRead = 32 << 10
 
-// readUpTo reads at most limit bytes; expect sizes the first allocation.
+// readUpTo reads at most limit bytes; expect sizes the first allocation. With an
+// error it returns what was read before.
 func readUpTo(from io.Reader, limit, expect int64) ([]byte, error) {
 	buf := make([]byte, 0, min(max(expect, 0)+1, limit, firstRead))
 	for int64(len(buf)) < limit {
@@ -189,7 +190,7 @@ func readUpTo(from io.Reader, limit, expect int64) ([]byte, error) {
 			return buf, nil
 		}
 		if err != nil {
-			return nil, err
+			return buf, err
 		}
 	}
 	return buf, nil

@@ -24,8 +24,9 @@ type Event struct {
 	// TraceID is lower-case hex (W3C Trace Context), "" without tracing.
 	TraceID string
 
-	Mode   Mode
-	Method string
+	Mode    Mode
+	Profile Profile
+	Method  string
 	// Path is the escaped path without the query, which may hold secrets.
 	Path      string
 	Host      string

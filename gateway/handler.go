@@ -130,7 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(out, "the body could not be read", status)
 		return
 	}
-	ev.Call = call
+	ev.Call = h.Proxy.judgeSite(r, call)
 
 	// authenticate, look up, decide
 	facts := h.learn(ctx, presented, ev)
@@ -166,7 +166,7 @@ func (h *Handler) begin(r *http.Request) (context.Context, *pending) {
 	ev := &pending{ctx: ctx, recorder: h.Recorder}
 	ev.parties.Store(1)
 	ev.Event = Event{
-		Start: time.Now(), TraceID: traceID, Mode: h.Mode,
+		Start: time.Now(), TraceID: traceID, Mode: h.Mode, Profile: h.Classifier.Profile,
 		Method: r.Method, Path: r.URL.EscapedPath(), Host: r.Host, Proto: r.Proto,
 		UserAgent: r.UserAgent(), Client: h.Proxy.ClientAddr(r),
 	}

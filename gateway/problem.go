@@ -272,6 +272,7 @@ var advice = map[identity.Reason]string{
 	identity.LegacyUnknown:       "Check the user name and the secret",
 	identity.RPCAmbiguous:        "Send exactly one `data` field, as Luigi's own client does",
 	identity.RPCUnknown:          "Use a method that Luigi's scheduler has",
+	identity.CrossSite:           "Use a page of this address, or send the call as POST, as in `curl -d data={}`",
 	identity.BodyOversize:        "Send a smaller body, or ask the platform team to raise upstream.max_body",
 	identity.Throttled:           "Slow down and try again in a moment",
 	identity.RoleMissing:         "Ask the platform team for a role",

@@ -170,13 +170,20 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		pr.SetXForwarded()
 		keep(out.Header, pr.In.Header, frontHeaders)
 	}
+	if ev.Profile == ProfileLuigi {
+		asksAnew(out.Header, ev.Path)
+	}
 	p.headers.identify(out.Header, ev)
 }
 
-// reply lets the handler read, and change, what the upstream answered.
+// reply lets the handler read, and change, what the upstream answered, and sets
+// on it what is for browsers.
 func (p *Proxy) reply(resp *http.Response) error {
 	ev := eventOf(resp.Request.Context())
-	if ev == nil || ev.onReply == nil {
+	if ev.Mode == Enforce && ev.Profile == ProfileLuigi {
+		protectBrowser(resp, ev.Method, ev.Path)
+	}
+	if ev.onReply == nil {
 		return nil
 	}
 	return ev.onReply(resp)
@@ -318,8 +325,8 @@ func (t timed) RoundTrip(r *http.Request) (*http.Response, error) {
 	if ev := eventOf(r.Context()); ev != nil {
 		ev.UpstreamTime = time.Since(start)
 	}
-	if resp != nil && resp.Request == nil {
-		resp.Request = r // reply looks for the event there
+	if resp != nil {
+		resp.Request = r // not every transport says so, and reply goes by it
 	}
 	return resp, err
 }

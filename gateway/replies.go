@@ -3,10 +3,8 @@ package gateway
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -201,48 +199,3 @@ func (h *Handler) listed(_ context.Context, resp *http.Response, ev *pending) er
 	resp.Body = io.NopCloser(bytes.NewReader(filtered))
 	return nil
 }
-
-// readReply reads the body of a reply, at most limit bytes of it, and puts it
-// back as it came. What it returns is not compressed any more. After an error
-// the reply is still whole, though it may not be understood.
-func readReply(resp *http.Response, limit int64) ([]byte, error) {
-	original := resp.Body
-	raw, err := readUpTo(original, limit+1, resp.ContentLength)
-	rest := io.Reader(bytes.NewReader(raw))
-	if err != nil {
-		rest = io.MultiReader(rest, failing{err})
-	} else if int64(len(raw)) > limit {
-		rest, err = io.MultiReader(rest, original), errors.New("the reply is too long")
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{rest, original}
-	if err != nil {
-		return nil, fmt.Errorf("read the upstream's reply: %w", err)
-	}
-	switch encoding := resp.Header.Get("Content-Encoding"); {
-	case encoding == "", strings.EqualFold(encoding, "identity"):
-		return raw, nil
-	case strings.EqualFold(encoding, "gzip"):
-	default:
-		return nil, fmt.Errorf("read the upstream's reply: it is encoded as %q", encoding)
-	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(raw))
-	if err != nil {
-		return nil, fmt.Errorf("read the upstream's reply: %w", err)
-	}
-	plain, err := io.ReadAll(io.LimitReader(unpacked, limit+1))
-	if err == nil && int64(len(plain)) > limit {
-		err = errors.New("the reply is too long")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the upstream's reply: %w", err)
-	}
-	return plain, nil
-}
-
-// failing is the rest of a reply that broke off.
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }

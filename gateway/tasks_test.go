@@ -91,18 +91,18 @@ func (s *scheduler) handsOut(work string) {
 	s.work = work
 }
 
-// luigiStage is a gateway of profile luigi with roles, in mode enforce.
-type luigiStage struct {
+// tasksStage is a gateway of profile luigi with roles, in mode enforce.
+type tasksStage struct {
 	*stage
 	up       *scheduler
 	store    luigi.Store
 	registry *luigi.Registry
 }
 
-func newLuigiStage(t testing.TB, change func(*luigiStage)) *luigiStage {
+func newTasksStage(t testing.TB, change func(*tasksStage)) *tasksStage {
 	t.Helper()
 	up := newSchedulerUpstream(t)
-	s := &luigiStage{stage: newStage(up.URL), up: up, store: luigitest.NewMemory(nil)}
+	s := &tasksStage{stage: newStage(up.URL), up: up, store: luigitest.NewMemory(nil)}
 	s.Classifier = gateway.Classifier{Profile: gateway.ProfileLuigi}
 	s.Policy = rules(t)
 	for _, role := range []identity.Role{"runner", "viewer", "extractor", "operator", "nobody"} {
@@ -142,7 +142,7 @@ func pass(role string) []string   { return []string{"Authorization", basic("svc-
 
 // call sends an RPC as a worker does and returns the reason of a refusal, "" if
 // it was forwarded.
-func (s *luigiStage) call(t testing.TB, method, arguments string, headers ...string) (reason, body string, ev *gateway.Event) {
+func (s *tasksStage) call(t testing.TB, method, arguments string, headers ...string) (reason, body string, ev *gateway.Event) {
 	t.Helper()
 	resp, body := s.do(t, "POST", "/api/"+method, rpc(arguments), append(headers, "Content-Type", form)...)
 	ev = s.event()
@@ -169,7 +169,7 @@ func TestEveryEndpointForEveryRoleIsTheGoldenTable(t *testing.T) {
 	t.Parallel()
 	roles := []string{"runner", "viewer", "extractor", "operator", "nobody"}
 	families := []string{"ExtractUsers", "ExtractOrders", "LoadUsers", ""}
-	s := newLuigiStage(t, func(s *luigiStage) {
+	s := newTasksStage(t, func(s *tasksStage) {
 		for _, family := range families {
 			s.up.families[family+"_1_abc"] = family
 		}
@@ -230,7 +230,7 @@ func TestATaskIsJudgedByTheFamilyThatItWasRegisteredUnder(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := newLuigiStage(t, nil)
+			s := newTasksStage(t, nil)
 			if tt.before != nil {
 				tt.before(s.up)
 			}
@@ -251,7 +251,7 @@ func TestATaskIsJudgedByTheFamilyThatItWasRegisteredUnder(t *testing.T) {
 func TestACompanionThatGovernsIsJudgedByTheRegisteredFamilyToo(t *testing.T) {
 	t.Parallel()
 	for _, percent := range []rollout.Percent{0, 100} {
-		s := newLuigiStage(t, func(s *luigiStage) { s.Rollout = at(percent) })
+		s := newTasksStage(t, func(s *tasksStage) { s.Rollout = at(percent) })
 		s.up.families["Load_Users_1"] = "Load_Users"
 		const args = `{"worker":"w","task_id":"Load_Users_1","family":"Load"}`
 		reason, _, ev := s.call(t, "add_task", args, append(pass("operator"), "Crossfade-Token", "runner.token.sig")...)
@@ -266,7 +266,7 @@ func TestACompanionThatGovernsIsJudgedByTheRegisteredFamilyToo(t *testing.T) {
 
 func TestTheSchedulerIsAskedOnceAndOnlyForWhomItMatters(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	s.up.families["ExtractUsers_1"] = "ExtractUsers"
 	for range 3 {
 		s.call(t, "set_task_status_message", `{"task_id":"ExtractUsers_1"}`, bearer("runner")...)
@@ -289,7 +289,7 @@ const aTask = `{"response": {"n_pending_tasks": 1, "task_id": "%[1]s_1", "task_f
 
 func TestWorkThatThePrincipalMayNotExecuteIsNotHandedOut(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	s.up.handsOut(fmt.Sprintf(aTask, "LoadUsers"))
 	reason, body, ev := s.call(t, "get_work", `{"worker":"w"}`, bearer("runner")...)
 	var reply map[string]struct{ Reason string }
@@ -334,7 +334,7 @@ func TestWorkThatThePrincipalMayNotExecuteIsNotHandedOut(t *testing.T) {
 
 func TestRolesThatOnlyShadowWithholdNothingAndAreAVerdict(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	s.up.handsOut(fmt.Sprintf(aTask, "LoadUsers"))
 	reason, body, ev := s.call(t, "get_work", `{"worker":"w"}`, append(pass("runner"), "Crossfade-Token", "runner.token.sig")...)
 	if reason != "" || body != fmt.Sprintf(aTask, "LoadUsers") {
@@ -348,7 +348,7 @@ func TestRolesThatOnlyShadowWithholdNothingAndAreAVerdict(t *testing.T) {
 		t.Errorf("filtered for a password: %s", body)
 	}
 
-	counting := newLuigiStage(t, func(s *luigiStage) { s.RolesCount = true })
+	counting := newTasksStage(t, func(s *tasksStage) { s.RolesCount = true })
 	counting.up.handsOut(fmt.Sprintf(aTask, "LoadUsers"))
 	if reason, _, _ := counting.call(t, "get_work", `{"worker":"w"}`, pass("runner")...); reason != "task_family_denied" {
 		t.Errorf("where roles count for passwords: %q", reason)
@@ -357,7 +357,7 @@ func TestRolesThatOnlyShadowWithholdNothingAndAreAVerdict(t *testing.T) {
 
 func TestListsShowOnlyFamiliesThatThePrincipalSees(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	s.up.lists["task_list"] = `{"response": {"LoadUsers_1": {"name": "LoadUsers"}, "ExtractUsers_1": {"name": "ExtractUsers"}}}`
 	if _, body, _ := s.call(t, "task_list", `{}`, bearer("runner")...); body != `{"response": {"ExtractUsers_1": {"name": "ExtractUsers"}}}` {
 		t.Errorf("a runner sees %s", body)
@@ -373,7 +373,7 @@ func TestListsShowOnlyFamiliesThatThePrincipalSees(t *testing.T) {
 
 func TestAWorkerBelongsToWhoeverSpokeForItFirst(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, bearer("operator")...); reason != "" {
 		t.Fatal(reason)
 	}
@@ -395,7 +395,7 @@ func TestAWorkerBelongsToWhoeverSpokeForItFirst(t *testing.T) {
 func TestReportsOfARunningTaskBelongToTheWorkerThatStartedIt(t *testing.T) {
 	t.Parallel()
 	var runs []rollout.Run
-	s := newLuigiStage(t, func(s *luigiStage) {
+	s := newTasksStage(t, func(s *tasksStage) {
 		s.Rollout = ramp(func(run rollout.Run, _ bool) rollout.Enforcement {
 			if run.Team != "" {
 				runs = append(runs, run)
@@ -418,9 +418,9 @@ func TestReportsOfARunningTaskBelongToTheWorkerThatStartedIt(t *testing.T) {
 }
 
 // The worker of these tests is handed a task while its identity is good.
-func startedStage(t *testing.T, change func(*luigiStage)) *luigiStage {
+func startedStage(t *testing.T, change func(*tasksStage)) *tasksStage {
 	t.Helper()
-	s := newLuigiStage(t, change)
+	s := newTasksStage(t, change)
 	s.up.handsOut(fmt.Sprintf(aTask, "ExtractUsers"))
 	if reason, body, _ := s.call(t, "get_work", `{"worker":"w"}`, bearer("runner")...); reason != "" {
 		t.Fatalf("%s: %s", reason, body)
@@ -454,7 +454,7 @@ func TestGraceIsForNothingElse(t *testing.T) {
 	report := func(change ...string) string { return strings.NewReplacer(change...).Replace(aReport) }
 	tests := []struct {
 		name    string
-		change  func(*luigiStage)
+		change  func(*tasksStage)
 		args    string
 		headers []string
 		want    string
@@ -465,15 +465,15 @@ func TestGraceIsForNothingElse(t *testing.T) {
 		{"a task that is brought, not ended", nil, report(`null,`, `true,`), late("runner"), "expired_mid_run"},
 		{"an end with new dependencies", nil, report(`[]`, `["ExtractUsers_9"]`), late("runner"), "expired_mid_run"},
 		{"a start", nil, report("DONE", "RUNNING"), late("runner"), "expired_mid_run"},
-		{"grace that is turned off", func(s *luigiStage) { s.Tasks.Grace = 0 }, aReport, late("runner"), "expired_mid_run"},
-		{"a token that expired too long ago", func(s *luigiStage) { s.Tasks.Grace = 30 * time.Second }, aReport, late("runner"), "expired_mid_run"},
-		{"a token with another fault", func(s *luigiStage) {
+		{"grace that is turned off", func(s *tasksStage) { s.Tasks.Grace = 0 }, aReport, late("runner"), "expired_mid_run"},
+		{"a token that expired too long ago", func(s *tasksStage) { s.Tasks.Grace = 30 * time.Second }, aReport, late("runner"), "expired_mid_run"},
+		{"a token with another fault", func(s *tasksStage) {
 			two := identity.Reject("expired, and for another audience", identity.Expired, identity.AudMismatch)
 			two.Token, two.Expires = &identity.TokenInfo{Verified: true}, time.Now()
 			two.Principal = s.tokens.judgements["runner.token.sig"].Principal
 			s.tokens.judgements["runner.expired.sig"] = two
 		}, aReport, late("runner"), "expired"},
-		{"a signature that does not hold", func(s *luigiStage) {
+		{"a signature that does not hold", func(s *tasksStage) {
 			s.tokens.judgements["runner.expired.sig"].Token.Verified = false
 		}, aReport, late("runner"), "expired"},
 		{"a failed task by its own worker", nil, report("DONE", "FAILED"), late("runner"), ""},
@@ -493,7 +493,7 @@ func TestGraceIsForNothingElse(t *testing.T) {
 func TestARefusedPasswordMayEndWhatItStarted(t *testing.T) {
 	t.Parallel()
 	percent := rollout.Percent(0)
-	s := newLuigiStage(t, func(s *luigiStage) {
+	s := newTasksStage(t, func(s *tasksStage) {
 		s.Rollout = ramp(func(rollout.Run, bool) rollout.Enforcement {
 			return rollout.Enforcement{Known: true, Enforced: percent == 100, Percent: percent}
 		})
@@ -514,7 +514,7 @@ func TestARefusedPasswordMayEndWhatItStarted(t *testing.T) {
 
 func TestACompanionThatExpiresInTheMiddleOfARunIsSaidToHaveDoneSo(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	with := func(token string) []string { return append(pass("runner"), "Crossfade-Token", token) }
 	if _, _, ev := s.call(t, "ping", `{"worker":"fresh"}`, with("runner.expired.sig")...); ev.Shadow.Reason != identity.Expired {
 		t.Errorf("a run that never had a good token: %+v", ev.Shadow)
@@ -577,7 +577,7 @@ func TestEveryRecordedExecutionIsToldOnce(t *testing.T) {
 
 func TestAnEndWhoseStartNobodySawIsToldAllTheSame(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	_, _, ev := s.call(t, "add_task", aReport, bearer("runner")...)
 	if len(ev.Executions) != 1 || !ev.Executions[0].At.IsZero() || ev.Executions[0].By.Principal != "svc-runner" {
 		t.Errorf("executions %+v", ev.Executions)
@@ -604,7 +604,7 @@ func TestATaskThatTheSchedulerHandsToAnotherWorkerWasAbandoned(t *testing.T) {
 
 func TestGzippedWorkIsReadAndHandedOnAsItCame(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, nil)
+	s := newTasksStage(t, nil)
 	s.up.reply = func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write(zipped(t, fmt.Sprintf(aTask, "LoadUsers")))
@@ -624,7 +624,7 @@ func TestGzippedWorkIsReadAndHandedOnAsItCame(t *testing.T) {
 
 func TestInModeObserveNothingIsWithheldAndEverythingIsLearned(t *testing.T) {
 	t.Parallel()
-	s := newLuigiStage(t, func(s *luigiStage) { s.Mode, s.RolesCount = gateway.Observe, true })
+	s := newTasksStage(t, func(s *tasksStage) { s.Mode, s.RolesCount = gateway.Observe, true })
 	s.up.handsOut(fmt.Sprintf(aTask, "LoadUsers"))
 	s.up.away = true
 	for _, headers := range [][]string{pass("runner"), bearer("runner"), {"Authorization", "Bearer nonsense"}, nil} {

@@ -187,7 +187,7 @@ var reasons = [...]ReasonInfo{
 	{RPCUnknown, StageRequest, OwnerTeam, false, "The call is not one that the profile knows."},
 	{TaskUnknown, StageRequest, OwnerTeam, false, "The task's family is not known."},
 	{WorkerMismatch, StageRequest, OwnerSecurity, false, "Another principal speaks for this worker."},
-	{CrossSite, StageRequest, OwnerSecurity, false, "The request was made by another site."},
+	{CrossSite, StageRequest, OwnerSecurity, false, "The request does not show that a page of this address made it."},
 	{BodyOversize, StageRequest, OwnerTeam, false, "The body is larger than the bound."},
 	{Throttled, StageRequest, OwnerTeam, false, "Too many attempts; try again later."},
 
