@@ -156,7 +156,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Mode == Enforce && ev.Decision.Control == SideLegacy {
 		out.before = func(header http.Header) { h.notice.set(header, ev.Legacy) }
 	}
-	ev.onReply = h.reading(out, r, ev)
+	ev.onReply = h.reading(out, r, ev) //nolint:bodyclose // ReverseProxy closes what is read
 	h.Proxy.Forward(out, r)
 }
 

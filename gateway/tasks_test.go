@@ -137,8 +137,10 @@ func newRegistry(t testing.TB, store luigi.Store) *luigi.Registry {
 
 // bearer is the header of a role's token, pass that of its password.
 func bearer(role string) []string { return []string{"Authorization", "Bearer " + role + ".token.sig"} }
-func late(role string) []string   { return []string{"Authorization", "Bearer " + role + ".expired.sig"} }
-func pass(role string) []string   { return []string{"Authorization", basic("svc-"+role, role+"-pass")} }
+
+func late(role string) []string { return []string{"Authorization", "Bearer " + role + ".expired.sig"} }
+
+func pass(role string) []string { return []string{"Authorization", basic("svc-"+role, role+"-pass")} }
 
 // call sends an RPC as a worker does and returns the reason of a refusal, "" if
 // it was forwarded.

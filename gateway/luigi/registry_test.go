@@ -336,7 +336,7 @@ func TestWhileTheStoreIsAwayAWorkersNameIsWhoseItIsHere(t *testing.T) {
 		r.Accepted("w", "svc-etl")
 		r.cable.cut.Store(false)
 		time.Sleep(30 * time.Second)
-		if o, err := r.cable.Store.Owner(t.Context(), "w"); o.Principal != "svc-etl" || err != nil {
+		if o, err := r.cable.Owner(t.Context(), "w"); o.Principal != "svc-etl" || err != nil {
 			t.Errorf("the store did not hear of it: %+v, %v", o, err)
 		}
 	})

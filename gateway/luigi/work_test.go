@@ -22,11 +22,13 @@ func TestWorkIsReadOutOfRepliesToGetWork(t *testing.T) {
 		{"nothing to do", `{"response": {` + idle + `, "task_id": null}}`, luigi.Work{}, true},
 		{
 			"a task", `{"response": {` + idle + `, "task_id": "A_1", "task_family": "A", "task_module": "m", "task_params": {"x": "1"}}}`,
-			luigi.Work{Task: "A_1", Family: "A", Module: "m"}, true,
+			luigi.Work{Task: "A_1", Family: "A", Module: "m"},
+			true,
 		},
 		{
 			"a batch", `{"response": {"task_id": null, "task_family": "A", "task_module": "m", "task_params": {"x": ["1", "2"]}, "batch_id": "b", "batch_task_ids": ["A_1", "A_2"]}}`,
-			luigi.Work{Family: "A", Module: "m", BatchID: "b", Batch: []string{"A_1", "A_2"}}, true,
+			luigi.Work{Family: "A", Module: "m", BatchID: "b", Batch: []string{"A_1", "A_2"}},
+			true,
 		},
 		{"of two families the last one counts", `{"response": {"task_id": "A_1", "task_family": "A", "task_family": "B"}}`, luigi.Work{Task: "A_1", Family: "B"}, true},
 		{"numbers that only Python writes", `{"response": {"task_id": null, "n": Infinity, "m": -Infinity, "o": NaN}}`, luigi.Work{}, true},

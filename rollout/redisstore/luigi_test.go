@@ -18,7 +18,7 @@ func TestInProcessConformsToLuigi(t *testing.T) {
 }
 
 func TestInProcessForgetsInTime(t *testing.T) {
-	luigitest.TestLives(t, func(t *testing.T) luigitest.Clocked { return newClocked(t) })
+	luigitest.TestLives(t, newClocked)
 }
 
 // newClocked returns a store on a Redis in the process, whose clock is moved by
