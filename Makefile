@@ -24,13 +24,13 @@ build: ## bin/crossfade
 	$(GO) build -trimpath -o bin/crossfade ./cmd/crossfade
 
 .PHONY: test
-test: redis ## everything with the race detector, a real redis-server, and a few seconds of fuzzing
+test: needs ## everything with the race detector, a real redis-server, a real Chromium, and a few seconds of fuzzing
 	$(GO) test -race -timeout 4m ./...
 	.ci/fuzz 3s $(DOORS)
 
-.PHONY: redis
-redis:
-	@.ci/need-redis
+.PHONY: needs
+needs:
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome
 
 .PHONY: check
 check: $(LINT) ## format, vet, lint, import directions

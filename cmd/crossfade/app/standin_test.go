@@ -29,11 +29,11 @@ type scheduler struct {
 	mu sync.Mutex
 	// message is what a worker stored with set_task_status_message.
 	message string
-	// calls counts what was executed, by method; users has who the gateway said
-	// it was; conditional tells that a call came with the condition of a cache.
-	calls       map[string]int
-	users       map[string]string
-	conditional bool
+	// calls counts what was executed, by who the gateway said it was ("" without
+	// the gateway) and by method; conditional has who asked under the condition
+	// of a cache.
+	calls       map[string]map[string]int
+	conditional map[string]bool
 }
 
 func newScheduler(t *testing.T) *scheduler {
@@ -54,7 +54,7 @@ func newScheduler(t *testing.T) *scheduler {
 		index:   index,
 		files:   http.StripPrefix("/static/visualiser/", http.FileServerFS(static)),
 		answers: map[string]captures.Exchange{},
-		calls:   map[string]int{}, users: map[string]string{},
+		calls:   map[string]map[string]int{}, conditional: map[string]bool{},
 	}
 	for _, e := range exchanges {
 		method, ok := strings.CutPrefix(e.Path, "/api/")
@@ -101,9 +101,14 @@ func (s *scheduler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer executes first and looks at the cache's condition then, like luigid.
 func (s *scheduler) answer(w http.ResponseWriter, r *http.Request, method string) {
-	s.calls[method]++
-	s.users[method] = r.Header.Get("X-Forwarded-User")
-	s.conditional = s.conditional || r.Header.Get("If-None-Match") != ""
+	user := r.Header.Get("X-Forwarded-User")
+	if s.calls[user] == nil {
+		s.calls[user] = map[string]int{}
+	}
+	s.calls[user][method]++
+	if r.Header.Get("If-None-Match") != "" {
+		s.conditional[user] = true
+	}
 	e, ok := s.answers[method+r.FormValue("data")]
 	if !ok {
 		e, ok = s.answers[method]
@@ -137,18 +142,16 @@ func (s *scheduler) stores(message string) {
 	s.message = message
 }
 
-// executed returns how often a method was called, and by whom last.
-func (s *scheduler) executed(method string) (times int, user string) {
+// executed returns how often a method was called by a user.
+func (s *scheduler) executed(user, method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.calls[method], s.users[method]
+	return s.calls[user][method]
 }
 
-// forget begins the counts anew and says whether a call was conditional.
-func (s *scheduler) forget() (conditional bool) {
+// askedAgain reports whether a user asked for what the browser had already.
+func (s *scheduler) askedAgain(user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	conditional = s.conditional
-	s.calls, s.users, s.conditional = map[string]int{}, map[string]string{}, false
-	return conditional
+	return s.conditional[user]
 }
