@@ -42,6 +42,7 @@ type metrics struct {
 	authTime    *children[authTimeKey, prometheus.Observer]
 	upstream    *children[int, prometheus.Observer]
 	throttled   *prometheus.CounterVec
+	audit       *prometheus.CounterVec
 
 	cacheHit, cacheMiss prometheus.Counter
 	jwksRefresh         *prometheus.CounterVec
@@ -97,6 +98,11 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.throttled = counter("throttled_total", "Credentials that were not judged because too many came at once (legacy) or their key id was unknown too soon after a fetch (jwks).", "kind")
 	m.throttled.WithLabelValues(throttledLegacy)
 	m.throttled.WithLabelValues(throttledJWKS)
+
+	m.audit = counter("audit_records_total", "Records of the audit trail: written (ok), lost for want of room, and failed attempts to write (error).", "result")
+	for _, result := range auditResults() {
+		m.audit.WithLabelValues(result)
+	}
 
 	requestTime := histogram("request_duration_seconds", "Time from the request's headers to the end of its reply.", "scheme", "outcome")
 	m.requestTime = newChildren(
