@@ -185,6 +185,8 @@ type Shared struct {
 	Rollout  gateway.Rollout
 	Shadow   *shadow.Runner
 	Recorder gateway.Recorder
+	// Auditor makes recording a condition; nil does not.
+	Auditor gateway.Auditor
 	// Transport carries requests to the upstream.
 	Transport http.RoundTripper
 	// Deprecated is since when legacy credentials are announced as such.
@@ -226,7 +228,7 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 		},
 		Legacy: parts.Keyring, Tokens: parts.Verifier, Policy: parts.Policy,
 		RolesCount: c.Authorization == config.AuthorizationEnforce,
-		Rollout:    shared.Rollout, Shadow: shared.Shadow, Proxy: proxy, Recorder: shared.Recorder,
+		Rollout:    shared.Rollout, Shadow: shared.Shadow, Proxy: proxy, Recorder: shared.Recorder, Auditor: shared.Auditor,
 		Deprecated: shared.Deprecated, Sunset: c.Sunset,
 		Refusals: gateway.Refusals{
 			Help:  gateway.Help{URL: c.Help.URL, Contact: c.Help.Contact},
