@@ -71,6 +71,9 @@ func (l *lines) next() (line, error) {
 	return out, nil
 }
 
+// maxSeq is beyond any chain, and exact in every reader of JSON.
+const maxSeq = 1 << 53
+
 // parse reads the header of a line of the trail. Nothing else is ok.
 func parse(text []byte) (Header, bool) {
 	var h Header
@@ -78,7 +81,7 @@ func parse(text []byte) (Header, bool) {
 		return Header{}, false
 	}
 	prev, err := hex.DecodeString(h.Prev)
-	if err != nil || len(prev) != sha256.Size || h.Kind == "" || h.Replica == "" || len(h.Replica) > maxName || h.Seq < 1 {
+	if err != nil || len(prev) != sha256.Size || h.Kind == "" || h.Replica == "" || len(h.Replica) > maxName || h.Seq < 1 || h.Seq > maxSeq {
 		return Header{}, false
 	}
 	return h, true
