@@ -552,7 +552,20 @@ func FuzzVerify(f *testing.F) {
 		if _, _, err := audit.Tasks([]string{name}, audit.Filter{}); err != nil {
 			t.Fatal(err)
 		}
-		// A gateway continues it or refuses; what it continues was never lost.
+	})
+}
+
+// FuzzContinue starts a gateway on whatever stands in a file: it refuses, or
+// keeps what was there and goes on from it.
+func FuzzContinue(f *testing.F) {
+	for _, text := range []string{"", "\n", "{", `{"kind":"`, "\x00\x00", "{\"kind\":\"open\"}\n\n", "mode: observe\n", strings.Repeat("\n", 1000)} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		name := filepath.Join(t.TempDir(), "audit.jsonl")
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		tr, err := audit.New(audit.Options{File: name, Host: "web1"})
 		if err != nil {
 			return

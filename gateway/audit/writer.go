@@ -123,6 +123,9 @@ func (w *writer) run() {
 
 // gather waits until more is worth a write.
 func (w *writer) gather() {
+	if len(w.trail.queue) >= cap(w.trail.queue)/2 {
+		return
+	}
 	timer := time.NewTimer(gather)
 	defer timer.Stop()
 	select {
