@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -58,9 +59,7 @@ func (l *loader) complete(c *Config) error {
 	l.checkLegacy(c)
 	l.checkIssuers(c)
 	l.checkRedis(c)
-	if c.Audit.Required {
-		l.bad("audit.required", "cannot be kept by this version, which writes no audit trail: remove it")
-	}
+	l.checkAudit(c)
 	l.warn(c)
 	return nil
 }
@@ -268,6 +267,25 @@ func (l *loader) checkRedis(c *Config) {
 	}
 	if r.URL.Empty() && !r.Password.Empty() && !l.main.broken("redis") {
 		l.bad("redis.password", "has no effect without redis.url")
+	}
+}
+
+func (l *loader) checkAudit(c *Config) {
+	a := &c.Audit
+	if a.Required && a.Off() {
+		l.bad("audit.required", "needs a place to write to: set audit.file or audit.stdout")
+	}
+	if a.Stdout && c.AccessLog.File == "-" {
+		l.bad("audit.stdout", "shares the standard output with access_log: send one of them to a file")
+	}
+	switch filepath.Base(string(a.File)) {
+	case "-":
+		l.bad("audit.file", "is no file: audit.stdout: true writes to the standard output")
+	case "off":
+		l.bad("audit.file", "is no file: leave it out to keep no audit trail")
+	}
+	if a.File != "" && a.File == c.AccessLog.File {
+		l.bad("audit.file", "is the file of access_log, too: each needs its own")
 	}
 }
 

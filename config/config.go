@@ -271,10 +271,24 @@ func (r Redis) InProcess() bool { return r.URL.Empty() }
 
 // Audit is the audit trail. A plain string is the file.
 type Audit struct {
+	// File is where lines are kept; files that are full stay beside it under
+	// names of their own. Empty, the default: none.
 	File Path `koanf:"file"`
-	// Required refuses requests that cannot be recorded. Default false.
+	// Stdout writes the lines to the standard output, too. Default false.
+	Stdout bool `koanf:"stdout"`
+	// Required refuses, in mode enforce, requests that cannot be recorded.
+	// Default false.
 	Required bool `koanf:"required"`
+	// Parameters are the names of task parameters whose values may be recorded.
+	// Default none: then only their names are.
+	Parameters []string `koanf:"parameters"`
+	// MaxSize and MaxAge are when a file is full. Default 100MiB and 24h.
+	MaxSize Size          `koanf:"max_size" range:"64KiB..64GiB"`
+	MaxAge  time.Duration `koanf:"max_age" range:"1m..8784h"`
 }
+
+// Off reports whether no audit trail is wanted.
+func (a Audit) Off() bool { return a.File == "" && !a.Stdout }
 
 // AccessLog is where the one event of each request is written. A plain string
 // is the file.
@@ -341,6 +355,7 @@ func Default() *Config {
 		Authorization: AuthorizationShadow,
 		Rollout:       Rollout{ColdStart: ColdStartRefuse},
 		Redis:         Redis{Prefix: "crossfade"},
+		Audit:         Audit{MaxSize: 100 * MiB, MaxAge: 24 * time.Hour},
 		AccessLog:     AccessLog{Format: LogAuto},
 		Shadow:        Shadow{Queue: 1024, Workers: 4, Timeout: 5 * time.Second},
 		Drain:         30 * time.Second,

@@ -146,7 +146,10 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 	equal("state_dir", c.StateDir, config.Path("testdata/good/state"))
 	equal("redis", []string{c.Redis.URL.Reveal(), c.Redis.Username, c.Redis.Password.Reveal(), c.Redis.Prefix},
 		[]string{"rediss://redis.internal:6379/0", "crossfade", "hunter2", "fade"})
-	equal("audit", c.Audit, config.Audit{File: "testdata/good/audit.jsonl", Required: false})
+	equal("audit", c.Audit, config.Audit{
+		File: "testdata/good/audit.jsonl", Stdout: false, Required: true, Parameters: []string{"day", "country"},
+		MaxSize: 16 * config.MiB, MaxAge: time.Hour,
+	})
 	equal("access log", c.AccessLog, config.AccessLog{File: "-", Format: config.LogJSON})
 	equal("shadow", c.Shadow, config.Shadow{Queue: 64, Workers: 2, Timeout: time.Second})
 	equal("help", c.Help, config.Help{URL: "https://wiki.acme.dev/oidc", Contact: "#platform"})

@@ -46,7 +46,7 @@ func (l *loader) warn(c *Config) {
 	for _, later := range []struct {
 		key string
 		set bool
-	}{{"admin.address", c.Admin.Address != ""}, {"audit.file", c.Audit.File != ""}, {"rollout.dir", c.Rollout.Dir != ""}} {
+	}{{"admin.address", c.Admin.Address != ""}, {"rollout.dir", c.Rollout.Dir != ""}} {
 		if later.set {
 			say(later.key, "is checked and otherwise without effect in this version")
 		}

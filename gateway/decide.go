@@ -86,7 +86,8 @@ type Facts struct {
 	RolesCount bool
 	// Exempt requests need no identity.
 	Exempt bool
-	// Problem is what makes the request itself unacceptable, "" if nothing.
+	// Problem is what makes the request itself unacceptable, or what keeps the
+	// gateway from serving any, "" if nothing.
 	Problem identity.Reason
 	Legacy  Judged
 	Token   Judged
@@ -149,6 +150,8 @@ func judge(f Facts) Decision {
 	switch {
 	case f.Exempt:
 		return Decision{Outcome: Exempt}
+	case f.Problem != "" && f.Problem.Indeterminate(): // no fault of the request
+		return Decision{Outcome: Unavailable, Reason: f.Problem}
 	case f.Problem != "":
 		return Decision{Outcome: Refused, Reason: f.Problem}
 	case f.Token.Status != identity.StatusAbsent && !f.Companion:

@@ -35,9 +35,12 @@ func dimensions() []dimension {
 	yesNo := []string{"no", "yes"}
 	return []dimension{
 		{"exempt", yesNo, func(f *gateway.Facts, v string) { f.Exempt = v == "yes" }},
-		{"problem", yesNo, func(f *gateway.Facts, v string) {
-			if v == "yes" {
+		{"problem", []string{"no", "yes", "unaudited"}, func(f *gateway.Facts, v string) {
+			switch v {
+			case "yes":
 				f.Problem = badRequest
+			case "unaudited":
+				f.Problem = identity.AuditUnavailable
 			}
 		}},
 		{"mode", []string{"observe", "enforce"}, func(f *gateway.Facts, v string) {

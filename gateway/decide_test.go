@@ -133,6 +133,11 @@ func TestDecideSaysWhatTheDesignSays(t *testing.T) {
 			gateway.Decision{Outcome: gateway.Refused, Reason: identity.MultipleCredentials},
 		},
 		{
+			"what cannot be recorded is unavailable, whoever asks",
+			gateway.Facts{Problem: identity.AuditUnavailable, Token: verified},
+			gateway.Decision{Outcome: gateway.Unavailable, Reason: identity.AuditUnavailable},
+		},
+		{
 			"roles that only shadow do not refuse legacy",
 			gateway.Facts{Legacy: denied(identity.RoleMissing)},
 			gateway.Decision{Outcome: gateway.Allowed, Control: legacy},

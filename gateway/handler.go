@@ -39,6 +39,11 @@ type Rollout interface {
 	Percent(team identity.Team) rollout.Percent
 }
 
+// Auditor says whether what is served now can be recorded. It answers at once.
+type Auditor interface {
+	Ready() bool
+}
+
 // Options configures a Handler. Proxy, Legacy, Tokens, Rollout and Shadow are
 // required.
 type Options struct {
@@ -66,6 +71,10 @@ type Options struct {
 	Throttle *Throttle
 	// Recorder may be nil.
 	Recorder Recorder
+	// Auditor, if any, makes recording a condition: while it is not ready, mode
+	// Enforce serves nothing that needs an identity, and mode Observe counts
+	// what it would not have served.
+	Auditor Auditor
 }
 
 // Handler is the straight pass of a request under one configuration. It is
@@ -133,7 +142,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ev.Call = h.Proxy.judgeSite(r, call)
 
 	// authenticate, look up, decide
+	unaudited := h.Auditor != nil && !h.Auditor.Ready()
+	if unaudited && h.Mode == Enforce {
+		presented.Problem = identity.AuditUnavailable // nothing else is worth its cost
+	}
 	facts := h.learn(ctx, presented, ev)
+	if unaudited {
+		facts.Problem = identity.AuditUnavailable
+	}
 	ev.DecideStart = time.Now()
 	ev.Decision = Decide(facts)
 	ev.DecideTime = time.Since(ev.DecideStart)

@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"legacy", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"},
 	{"rollout/redisstore"},
 	{"gateway"},
-	{"gateway/console", "gateway/telemetry"},
+	{"gateway/audit", "gateway/console", "gateway/telemetry"},
 	{"cmd"},
 }
 
@@ -253,6 +253,7 @@ func TestTheImportRuleTellsRightFromWrong(t *testing.T) {
 		{"gateway", "rollout", true},
 		{"gateway", "gateway/shadow", true},
 		{"gateway/telemetry", "gateway", true},
+		{"gateway/audit", "gateway/luigi", true},
 		{"cmd/crossfade", "config", true},
 		{"cmd/crossfade/app", "cmd/crossfade/demo", true},
 		{"rollout/redisstore", "rollout", true},
@@ -279,6 +280,8 @@ func TestTheImportRuleTellsRightFromWrong(t *testing.T) {
 		{"gateway", "gateway/oidcauth", false},
 		{"gateway", "gateway/telemetry", false},
 		{"gateway/console", "gateway/telemetry", false},
+		{"gateway/audit", "gateway/telemetry", false},
+		{"rollout/redisstore", "gateway/audit", false},
 		{"gateway", "cmd/crossfade", false},
 		{"gateway/telemetry", "config", false},
 		{"config", "gateway/identity", false},

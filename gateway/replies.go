@@ -154,7 +154,7 @@ func (h *Handler) identityOf(ev *pending) luigi.Identity {
 	case ev.Decision.Control == SideLegacy && ev.Legacy.OK():
 		by.Credential = ev.Legacy.CredentialID
 	case ev.Decision.Control == SideToken && ev.Token.OK() && ev.Token.Token != nil:
-		by.Issuer, by.TokenID = ev.Token.Token.Issuer, ev.Token.Token.ID
+		by.Issuer, by.TokenID = ev.Token.Token.Issuer, cmp.Or(ev.Token.Token.ID, ev.Token.Token.Digest)
 	}
 	return by
 }

@@ -112,7 +112,11 @@ type TokenInfo struct {
 	Issuer   string
 	Subject  string
 	// ID is the claim jti (RFC 7519 section 4.1.7); may be empty.
-	ID       string
+	ID string
+	// Digest is what the gateway itself calls the token: the first 16 bytes of
+	// its SHA-256, in hex. It tells tokens without an ID apart and cannot be
+	// used as one.
+	Digest   string
 	Audience []string
 	// ClientID is azp, or client_id (RFC 9068 section 2.2), or cid.
 	ClientID string

@@ -1,6 +1,8 @@
 package oidcauth_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -175,6 +177,9 @@ func TestWhatIsReturnedHoldsNoToken(t *testing.T) {
 			continue
 		}
 		a := w.judge(token)
+		if sum := sha256.Sum256([]byte(token)); a.Token != nil && a.Token.Digest != hex.EncodeToString(sum[:16]) {
+			t.Errorf("%s: the token is called %q", c.name, a.Token.Digest)
+		}
 		inspection := w.v.Inspect(t.Context(), identity.NewSecret(token))
 		text := fmt.Sprintf("%+v %+v %+v", a, a.Token, inspection)
 		signature := token[strings.LastIndexByte(token, '.')+1:]

@@ -2,6 +2,7 @@ package oidcauth
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
 	"time"
 
@@ -67,6 +68,12 @@ func memorable(e *examined) bool {
 	})
 }
 
+// nameOf returns a name for a token that is of no use as one.
+func nameOf(raw string) string {
+	sum := digestOf(raw)
+	return hex.EncodeToString(sum[:16])
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
@@ -83,7 +90,7 @@ func (v *Verifier) examine(ctx context.Context, raw string, now time.Time) *exam
 	}
 	t := e.token
 	e.info = &identity.TokenInfo{
-		Issuer: t.iss, Subject: t.sub, ID: t.jti, Audience: t.aud,
+		Issuer: t.iss, Subject: t.sub, ID: t.jti, Digest: nameOf(raw), Audience: t.aud,
 		IssuedAt: t.iat, Expiry: t.exp, KeyID: t.kid, Alg: t.alg,
 	}
 	if r, ok := v.byIss[t.iss]; ok {

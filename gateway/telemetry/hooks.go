@@ -69,6 +69,23 @@ func (t *Telemetry) Reloaded(ok bool, hash string) {
 	t.metrics.configInfo.WithLabelValues(clip(hash, maxName)).Set(1)
 }
 
+// The results of an audit record.
+const (
+	// AuditOK: its line was written.
+	AuditOK = "ok"
+	// AuditLost: there was no room for it to wait.
+	AuditLost = "lost"
+	// AuditError: an attempt to write failed; its lines wait for the next one.
+	AuditError = "error"
+)
+
+func auditResults() []string { return []string{AuditOK, AuditLost, AuditError} }
+
+// AuditRecords counts n records of the audit trail with one of the results.
+func (t *Telemetry) AuditRecords(result string, n int) {
+	t.metrics.audit.WithLabelValues(oneOf(result, auditResults()...)).Add(float64(max(n, 0)))
+}
+
 // RolloutChanged counts a change of a team's percentage. The directions are
 // constants of this package, the sources those of rollout.Change.
 func (t *Telemetry) RolloutChanged(team identity.Team, direction, source string) {

@@ -43,6 +43,7 @@ type metrics struct {
 	upstream    *children[int, prometheus.Observer]
 	throttled   *prometheus.CounterVec
 	signals     *prometheus.CounterVec
+	audit       *prometheus.CounterVec
 
 	cacheHit, cacheMiss prometheus.Counter
 	jwksRefresh         *prometheus.CounterVec
@@ -100,6 +101,11 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.throttled.WithLabelValues(throttledFailures)
 	m.throttled.WithLabelValues(throttledJWKS)
 	m.signals = counter("security_signals_total", "Requests that whoever looks after security should know of; their access lines have the level WARN and the code security.<reason>.", "team", "reason")
+
+	m.audit = counter("audit_records_total", "Records of the audit trail: written (ok), lost for want of room, and failed attempts to write (error).", "result")
+	for _, result := range auditResults() {
+		m.audit.WithLabelValues(result)
+	}
 
 	requestTime := histogram("request_duration_seconds", "Time from the request's headers to the end of its reply.", "scheme", "outcome")
 	m.requestTime = newChildren(

@@ -223,18 +223,25 @@ func TestHooks(t *testing.T) {
 	tel.Reloaded(true, "new")
 	tel.RolloutChanged("data-eng", telemetry.DirectionRaise, "file")
 	tel.RolloutChanged("data-eng", telemetry.DirectionRaise, "file")
+	tel.AuditRecords(telemetry.AuditOK, 3)
+	tel.AuditRecords(telemetry.AuditLost, 2)
+	tel.AuditRecords(telemetry.AuditError, 1)
+	tel.AuditRecords("strange", -1)
 	tel.RedisUp(true)
 	tel.CertificateExpiry(noon())
 	tel.ObserveShadow(func() int { return 3 }, func() uint64 { return 9 })
 	tel.ObserveRollout(table{noon(), []rollout.State{
 		{Team: "data-eng", Percent: 25}, {Team: "gone", Percent: 100},
 	}}, func() map[identity.Team]int { return map[identity.Team]int{"data-eng": 12, "gone": 5} })
-	got := samples(t, tel, "crossfade_jwks_refresh_total", "crossfade_jwks_last_refresh_timestamp_seconds",
+	got := samples(t, tel, "crossfade_audit_records_total", "crossfade_jwks_refresh_total", "crossfade_jwks_last_refresh_timestamp_seconds",
 		"crossfade_token_cache_total", "crossfade_config_last_reload_successful", "crossfade_config_info",
 		"crossfade_rollout_changes_total", "crossfade_redis_up", "crossfade_tls_not_after_timestamp_seconds",
 		"crossfade_shadow_queue_depth", "crossfade_shadow_shed_total", "crossfade_rollout_live_ratio",
 		"crossfade_rollout_latched_runs", "crossfade_rollout_table_timestamp_seconds")
-	want := `crossfade_config_info{hash="new"} 1
+	want := `crossfade_audit_records_total{result="error"} 1
+crossfade_audit_records_total{result="lost"} 2
+crossfade_audit_records_total{result="ok"} 3
+crossfade_config_info{hash="new"} 1
 crossfade_config_last_reload_successful 1
 crossfade_jwks_last_refresh_timestamp_seconds{issuer="https://a"} 1.7723664e+09
 crossfade_jwks_last_refresh_timestamp_seconds{issuer="https://c"} 1.7723664e+09

@@ -11,6 +11,7 @@
 //	crossfade:{team}:history       stream: one entry a change, about the last 1000
 //	crossfade:{team}:latch:<run>   string with a sliding time to live
 //	crossfade:events               channel: "<revision> <team>" for each change
+//	crossfade:audit:heads          hash: replica -> how far its audit trail has come
 //
 // A write needs three steps, since the first two keys live on other slots: it
 // makes the store's id if there is none, adds the team to the set, and then

@@ -7,15 +7,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"crossfade/config"
 	"crossfade/gateway"
+	"crossfade/gateway/audit"
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/shadow"
@@ -37,6 +40,9 @@ type Options struct {
 	// OnEvent, if set, is told of every event before telemetry. It must not
 	// block.
 	OnEvent func(*gateway.Event)
+	// Stdout is where audit lines go that the configuration sends to the
+	// standard output; os.Stdout by default.
+	Stdout io.Writer
 	// Watch reloads when a file of the configuration changes.
 	Watch bool
 	// Keys says how keys of issuers are fetched; the zero value is right for
@@ -58,6 +64,10 @@ type App struct {
 	shadow    *shadow.Runner
 	transport *http.Transport
 	accessLog *accessLog
+	audit     *audit.Trail // nil without one
+	// auditor is what must be ready before anything is served, nil if nothing
+	// must.
+	auditor gateway.Auditor
 	// profile is the one that runs were set up for: requests must not be read by
 	// another one after a reload.
 	profile config.Profile
@@ -114,6 +124,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.telemetry.RedisUp(true) // until it is known to be away
+	if a.audit, err = a.openAudit(c); err != nil {
+		return nil, err
+	}
+	if c.Audit.Required {
+		a.auditor = a.audit
+	}
 	path := snapshotPath(c)
 	known, err := loadSnapshot(path)
 	if err != nil {
@@ -132,7 +148,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.registry, err = luigi.NewRegistry(luigi.RegistryOptions{Store: a.store.Store}); err != nil {
+	a.registry, err = luigi.NewRegistry(luigi.RegistryOptions{Store: a.store.Store, Abandoned: a.audit.Executed})
+	if err != nil {
 		return nil, err
 	}
 	a.shadow = shadow.NewRunner(shadow.RunnerOptions{
@@ -180,7 +197,8 @@ func (a *App) apply(c *config.Config) error {
 	running := *c
 	running.Upstream.Profile = a.profile
 	handler, err := NewHandler(&running, parts, Shared{
-		Rollout: a.runs, Registry: a.registry, Upstream: a.transport, Shadow: a.shadow, Recorder: recorder{a.telemetry, a.options.OnEvent},
+		Rollout: a.runs, Registry: a.registry, Upstream: a.transport, Shadow: a.shadow,
+		Recorder: recorder{a.telemetry, a.audit, a.options.OnEvent}, Auditor: a.auditor,
 		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
 		Deprecated: a.started,
 		ErrorLog:   slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -190,6 +208,7 @@ func (a *App) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	a.audit.SetConfiguration(c.Hash())
 	a.telemetry.SetTeams(parts.Directory.Teams())
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
@@ -258,6 +277,7 @@ func needsRestart(was, is *config.Config) []string {
 		{"metrics", was.Metrics.Address != is.Metrics.Address},
 		{"redis", was.Redis != is.Redis},
 		{"access_log", was.AccessLog != is.AccessLog},
+		{"audit", !reflect.DeepEqual(was.Audit, is.Audit)},
 		{"shadow", was.Shadow != is.Shadow},
 		{"upstream.profile", was.Upstream.Profile != is.Upstream.Profile},
 		{"upstream.timeout", was.Upstream.Timeout != is.Upstream.Timeout},
@@ -301,9 +321,11 @@ func issuerNames(c *config.Config) []string {
 	return all
 }
 
-// recorder tells a listener of each event before telemetry does its work.
+// recorder tells a listener of each event before telemetry and the audit trail
+// do their work.
 type recorder struct {
 	*telemetry.Telemetry
+	audit    *audit.Trail
 	listener func(*gateway.Event)
 }
 
@@ -312,6 +334,7 @@ func (r recorder) Observe(ctx context.Context, ev *gateway.Event) {
 		r.listener(ev)
 	}
 	r.Telemetry.Observe(ctx, ev)
+	r.audit.Observe(ctx, ev)
 }
 
 // Close frees everything without waiting for requests. It is for an App that
@@ -335,6 +358,7 @@ func (a *App) shut(ctx context.Context) error {
 			}
 		},
 		func() { closeIf(a.registry) },
+		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },
 		func() { closeIf(a.store) },

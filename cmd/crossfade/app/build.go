@@ -6,6 +6,7 @@ import (
 	"log"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"time"
 
 	"crossfade/config"
@@ -190,6 +191,8 @@ type Shared struct {
 	Upstream http.RoundTripper
 	Shadow   *shadow.Runner
 	Recorder gateway.Recorder
+	// Auditor makes recording a condition; nil does not.
+	Auditor gateway.Auditor
 	// Transport carries requests to the upstream.
 	Transport http.RoundTripper
 	// Deprecated is since when legacy credentials are announced as such.
@@ -231,7 +234,7 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 		},
 		Legacy: parts.Keyring, Tokens: parts.Verifier, Policy: parts.Policy,
 		RolesCount: c.Authorization == config.AuthorizationEnforce,
-		Rollout:    shared.Rollout, Shadow: shared.Shadow, Proxy: proxy, Recorder: shared.Recorder,
+		Rollout:    shared.Rollout, Shadow: shared.Shadow, Proxy: proxy, Recorder: shared.Recorder, Auditor: shared.Auditor,
 		Deprecated: shared.Deprecated, Sunset: c.Sunset,
 		Refusals: gateway.Refusals{
 			Help:  gateway.Help{URL: c.Help.URL, Contact: c.Help.Contact},
@@ -244,6 +247,7 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 		o.Tasks = gateway.Tasks{
 			Registry: shared.Registry, Scheduler: luigi.NewScheduler(c.Upstream.URL, shared.Upstream),
 			Grace: c.Upstream.Luigi.Grace, Configuration: c.Hash(),
+			Parameters: func(name string) bool { return slices.Contains(c.Audit.Parameters, name) },
 		}
 	}
 	if t := c.Legacy.Throttle; t.Failures > 0 {

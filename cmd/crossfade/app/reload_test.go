@@ -145,13 +145,13 @@ func TestWhatAReloadCannotChangeIsNamed(t *testing.T) {
 	s.configure(
 		"listen", "127.0.0.1:1", "metrics", `"off"`, "redis", "redis://127.0.0.1:1/0", "access_log", "access.log",
 		"shadow", "{ queue: 7 }", "upstream", fmt.Sprintf("{ url: %s, profile: http, timeout: 7s }", s.upstream.URL),
-		"rollout", "{ stickiness: principal }",
+		"rollout", "{ stickiness: principal }", "audit", "audit.jsonl",
 	)
 	if err := g.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{
-		"listen.address", "metrics", "redis", "access_log", "shadow", "upstream.profile", "upstream.timeout", "rollout.stickiness",
+		"listen.address", "metrics", "redis", "access_log", "shadow", "upstream.profile", "upstream.timeout", "rollout.stickiness", "audit",
 	} {
 		if !strings.Contains(g.log.String(), "key="+key+"\n") {
 			t.Errorf("%s is not named", key)
@@ -176,6 +176,8 @@ func TestAConfigurationThatCannotRunIsAnErrorBeforeAnythingIsServed(t *testing.T
 		"a password in plain text":    {func(s *site) { s.write("users.htpasswd", "a:b\n") }, "users.htpasswd:1"},
 		"a port that is taken":        {func(s *site) { s.configure("listen", s.upstream.Listener.Addr().String()) }, "--listen"},
 		"a taken port of the metrics": {func(s *site) { s.configure("metrics", s.upstream.Listener.Addr().String()) }, "--metrics"},
+		"a trail that cannot be":      {func(s *site) { s.configure("audit", "nowhere/audit.jsonl") }, "audit trail"},
+		"a trail in another file":     {func(s *site) { s.configure("audit", "users.htpasswd") }, "holds something else"},
 		"a log that cannot be":        {func(s *site) { s.configure("access_log", "nowhere/access.log") }, "access_log"},
 		"an issuer without audience":  {func(s *site) { s.configure("oidc", "{ issuer: https://idp.example }") }, "audience"},
 	} {
