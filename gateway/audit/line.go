@@ -53,6 +53,9 @@ type Use struct {
 	// Principal is empty when nobody was verified.
 	Principal string `json:"principal,omitempty"`
 	Team      string `json:"team,omitempty"`
+	// Other is the principal that the worker, or the task, of the request belongs
+	// to when that is not Principal.
+	Other string `json:"other,omitempty"`
 	// Scheme is the credential's that governs, or was presented when none did;
 	// Credential names a static one.
 	Scheme     string `json:"scheme"`

@@ -21,6 +21,7 @@ type record struct {
 	counted bool
 
 	principal string
+	other     string // whose the worker or the task is, where it is another's
 	team      identity.Team
 	governing side
 	candidate side
@@ -77,7 +78,7 @@ func recordOf(ev *gateway.Event, configuration string) record {
 	at := ev.Start.Add(ev.Duration)
 	r := record{
 		at: at, minute: at.Unix() / 60, counted: frequent(ev),
-		principal: clip(ev.Principal.Name, maxName), team: ev.Principal.Team,
+		principal: clip(ev.Principal.Name, maxName), other: clip(ev.Other, maxName), team: ev.Principal.Team,
 		outcome: ev.Decision.Outcome, reason: ev.Decision.Reason, grace: ev.Decision.Grace, mode: ev.Mode,
 		action: ev.Call.Action, rpc: clip(ev.Call.Method, maxName), family: clip(ev.Call.Family, maxName),
 		run: clip(ev.Call.Run, maxName), method: clip(ev.Method, maxMethod), status: ev.Status, client: ev.Client.WithZone(""),
@@ -162,7 +163,7 @@ func (s *side) strange() { s.vouched, s.issuer, s.subject, s.token = false, "", 
 // use lays the record out.
 func (r record) use() Use {
 	u := Use{
-		Principal: clean(r.principal), Team: clean(string(r.team)),
+		Principal: clean(r.principal), Other: clean(r.other), Team: clean(string(r.team)),
 		Scheme: r.governing.scheme.String(), Credential: clean(r.governing.credential),
 		Outcome: string(r.outcome), Reason: string(r.reason), Grace: r.grace, Mode: r.mode.String(),
 		Action: string(r.action), Method: clean(r.method), Status: r.status,
