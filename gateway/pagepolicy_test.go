@@ -280,13 +280,13 @@ func TestTheSchedulerIsAskedAnewForWhatMustBeWhole(t *testing.T) {
 	}
 }
 
-// body is one that can break off.
-type body struct {
+// watchedBody notes that it was closed.
+type watchedBody struct {
 	io.Reader
 	closed bool
 }
 
-func (b *body) Close() error {
+func (b *watchedBody) Close() error {
 	b.closed = true
 	return nil
 }
@@ -294,7 +294,7 @@ func (b *body) Close() error {
 func TestAPageThatBreaksOffBreaksOffAtTheClientToo(t *testing.T) {
 	t.Parallel()
 	s := luigiStage("http://upstream.test")
-	from := &body{Reader: io.MultiReader(strings.NewReader("<script>a</script>"), brokenOff{})}
+	from := &watchedBody{Reader: io.MultiReader(strings.NewReader("<script>a</script>"), brokenOff{})}
 	s.proxy.Transport = transport(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{
 			StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1,
