@@ -243,7 +243,7 @@ func (t *Trail) push(it item) {
 	}
 	select {
 	case t.queue <- it:
-		if len(t.queue) == cap(t.queue)/2 {
+		if len(t.queue) >= cap(t.queue)/2 {
 			select {
 			case t.hurry <- struct{}{}:
 			default: // it is told

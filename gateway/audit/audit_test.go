@@ -256,9 +256,10 @@ func TestLinesSayWhoDidWhatAndHoldNoSecret(t *testing.T) {
 			if err := json.Unmarshal([]byte(line), &all); err != nil {
 				t.Fatalf("%v in %s", err, line)
 			}
-			at := strings.Index(line, `,"seq"`)
-			prev := strings.Index(line, `,"prev":"`)
-			b.WriteString(line[:strings.Index(line, `,"replica"`)] + line[at:prev] + line[prev+len(`,"prev":""`)+64:])
+			before, rest, _ := strings.Cut(line, `,"replica":`)
+			_, rest, _ = strings.Cut(rest, `,"seq":`)
+			seq, rest, _ := strings.Cut(rest, `,"prev":"`)
+			b.WriteString(before + `,"seq":` + seq + rest[64+len(`"`):])
 		}
 		golden := "testdata/lines.golden"
 		if *update {

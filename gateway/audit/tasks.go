@@ -42,19 +42,12 @@ func Tasks(files []string, f Filter) (tasks []Executed, broken int, err error) {
 			continue
 		}
 		err = each(name, func(l line) error {
-			if !l.ok {
-				broken++
-				return nil
-			}
-			if l.header.Kind != KindTask {
-				return nil
-			}
 			var t Task
-			if json.Unmarshal(l.text, &t) != nil {
+			switch {
+			case l.ok && l.header.Kind != KindTask:
+			case !l.ok || json.Unmarshal(l.text, &t) != nil:
 				broken++
-				return nil
-			}
-			if f.takes(&t) {
+			case f.takes(&t):
 				tasks = append(tasks, Executed{t, l.header.Replica})
 			}
 			return nil

@@ -231,7 +231,9 @@ func TestTheTrailTellsTheConfigurationInForceAndItsHeadGoesToRedis(t *testing.T)
 	s := newSite(t)
 	s.configure("redis", redis.URL(), "audit", "audit.jsonl")
 	g := s.start().loaded()
+	file := filepath.Join(s.dir, "audit.jsonl")
 	g.send(etl(addTask("w", "LoadUsers")))
+	s.eventually("the line is written", func() bool { return strings.Contains(readFile(t, file), `"kind":"use"`) })
 	s.configure("drain", "7s", "audit", "{ file: other.jsonl, required: true }")
 	if err := g.Reload(); err != nil {
 		t.Fatal(err)
@@ -242,7 +244,6 @@ func TestTheTrailTellsTheConfigurationInForceAndItsHeadGoesToRedis(t *testing.T)
 	g.send(etl(addTask("w", "LoadUsers")))
 	g.end()
 
-	file := filepath.Join(s.dir, "audit.jsonl")
 	all, _ := uses(t, file)
 	if len(all) != 2 || all[0].Configuration == all[1].Configuration || all[1].Configuration == "" {
 		t.Errorf("%+v", all)
