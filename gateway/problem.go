@@ -56,6 +56,11 @@ type problem struct {
 	TraceID string          `json:"trace_id,omitempty"`
 }
 
+// keyError is the title of the section, in the migration guide as in the README,
+// that explains what the log of a refused worker says: this, and nothing else.
+// The fragment is the one that GitHub makes of the title.
+const keyError, keyErrorFragment = "KeyError: 'response'", "#keyerror-response"
+
 // Write answers a request that was not forwarded.
 func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 	reason := public(ev.Decision.Reason)
@@ -85,6 +90,9 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 		!strings.EqualFold(r.Header.Get(AbortHeader), "off")
 	if abort {
 		h.Set("Content-Type", "application/json")
+		if f.Help.URL != "" {
+			h.Add("Link", "<"+f.Help.URL+keyErrorFragment+`>; rel="help"; title="`+keyError+`"`) // RFC 8288
+		}
 		f.send(w, r, http.StatusOK, map[string]problem{"error": p})
 		return
 	}
