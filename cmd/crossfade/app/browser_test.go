@@ -18,16 +18,18 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
+// publicName is one under which the browser finds 127.0.0.1. It is not of those that
+// browsers know to be loopback.
+const publicName = "luigi.example"
+
 // browser is a real Chromium with one page and a profile of its own.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
 
-	mu sync.Mutex
-	// asked counts the challenges for a password, offered has their schemes.
-	asked   int
-	offered []string
-	acts    sync.WaitGroup
+	mu    sync.Mutex
+	asked int
+	acts  sync.WaitGroup
 }
 
 // openBrowser starts Chromium until the end of the test. It fails the test if
@@ -36,7 +38,7 @@ func openBrowser(t *testing.T) *browser {
 	t.Helper()
 	options := []chromedp.ExecAllocatorOption{
 		chromedp.NoFirstRun, chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("host-resolver-rules", "MAP "+publicName+" 127.0.0.1"),
 	}
 	for _, flag := range []string{
 		"disable-quic", "disable-background-networking", "disable-component-update", "disable-sync",
@@ -73,8 +75,9 @@ func (b *browser) hears(event any) {
 	case *fetch.EventRequestPaused:
 		answer(b, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
 	case *fetch.EventAuthRequired:
-		b.asked++
-		b.offered = append(b.offered, e.AuthChallenge.Scheme+" "+e.AuthChallenge.Realm)
+		if e.AuthChallenge.Scheme == "basic" && e.AuthChallenge.Realm == "crossfade" {
+			b.asked++
+		}
 		answer(b, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{
 			RequestID: e.RequestID,
 			AuthChallengeResponse: &fetch.AuthChallengeResponse{
@@ -114,10 +117,11 @@ func (b *browser) typesPassword() (done func()) {
 	}
 }
 
-func (b *browser) challenges() (asked int, offered []string) {
+// challenges returns how often the browser was asked for a password.
+func (b *browser) challenges() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.asked, slices.Clone(b.offered)
+	return b.asked
 }
 
 // reads evaluates an expression in the page.
@@ -137,156 +141,192 @@ func (b *browser) polls() int {
 	return reads[int](b, `Number(document.getElementById("polls")?.textContent ?? 0)`)
 }
 
-// visit opens the page and waits until it polls.
-func (s *site) visit(b *browser, base string) {
-	s.t.Helper()
-	b.does("open the page", chromedp.Navigate(base+"/"))
-	s.eventually("the page polls", func() bool { return b.polls() >= 3 })
-}
-
 // storedScript is what a worker may store as a message: each way in which HTML
 // may act by itself says so, or calls the scheduler.
 func storedScript(elsewhere string) string {
-	return fmt.Sprintf(`<p>half done</p>
+	// What is clicked on stands first, where nothing that loads can move it.
+	return fmt.Sprintf(`<p><a id="link" href="javascript:ran('link')">more</a></p>
+		<form action="%[1]s/form"><button id="send">send</button></form>
 		<img src="nothing.png" onerror="ran('handler')">
 		<script>ran('script')</script>
 		<script src="%[1]s/script.js"></script>
 		<iframe src="javascript:parent.ran('frame')"></iframe>
 		<iframe srcdoc="<script>parent.ran('document in a frame')</script>"></iframe>
-		<img src="/api/prune">
-		<a id="link" href="javascript:ran('link')">more</a>
-		<form action="%[1]s/form"><button id="send">send</button></form>`, elsewhere)
+		<img src="/api/prune">`, elsewhere)
 }
 
-// shows clicks for the stored message and waits until the page has tried it.
-func (s *site) shows(b *browser) {
-	s.t.Helper()
-	b.does("show the message", chromedp.Click[chromedp.CSS]("#status"))
-	s.eventually("the message is shown", func() bool { return reads[int](b, "stored.tried") == 1 })
-	b.does("click the link", chromedp.Click[chromedp.CSS]("#link"))
+// desk is where somebody uses the visualiser: a browser, the gateway with the
+// scheduler behind it, and another site in the same browser.
+type desk struct {
+	*browser
+	*site
+	t       *testing.T
+	gateway *gateway
+	luigi   *scheduler
+	evil    *evilSite
 }
 
 func TestTheVisualiserWorksInABrowserAndWhatWorkersStoreDoesNot(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	luigi := newScheduler(t)
+	luigi, evil := newScheduler(t), newEvilSite(t)
 	s.configure("upstream", fmt.Sprintf("{ url: %s, profile: luigi }", luigi.URL))
 	s.configure("access_log", "{ file: access.jsonl, format: json }")
-	g := s.start().loaded()
-	evil := newEvilSite(t, g.base)
 	luigi.stores(storedScript(evil.URL))
-	b := openBrowser(t)
+	d := desk{t: t, site: s, gateway: s.start().loaded(), luigi: luigi, evil: evil, browser: openBrowser(t)}
 
-	// Without the gateway everything that is stored runs: the page is no better
-	// than the real one.
-	s.visit(b, luigi.URL)
-	s.shows(b)
-	all := []string{"document in a frame", "frame", "handler", "link", "script", "script of another site"}
-	s.eventually("all that is stored runs", func() bool {
-		return slices.Equal(reads[[]string](b, "[...new Set(stored.ran)].sort()"), all)
-	})
-	s.eventually("the stored image calls the scheduler", func() bool { return luigi.executed("", "prune") > 0 })
-	if !luigi.askedAgain("") {
-		t.Error("the browser keeps no replies: this test would not see whether any is kept")
-	}
-	b.does("send the stored form", chromedp.Click[chromedp.CSS]("#send"))
-	s.eventually("the stored form is sent", func() bool { return evil.got("/form") })
-	evil.forget()
+	d.everythingRunsWithoutTheGateway()
 
-	// Through the gateway: a challenge, a password, and the page works.
-	done := b.typesPassword()
-	s.visit(b, g.base)
-	done()
-	asked, offered := b.challenges()
-	if asked != 1 || offered[0] != "basic crossfade" {
-		t.Errorf("%d challenges %q, want one for a password", asked, offered)
-	}
-	if got := reads[string](b, `find("page").textContent`); got != "its script runs" {
-		t.Errorf("the page says %q", got)
-	}
-	if width := reads[string](b, `getComputedStyle(document.querySelector("#workers div")).overflow`); width != "hidden" {
-		t.Errorf("the page's styles do not work: overflow is %s", width)
-	}
-	if got := reads[string](b, `find("tasks").textContent`); got == "" || got == "0" {
-		t.Errorf("%q tasks", got)
-	}
-	if refused := reads[[]string](b, "stored.refused"); len(refused) > 0 {
-		t.Errorf("the policy stopped what belongs to the page: %q", refused)
-	}
-	before := b.polls()
-	s.eventually("it goes on polling with the password that the browser remembers", func() bool { return b.polls() >= before+3 })
-
-	// An administrator's click.
-	b.does("click", chromedp.Click[chromedp.CSS]("#pause"))
-	s.eventually("the click works", func() bool { return reads[string](b, `find("state").textContent`) == "paused" })
-	if times := luigi.executed("svc-etl", "pause"); times != 1 {
-		t.Errorf("pause was executed %d times for svc-etl, want once", times)
-	}
-
-	// What is stored does nothing.
-	s.shows(b)
-	// The handler; two scripts, a frame and the link. The script of the document
-	// in a frame is stopped in there.
-	stopped := []string{"script-src-attr", "script-src-elem", "script-src-elem", "script-src-elem", "script-src-elem"}
-	s.eventually("the policy stops what is stored", func() bool {
-		return slices.Equal(reads[[]string](b, "[...stored.refused].sort()"), stopped)
-	})
-	b.does("send the stored form", chromedp.Click[chromedp.CSS]("#send"))
-	s.eventually("the stored form stays", func() bool { return slices.Contains(reads[[]string](b, "stored.refused"), "form-action") })
-	s.eventually("the stored image is refused", func() bool { return g.refused("prune") == 1 })
-	before = b.polls()
-	s.eventually("the page goes on polling", func() bool { return b.polls() >= before+3 })
-	if ran := reads[[]string](b, "stored.ran"); len(ran) > 0 {
-		t.Errorf("stored scripts ran: %q", ran)
-	}
-	if times := luigi.executed("svc-etl", "prune"); times != 0 {
-		t.Errorf("a stored image called the scheduler %d times", times)
-	}
-	if evil.got("/script.js") || evil.got("/form") {
-		t.Error("something was fetched from, or sent to, another site")
-	}
-
-	// A page that the scheduler makes runs no script that stands in it.
-	b.does("open the history", chromedp.Navigate(g.base+"/history"))
-	if title := reads[string](b, "document.title"); title != "History" {
-		t.Errorf("the title of the history: %q", title)
+	// Browsers say Sec-Fetch-Site to loopback addresses and over TLS only. Under
+	// a name, as most schedulers are reached, there is no more than a Referer.
+	for base, says := range map[string]string{
+		d.gateway.base: "same-origin",
+		strings.Replace(d.gateway.base, "127.0.0.1", publicName, 1): "",
+	} {
+		asked := d.challenges()
+		d.works(base)
+		if said := d.luigi.said("pause"); said != says {
+			t.Errorf("%s: the browser said Sec-Fetch-Site: %q, want %q", base, said, says)
+		}
+		d.doesNothingThatIsStored(base)
+		// Another port is another origin of the same site, another name is
+		// another site.
+		for _, from := range []string{evil.URL, strings.Replace(evil.URL, "127.0.0.1", "localhost", 1)} {
+			d.refusesAPageOf(from, base)
+		}
+		if n := d.challenges() - asked; n != 1 {
+			t.Errorf("%s: the browser asked for a password %d times, want once", base, n)
+		}
 	}
 	if luigi.askedAgain("svc-etl") {
 		t.Error("a call reached the scheduler under a condition: it may be executed and answered 304")
 	}
-	// Another port is another origin of the same site, another name another site.
-	s.refusesAPageOf(b, g, luigi, evil.URL)
-	for _, method := range []string{"pause", "unpause", "prune"} {
-		if user := g.lastLine(method).Account; user != "svc-etl" {
-			t.Errorf("%s came for %q: the browser does not send its password for other pages, and this proves nothing", method, user)
-		}
+}
+
+// everythingRunsWithoutTheGateway shows that the page is no better than the real
+// one.
+func (d desk) everythingRunsWithoutTheGateway() {
+	d.t.Helper()
+	d.visit(d.luigi.URL)
+	d.show()
+	all := []string{"document in a frame", "frame", "handler", "link", "script", "script of another site"}
+	d.eventually("all that is stored runs", func() bool {
+		return slices.Equal(reads[[]string](d.browser, "[...new Set(stored.ran)].sort()"), all)
+	})
+	d.eventually("the stored image calls the scheduler", func() bool { return d.luigi.executed("", "prune") > 0 })
+	if !d.luigi.askedAgain("") {
+		d.t.Error("the browser keeps no replies: this test would not see whether any is kept")
 	}
-	s.refusesAPageOf(b, g, luigi, strings.Replace(evil.URL, "127.0.0.1", "localhost", 1))
-	if asked, _ := b.challenges(); asked != 1 {
-		t.Errorf("the browser asked for a password %d times, want once", asked)
+	d.does("send the stored form", chromedp.Click[chromedp.CSS]("#send"))
+	d.eventually("the stored form is sent", func() bool { return d.evil.got("/form") })
+	d.evil.forget()
+}
+
+// visit opens the page and waits until it polls.
+func (d desk) visit(base string) {
+	d.t.Helper()
+	d.does("open the page", chromedp.Navigate(base+"/"))
+	d.eventually("the page polls", func() bool { return d.polls() >= 3 })
+}
+
+// show clicks for the stored message, and on the link in it.
+func (d desk) show() {
+	d.t.Helper()
+	d.does("show the message", chromedp.Click[chromedp.CSS]("#status"))
+	d.eventually("the message is shown", func() bool { return reads[int](d.browser, "stored.tried") == 1 })
+	d.does("click the link", chromedp.Click[chromedp.CSS]("#link"))
+}
+
+// works opens the page through the gateway: a challenge, a password, and it
+// works.
+func (d desk) works(base string) {
+	d.t.Helper()
+	done := d.typesPassword()
+	d.visit(base)
+	done()
+	if got := reads[string](d.browser, `find("page").textContent`); got != "its script runs" {
+		d.t.Errorf("the page says %q", got)
+	}
+	if got := reads[string](d.browser, `getComputedStyle(document.querySelector("#workers div")).overflow`); got != "hidden" {
+		d.t.Errorf("the page's styles do not work: overflow is %s", got)
+	}
+	if got := reads[string](d.browser, `find("tasks").textContent`); got == "" || got == "0" {
+		d.t.Errorf("%q tasks", got)
+	}
+	if refused := reads[[]string](d.browser, "stored.refused"); len(refused) > 0 {
+		d.t.Errorf("the policy stopped what belongs to the page: %q", refused)
+	}
+	polls := d.polls()
+	d.eventually("it goes on polling with the password that the browser remembers", func() bool { return d.polls() >= polls+3 })
+
+	paused := d.luigi.executed("svc-etl", "pause")
+	d.does("click", chromedp.Click[chromedp.CSS]("#pause"))
+	d.eventually("an administrator's click works", func() bool { return reads[string](d.browser, `find("state").textContent`) == "paused" })
+	if times := d.luigi.executed("svc-etl", "pause") - paused; times != 1 {
+		d.t.Errorf("pause was executed %d times for svc-etl, want once", times)
+	}
+}
+
+// doesNothingThatIsStored shows the message on the page that is open.
+func (d desk) doesNothingThatIsStored(base string) {
+	d.t.Helper()
+	refused := d.gateway.refused("prune")
+	d.show()
+	// The handler; two scripts, a frame and the link. The script of the document
+	// in a frame is stopped in there.
+	stopped := []string{"script-src-attr", "script-src-elem", "script-src-elem", "script-src-elem", "script-src-elem"}
+	d.eventually("the policy stops what is stored", func() bool {
+		return slices.Equal(reads[[]string](d.browser, "[...stored.refused].sort()"), stopped)
+	})
+	d.does("send the stored form", chromedp.Click[chromedp.CSS]("#send"))
+	d.eventually("the stored form stays", func() bool {
+		return slices.Contains(reads[[]string](d.browser, "stored.refused"), "form-action")
+	})
+	d.eventually("the stored image is refused", func() bool { return d.gateway.refused("prune") > refused })
+	polls := d.polls()
+	d.eventually("the page goes on polling", func() bool { return d.polls() >= polls+3 })
+	if ran := reads[[]string](d.browser, "stored.ran"); len(ran) > 0 {
+		d.t.Errorf("stored scripts ran: %q", ran)
+	}
+	if times := d.luigi.executed("svc-etl", "prune"); times != 0 {
+		d.t.Errorf("a stored image called the scheduler %d times", times)
+	}
+	if d.evil.got("/script.js") || d.evil.got("/form") {
+		d.t.Error("something was fetched from, or sent to, another site")
+	}
+
+	// A page that the scheduler makes runs no script that stands in it.
+	d.does("open the history", chromedp.Navigate(base+"/history"))
+	if title := reads[string](d.browser, "document.title"); title != "History" {
+		d.t.Errorf("the title of the history: %q", title)
 	}
 }
 
 // refusesAPageOf opens the page of another site and lets it try by an image, by
 // a script, and by a form that somebody sends.
-func (s *site) refusesAPageOf(b *browser, g *gateway, luigi *scheduler, origin string) {
-	s.t.Helper()
-	before := map[string]int{}
+func (d desk) refusesAPageOf(origin, base string) {
+	d.t.Helper()
+	refused, executed := map[string]int{}, map[string]int{}
+	methods := []string{"pause", "unpause", "prune"}
+	for _, method := range methods {
+		refused[method], executed[method] = d.gateway.refused(method), d.luigi.executed("svc-etl", method)
+	}
 	again := func(method string) func() bool {
-		return func() bool { return g.refused(method) > before[method] }
+		return func() bool { return d.gateway.refused(method) > refused[method] }
 	}
-	for _, method := range []string{"pause", "unpause", "prune"} {
-		before[method] = g.refused(method)
-	}
-	b.does("open the page of another site", chromedp.Navigate(origin+"/page"))
-	s.eventually("the image of "+origin+" is refused", again("pause"))
-	s.eventually("the script of "+origin+" is refused", again("unpause"))
-	b.does("send the form", chromedp.Click[chromedp.CSS]("#play"))
-	s.eventually("the form of "+origin+" is refused", again("prune"))
-	for method, times := range map[string]int{"pause": 1, "unpause": 0, "prune": 0} { // pause was a click
-		if got := luigi.executed("svc-etl", method); got != times {
-			s.t.Errorf("%s made the scheduler execute %s: %d times, want %d", origin, method, got, times)
+	d.does("open the page of another site", chromedp.Navigate(origin+"/page?gateway="+base))
+	d.eventually("the image of "+origin+" is refused", again("pause"))
+	d.eventually("the script of "+origin+" is refused", again("unpause"))
+	d.does("send the form", chromedp.Click[chromedp.CSS]("#play"))
+	d.eventually("the form of "+origin+" is refused", again("prune"))
+	for _, method := range methods {
+		if got := d.luigi.executed("svc-etl", method); got != executed[method] {
+			d.t.Errorf("%s made the scheduler execute %s", origin, method)
 		}
+	}
+	// A form takes along what the browser remembers, whoever's page it is on.
+	if user := d.gateway.lastLine("prune").Account; user != "svc-etl" {
+		d.t.Errorf("the form came for %q: the browser did not send its password, and this proves nothing", user)
 	}
 }
 
@@ -345,7 +385,7 @@ type evilSite struct {
 	seen []string
 }
 
-func newEvilSite(t *testing.T, gateway string) *evilSite {
+func newEvilSite(t *testing.T) *evilSite {
 	t.Helper()
 	e := &evilSite{}
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -361,7 +401,7 @@ func newEvilSite(t *testing.T, gateway string) *evilSite {
 			_, _ = fmt.Fprintf(w, `<!DOCTYPE html><title>A game</title>
 				<img src="%[1]s/api/pause">
 				<script>fetch("%[1]s/api/unpause", { mode: "no-cors", credentials: "include" })</script>
-				<form method="post" action="%[1]s/api/prune"><input name="data" value="{}"><button id="play">play</button></form>`, gateway)
+				<form method="post" action="%[1]s/api/prune"><input name="data" value="{}"><button id="play">play</button></form>`, r.URL.Query().Get("gateway"))
 		}
 	}))
 	t.Cleanup(e.Close)

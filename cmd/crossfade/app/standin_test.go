@@ -34,6 +34,8 @@ type scheduler struct {
 	// of a cache.
 	calls       map[string]map[string]int
 	conditional map[string]bool
+	// sites has the Sec-Fetch-Site of the last call, by method.
+	sites map[string]string
 }
 
 func newScheduler(t *testing.T) *scheduler {
@@ -54,7 +56,7 @@ func newScheduler(t *testing.T) *scheduler {
 		index:   index,
 		files:   http.StripPrefix("/static/visualiser/", http.FileServerFS(static)),
 		answers: map[string]captures.Exchange{},
-		calls:   map[string]map[string]int{}, conditional: map[string]bool{},
+		calls:   map[string]map[string]int{}, conditional: map[string]bool{}, sites: map[string]string{},
 	}
 	for _, e := range exchanges {
 		method, ok := strings.CutPrefix(e.Path, "/api/")
@@ -106,6 +108,7 @@ func (s *scheduler) answer(w http.ResponseWriter, r *http.Request, method string
 		s.calls[user] = map[string]int{}
 	}
 	s.calls[user][method]++
+	s.sites[method] = r.Header.Get("Sec-Fetch-Site")
 	if r.Header.Get("If-None-Match") != "" {
 		s.conditional[user] = true
 	}
@@ -154,4 +157,11 @@ func (s *scheduler) askedAgain(user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.conditional[user]
+}
+
+// said returns what the browser said of the site that called a method last.
+func (s *scheduler) said(method string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sites[method]
 }
