@@ -152,6 +152,9 @@ func findings(r audit.Report) table {
 	return t
 }
 
+// maxShown is how many findings people are shown; programs get all.
+const maxShown = 20
+
 // verified shows a report to people: the answer, what is wrong, what else is
 // worth knowing.
 func (p *program) verified(r audit.Report, heads bool) error {
@@ -161,15 +164,16 @@ func (p *program) verified(r audit.Report, heads bool) error {
 	} else {
 		fmt.Fprintf(&b, "BROKEN in %s.\n", places(len(r.Findings)+r.More))
 	}
-	for _, f := range r.Findings {
+	shown := r.Findings[:min(len(r.Findings), maxShown)]
+	for _, f := range shown {
 		at := f.File
 		if f.Line > 0 {
 			at += ":" + strconv.Itoa(f.Line)
 		}
 		fmt.Fprintf(&b, "\n  %-9s  %s\n             %s\n", f.What, at, f.Text)
 	}
-	if r.More > 0 {
-		fmt.Fprintf(&b, "\n  and %d more\n", r.More)
+	if more := len(r.Findings) - len(shown) + r.More; more > 0 {
+		fmt.Fprintf(&b, "\n  and %d more; -o json shows %d\n", more, len(r.Findings))
 	}
 	b.WriteString("\n")
 	if _, err := p.stdout.Write([]byte(b.String())); err != nil {

@@ -91,6 +91,14 @@ func TestAuditVerifyAnswersWhetherTheTrailIsIntact(t *testing.T) {
 		t.Errorf("%v in %v", err, got)
 	}
 
+	change(t, file, func(l []string) []string {
+		for i := range 60 {
+			l = append(l, l[1+i%3])
+		}
+		return l
+	})
+	run(t, "audit", "verify", config).want(t, exitFailure, "and 2 more; -o json shows 22")
+
 	other := filepath.Join(t.TempDir(), "empty.jsonl")
 	if err := os.WriteFile(other, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -179,6 +187,14 @@ func TestAuditTasksAnswersWhoRanWhat(t *testing.T) {
 	}
 	change(t, file, func(l []string) []string { l[1] = "broken\n"; return l })
 	show().want(t, exitOK, "1 line cannot be read", "audit verify")
+	change(t, file, func(l []string) []string { return append(l[:1], l[2:]...) })
+	if err := os.WriteFile(file, []byte(read(t, file)+`{"kind":"ta`), 0o600); err != nil { // a crash
+		t.Fatal(err)
+	}
+	trail(t, file, nil)
+	if got := show().want(t, exitOK); got.stderr != "" {
+		t.Errorf("what a crash left, and is accounted for, is no matter of this command: %v", got)
+	}
 	show("--since", "0s").want(t, exitUsage, "--since")
 	show("--since", "yesterday").want(t, exitUsage, "since")
 	run(t, "audit", "tasks").want(t, exitUsage, "no audit trail is configured")

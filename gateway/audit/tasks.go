@@ -30,7 +30,7 @@ type Executed struct {
 
 // Tasks reads the executed tasks of files, in order of their end. It believes
 // the files: Verify says whether they are to be believed. broken counts the
-// lines that cannot be read.
+// lines that cannot be read and that no crash explains.
 func Tasks(files []string, f Filter) (tasks []Executed, broken int, err error) {
 	for _, name := range files {
 		info, err := os.Stat(name)
@@ -41,12 +41,15 @@ func Tasks(files []string, f Filter) (tasks []Executed, broken int, err error) {
 		if info.Mode().IsRegular() && info.ModTime().Before(f.Since.Add(-time.Minute)) {
 			continue
 		}
+		bad := 0
 		err = each(name, func(l line) error {
 			var t Task
 			switch {
+			case l.ok && l.header.Kind == KindTorn && bad > 0:
+				bad-- // it accounts for the line before
 			case l.ok && l.header.Kind != KindTask:
 			case !l.ok || json.Unmarshal(l.text, &t) != nil:
-				broken++
+				bad++
 			case f.takes(&t):
 				tasks = append(tasks, Executed{t, l.header.Replica})
 			}
@@ -55,6 +58,7 @@ func Tasks(files []string, f Filter) (tasks []Executed, broken int, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
+		broken += bad
 	}
 	slices.SortStableFunc(tasks, func(a, b Executed) int { return a.Ended.Compare(b.Ended) })
 	return tasks, broken, nil

@@ -230,6 +230,36 @@ type gap struct {
 	at       place
 }
 
+// run is a stretch of lines that stand where they do not belong, one behind the
+// other: a file that was copied is one finding.
+type run struct {
+	what        What
+	first, last place
+}
+
+// takes adds a line, if it continues the run.
+func (r *run) takes(p place, what What) bool {
+	if r.what != what || p.file != r.last.file || p.line != r.last.line+1 || p.seq != r.last.seq+1 {
+		return false
+	}
+	r.last = p
+	return true
+}
+
+// tell reports the run, if there is one, behind line seq.
+func (r *run) tell(find func(at place, seq int64, what What, format string, args ...any), seq int64) {
+	which := fmt.Sprintf("line %d", r.first.seq)
+	if r.last.seq > r.first.seq {
+		which = fmt.Sprintf("lines %d to %d", r.first.seq, r.last.seq)
+	}
+	switch r.what {
+	case Reordered:
+		find(r.first, r.first.seq, Reordered, "%s of the chain behind line %d: moved there", which, seq)
+	case Repeated:
+		find(r.first, r.first.seq, Repeated, "%s of the chain once more: copied, or put in", which)
+	}
+}
+
 // chain follows the lines of one replica through its files.
 func (v *verifier) chain(replica string, files []part) error {
 	c := Chain{Replica: replica}
@@ -239,6 +269,7 @@ func (v *verifier) chain(replica string, files []part) error {
 	}
 	var last place
 	var gaps []gap
+	var astray run
 	find := func(at place, seq int64, what What, format string, args ...any) {
 		v.add(Finding{File: at.file, Line: at.line, Replica: replica, Seq: seq, What: what, Text: fmt.Sprintf(format, args...)})
 	}
@@ -278,13 +309,18 @@ func (v *verifier) chain(replica string, files []part) error {
 					find(here, last.seq+1, Removed, "%s missing before this line: removed", missing(last.seq+1, here.seq-1))
 				}
 			default:
+				what := Repeated
 				if fill(&gaps, here.seq) {
-					find(here, here.seq, Reordered, "line %d of the chain stands behind line %d: somebody moved it", here.seq, last.seq)
-				} else {
-					find(here, here.seq, Repeated, "line %d of the chain was there already: it was copied, or put in", here.seq)
+					what = Reordered
+				}
+				if !astray.takes(here, what) {
+					astray.tell(find, last.seq)
+					astray = run{what: what, first: here, last: here}
 				}
 				return nil // the chain goes on from where it was
 			}
+			astray.tell(find, last.seq)
+			astray = run{}
 			last = here
 			return nil
 		})
@@ -292,6 +328,7 @@ func (v *verifier) chain(replica string, files []part) error {
 			return err
 		}
 	}
+	astray.tell(find, last.seq)
 	for _, g := range gaps {
 		find(g.at, g.from, Removed, "%s missing before this line: removed", missing(g.from, g.to))
 	}

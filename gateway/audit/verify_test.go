@@ -259,6 +259,7 @@ func TestEveryTamperingIsFoundAtItsLine(t *testing.T) {
 		"a line is copied":                  {tampering{func(l []string) []string { return slices.Insert(l, 6, l[2]) }, audit.Repeated, 7, 3}, nil},
 		"the last line is cut":              {tampering{func(l []string) []string { l[7] = l[7][:40]; return l }, audit.Torn, 8, 0}, nil},
 		"the last newline is cut":           {tampering{func(l []string) []string { l[7] = strings.TrimSuffix(l[7], "\n"); return l }, audit.Torn, 8, 0}, nil},
+		"all lines are there twice":         {tampering{func(l []string) []string { return append(l, l...) }, audit.Repeated, 9, 1}, nil},
 		"lines of somebody else are put in": {tampering{func(l []string) []string { return slices.Insert(l, 3, "hello\n") }, audit.Torn, 4, 0}, nil},
 		"the end is removed":                {tampering{func(l []string) []string { return l[:6] }, audit.Truncated, 6, 7}, head(7)},
 		"all of it was written anew":        {tampering{func(l []string) []string { return l }, audit.Altered, 8, 8}, head(8)},
@@ -270,8 +271,8 @@ func TestEveryTamperingIsFoundAtItsLine(t *testing.T) {
 				t.Fatal(err)
 			}
 			r, err := audit.Verify([]string{changed}, tc.heads)
-			if err != nil || r.Intact() {
-				t.Fatalf("not found: %+v, %v", r, err)
+			if err != nil || r.Intact() || len(r.Findings) > 2 {
+				t.Fatalf("not found, or too often: %+v, %v", r, err)
 			}
 			if !slices.ContainsFunc(r.Findings, func(f audit.Finding) bool {
 				return f.File == changed && f.What == tc.found && f.Line == tc.line && f.Seq == tc.seq && f.Text != ""
