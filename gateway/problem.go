@@ -86,7 +86,9 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 	// A ping holds a lock during its retries, which stalls the pipeline, and to be
 	// told to slow down is no reason for it.
 	slow := status == http.StatusTooManyRequests && ev.Call.Luigi.Ping
-	abort := f.Abort && ev.Call.Abortable && (!passing || slow) &&
+	// Of a body over the bound nobody has read what it asks for, or whether it is
+	// a worker that asks.
+	abort := f.Abort && ev.Call.Abortable && (!passing || slow) && status != http.StatusRequestEntityTooLarge &&
 		!strings.EqualFold(r.Header.Get(AbortHeader), "off")
 	if abort {
 		h.Set("Content-Type", "application/json")

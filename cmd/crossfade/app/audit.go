@@ -29,3 +29,17 @@ func (a *App) openAudit(c *config.Config) (*audit.Trail, error) {
 	}
 	return audit.New(o)
 }
+
+// auditName says where the audit trail goes; "off" if nowhere.
+func auditName(c *config.Config) string {
+	switch {
+	case c.Audit.Off():
+		return "off"
+	case c.Audit.File == "":
+		return "stdout"
+	case c.Audit.Stdout:
+		return string(c.Audit.File) + " and stdout"
+	default:
+		return string(c.Audit.File)
+	}
+}

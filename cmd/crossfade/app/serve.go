@@ -137,7 +137,7 @@ func (a *App) announce() {
 	a.log.Info("crossfade serves",
 		"version", a.options.Version, "mode", c.Mode, "profile", c.Upstream.Profile,
 		"listen", a.Addr(), "upstream", c.Upstream.URL.Redacted(), "metrics", a.MetricsAddr(),
-		"store", a.store.name, "configuration", c.File)
+		"store", a.store.name, "audit", auditName(c), "configuration", c.File)
 	for _, w := range c.Warnings() {
 		a.log.Warn(w.Message, "key", w.Key)
 	}
