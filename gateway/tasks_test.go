@@ -276,6 +276,12 @@ func TestTheSchedulerIsAskedOnceAndOnlyForWhomItMatters(t *testing.T) {
 	for range 3 {
 		s.call(t, "set_task_status_message", `{"task_id":"LoadUsers_1"}`, bearer("operator")...)
 	}
+	for n := range 100 { // whatever family these have, a runner may execute it
+		args := fmt.Sprintf(`{"worker":"w","task_id":"ExtractUsers_%d_abc","family":"ExtractUsers"}`, n)
+		if reason, _, _ := s.call(t, "add_task", args, bearer("runner")...); reason != "" {
+			t.Fatal(reason)
+		}
+	}
 	if s.up.asked != 1 {
 		t.Errorf("asked %d times, want once: for the runner's task, which is then known", s.up.asked)
 	}
