@@ -29,7 +29,7 @@ type listed struct {
 // layer do not know each other.
 var layers = [][]string{
 	{"gateway/identity", "gateway/breaker"},
-	{"legacy", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"},
+	{"legacy", "gateway/agent", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"},
 	{"rollout/redisstore"},
 	{"gateway"},
 	{"gateway/audit", "gateway/console", "gateway/telemetry"},
@@ -138,6 +138,8 @@ func mayImport(from, to string) string {
 		return "only cmd imports config"
 	case from == "gateway" && (within(to, "legacy") || within(to, "gateway/oidcauth")):
 		return "gateway knows its authenticators by their interface only"
+	case within(to, "gateway/agent") && !within(from, "gateway/agent") && !within(from, "cmd"):
+		return "the agent is the client half: only cmd knows it"
 	}
 	fromLayer, fromFamily := layer(from)
 	toLayer, toFamily := layer(to)
@@ -278,6 +280,11 @@ func TestTheImportRuleTellsRightFromWrong(t *testing.T) {
 		{"gateway/luigi/luigitest", "rollout", false},
 		{"gateway", "legacy", false},
 		{"gateway", "gateway/oidcauth", false},
+		{"gateway/agent", "gateway/agent/token", true},
+		{"gateway/agent", "gateway/identity", true},
+		{"gateway/agent", "gateway", false},
+		{"gateway/agent", "gateway/luigi", false},
+		{"gateway", "gateway/agent", false},
 		{"gateway", "gateway/telemetry", false},
 		{"gateway/console", "gateway/telemetry", false},
 		{"gateway/audit", "gateway/telemetry", false},
