@@ -13,6 +13,7 @@ import (
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/policy"
 	"crossfade/gateway/shadow"
+	"crossfade/gateway/throttle"
 	"crossfade/rollout"
 )
 
@@ -68,7 +69,7 @@ type Options struct {
 	// Enforce; zero times are left out.
 	Deprecated, Sunset time.Time
 	// Throttle may be nil: then guesses at static credentials are not limited.
-	Throttle *Throttle
+	Throttle *throttle.Limiter
 	// Recorder may be nil.
 	Recorder Recorder
 	// Auditor, if any, makes recording a condition: while it is not ready, mode
@@ -257,6 +258,26 @@ func (h *Handler) learn(ctx context.Context, p Presented, ev *pending) Facts {
 	h.own(ctx, &f, ev)
 	f.Grace = h.grace(ctx, f, ev)
 	return f
+}
+
+// legacy judges a static credential behind the throttle. In mode Observe, which
+// refuses nothing, everything is judged, and the event tells what was over the
+// limit.
+func (h *Handler) legacy(ctx context.Context, c identity.Credential, ev *Event) *identity.Authentication {
+	a, wait := h.Throttle.Authenticate(ctx, h.Legacy, ev.Client, c)
+	if wait <= 0 {
+		return a
+	}
+	ev.Throttled = true
+	if h.Mode != Observe {
+		return &identity.Authentication{
+			Status: identity.StatusUnavailable, Reasons: []identity.Reason{identity.Throttled}, RetryAfter: wait,
+		}
+	}
+	if a == nil {
+		a = h.Legacy.Authenticate(ctx, c)
+	}
+	return a
 }
 
 // lookUp asks the rollout whether the run of a verified legacy credential must

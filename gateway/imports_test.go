@@ -29,7 +29,7 @@ type listed struct {
 // layer do not know each other.
 var layers = [][]string{
 	{"gateway/identity", "gateway/breaker"},
-	{"legacy", "gateway/agent", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"},
+	{"legacy", "gateway/agent", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "gateway/throttle", "rollout"},
 	{"rollout/redisstore"},
 	{"gateway"},
 	{"gateway/audit", "gateway/console", "gateway/telemetry"},

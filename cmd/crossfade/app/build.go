@@ -16,6 +16,7 @@ import (
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/policy"
 	"crossfade/gateway/shadow"
+	"crossfade/gateway/throttle"
 	"crossfade/legacy"
 	"crossfade/rollout"
 )
@@ -251,7 +252,7 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 		}
 	}
 	if t := c.Legacy.Throttle; t.Failures > 0 {
-		o.Throttle, err = gateway.NewThrottle(gateway.ThrottleOptions{
+		o.Throttle, err = throttle.New(throttle.Options{
 			Failures: t.Failures, Every: t.Every, Memory: parts.Keyring,
 		})
 		if err != nil {

@@ -13,14 +13,15 @@ import (
 	"time"
 
 	"crossfade/config"
-	crossfade "crossfade/gateway"
+
 	"crossfade/gateway/identity"
+	"crossfade/gateway/throttle"
 	"crossfade/legacy"
 )
 
 func TestTheDefaultsOfTheThrottleAreTheDocumentedOnes(t *testing.T) {
 	t.Parallel()
-	want := config.Throttle{Failures: crossfade.DefaultThrottleFailures, Every: crossfade.DefaultThrottleEvery}
+	want := config.Throttle{Failures: throttle.DefaultFailures, Every: throttle.DefaultEvery}
 	if got := config.Default().Legacy.Throttle; got != want {
 		t.Errorf("the configuration has %+v, the gateway %+v", got, want)
 	}
@@ -41,12 +42,12 @@ func TestAFloodOfPasswordsComputesNoMoreThanTheRateAllows(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				throttle, err := crossfade.NewThrottle(crossfade.ThrottleOptions{Memory: keyring})
+				limiter, err := throttle.New(throttle.Options{Memory: keyring})
 				if err != nil {
 					t.Fatal(err)
 				}
 				login := func(address, user, password string) (*identity.Authentication, time.Duration) {
-					return throttle.Authenticate(t.Context(), keyring, netip.MustParseAddr(address),
+					return limiter.Authenticate(t.Context(), keyring, netip.MustParseAddr(address),
 						identity.Credential{Scheme: identity.SchemeBasic, User: user, Secret: identity.NewSecret(password)})
 				}
 				service := func(when string) {
@@ -65,7 +66,7 @@ func TestAFloodOfPasswordsComputesNoMoreThanTheRateAllows(t *testing.T) {
 					}
 					time.Sleep(time.Second) // of the bubble's clock
 				}
-				most := int64(crossfade.DefaultThrottleFailures) + int64(time.Since(start)/crossfade.DefaultThrottleEvery)
+				most := int64(throttle.DefaultFailures) + int64(time.Since(start)/throttle.DefaultEvery)
 				if got := computed.Load(); got > most || got < most-1 {
 					t.Errorf("15,000 passwords cost %d computations in %v, want %d", got, time.Since(start), most)
 				}

@@ -1,4 +1,6 @@
-package gateway
+// Package throttle limits guesses at static credentials by the address of the
+// client and the user together.
+package throttle
 
 import (
 	"context"
@@ -18,14 +20,14 @@ import (
 	"crossfade/gateway/identity"
 )
 
-// Defaults of ThrottleOptions. A person who has forgotten a password tries
+// Defaults of Options. A person who has forgotten a password tries
 // fewer than ten; a guesser who keeps at it gets 17,000 tries a day out of one
 // address, where a list of common passwords has millions; and a hash every five
 // seconds is nothing beside what the clients of a gateway cost. Five seconds
 // are also a wait that people and Luigi's workers survive.
 const (
-	DefaultThrottleFailures = 10
-	DefaultThrottleEvery    = 5 * time.Second
+	DefaultFailures = 10
+	DefaultEvery    = 5 * time.Second
 )
 
 const (
@@ -38,6 +40,11 @@ const (
 	maxSuspectUser = 255
 )
 
+// Authenticator judges a credential; it never returns nil.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c identity.Credential) *identity.Authentication
+}
+
 // Memory knows without computing anything which passwords were verified lately.
 // The legacy keyring is one.
 type Memory interface {
@@ -46,8 +53,8 @@ type Memory interface {
 	Remembers(c identity.Credential) bool
 }
 
-// ThrottleOptions configures a Throttle. Memory is required.
-type ThrottleOptions struct {
+// Options configures a Limiter. Memory is required.
+type Options struct {
 	// Failures is how many different wrong secrets are judged at once, and
 	// Every how long each one takes to be forgiven. 0 stands for the defaults.
 	Failures int
@@ -57,7 +64,7 @@ type ThrottleOptions struct {
 	Now func() time.Time
 }
 
-// Throttle limits guesses at static credentials, by the address of the client
+// Limiter limits guesses at static credentials, by the address of the client
 // and the user together, so that nobody can lock out anybody else: not the same
 // user at another address, not another user at the same address. Keys and
 // tokens name no user; of them an address has one budget a scheme.
@@ -79,13 +86,13 @@ type ThrottleOptions struct {
 // The state is that of this replica and this configuration: N replicas allow
 // N times as much, and a reload, which may have made a wrong password right,
 // begins anew. It is bounded, and secrets are in it as digests under a key that
-// is random for each Throttle. IPv6 clients count by their /64, which is what
+// is random for each Limiter. IPv6 clients count by their /64, which is what
 // one customer has (RFC 6177 section 2). Clients without an address count as
 // one.
 //
-// A Throttle is safe for concurrent use, has no goroutines and needs no Close.
-// The nil Throttle lets everything through.
-type Throttle struct {
+// A Limiter is safe for concurrent use, has no goroutines and needs no Close.
+// The nil Limiter lets everything through.
+type Limiter struct {
 	rate   rate
 	memory Memory
 	now    func() time.Time
@@ -102,57 +109,37 @@ type suspectKey struct {
 	user   string
 }
 
-// NewThrottle checks the options and returns a throttle that suspects nobody.
-func NewThrottle(o ThrottleOptions) (*Throttle, error) {
+// New checks the options and returns a limiter that suspects nobody.
+func New(o Options) (*Limiter, error) {
 	if o.Failures < 0 || o.Every < 0 || o.Memory == nil {
-		return nil, fmt.Errorf("gateway: throttle of %d failures, one each %v: both must be positive, or 0 for the default, and Memory is required",
+		return nil, fmt.Errorf("throttle: %d failures, one each %v: both must be positive, or 0 for the default, and Memory is required",
 			o.Failures, o.Every)
 	}
 	if o.Failures == 0 {
-		o.Failures = DefaultThrottleFailures
+		o.Failures = DefaultFailures
 	}
 	if o.Every == 0 {
-		o.Every = DefaultThrottleEvery
+		o.Every = DefaultEvery
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	suspects, err := simplelru.NewLRU[suspectKey, *suspect](maxSuspects, nil)
 	if err != nil {
-		return nil, fmt.Errorf("gateway: throttle: %w", err)
+		return nil, fmt.Errorf("throttle: %w", err)
 	}
 	secret := make([]byte, sha256.Size)
 	_, _ = rand.Read(secret) // it never fails: it ends the process instead
-	return &Throttle{
+	return &Limiter{
 		rate: rate{o.Failures, o.Every}, memory: o.Memory, now: o.Now, suspects: suspects,
 		macs: sync.Pool{New: func() any { return &digester{mac: hmac.New(sha256.New, secret)} }},
 	}, nil
 }
 
-// legacy judges a static credential behind the throttle. In mode Observe, which
-// refuses nothing, everything is judged, and the event tells what was over the
-// limit.
-func (h *Handler) legacy(ctx context.Context, c identity.Credential, ev *Event) *identity.Authentication {
-	a, wait := h.Throttle.Authenticate(ctx, h.Legacy, ev.Client, c)
-	if wait <= 0 {
-		return a
-	}
-	ev.Throttled = true
-	if h.Mode != Observe {
-		return &identity.Authentication{
-			Status: identity.StatusUnavailable, Reasons: []identity.Reason{identity.Throttled}, RetryAfter: wait,
-		}
-	}
-	if a == nil {
-		a = h.Legacy.Authenticate(ctx, c)
-	}
-	return a
-}
-
 // Authenticate asks next about a credential of the client, unless it is over
 // the limit: then wait is how long until a new secret may be tried, greater
 // than zero, and the judgement is nil where next was not asked.
-func (t *Throttle) Authenticate(ctx context.Context, next Authenticator, client netip.Addr, c identity.Credential) (a *identity.Authentication, wait time.Duration) {
+func (t *Limiter) Authenticate(ctx context.Context, next Authenticator, client netip.Addr, c identity.Credential) (a *identity.Authentication, wait time.Duration) {
 	hashed := c.Scheme == identity.SchemeBasic
 	if t == nil || hashed && t.memory.Remembers(c) {
 		return next.Authenticate(ctx, c), 0
@@ -189,14 +176,14 @@ func keyOf(client netip.Addr, c identity.Credential) suspectKey {
 // enter pays for a secret before it is judged, so that guesses that come at the
 // same time cannot all slip through. It returns the judgement of a secret that
 // was found wrong before, or how long to wait.
-func (t *Throttle) enter(key suspectKey, d secretDigest) (known *identity.Authentication, wait time.Duration) {
+func (t *Limiter) enter(key suspectKey, d secretDigest) (known *identity.Authentication, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.suspect(key).try(t.rate, d, t.now())
 }
 
 // leave tells how a secret was judged that enter let through.
-func (t *Throttle) leave(key suspectKey, d secretDigest, a *identity.Authentication) {
+func (t *Limiter) leave(key suspectKey, d secretDigest, a *identity.Authentication) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if a.Status == identity.StatusRejected {
@@ -213,7 +200,7 @@ func (t *Throttle) leave(key suspectKey, d secretDigest, a *identity.Authenticat
 }
 
 // suspect returns the entry of key, a new one if there is none.
-func (t *Throttle) suspect(key suspectKey) *suspect {
+func (t *Limiter) suspect(key suspectKey) *suspect {
 	s, ok := t.suspects.Get(key)
 	if !ok {
 		s = &suspect{}
@@ -230,7 +217,7 @@ type digester struct {
 }
 
 // digest tells secrets of one suspect apart.
-func (t *Throttle) digest(c identity.Credential) (out secretDigest) {
+func (t *Limiter) digest(c identity.Credential) (out secretDigest) {
 	d := t.macs.Get().(*digester)
 	defer t.macs.Put(d)
 	// The key holds only the beginning of a long name. The length of the name
