@@ -134,7 +134,7 @@ func (h *Handler) handedOut(ctx context.Context, resp *http.Response, ev *pendin
 		registry.Learn(id, work.Family)
 	}
 	if work.Task == "" {
-		registry.LearnBatch(work.BatchID, work.Batch) // it starts when the worker says under which id
+		registry.LearnBatch(ctx, work.BatchID, work.Family, work.Batch) // it starts when the worker says under which id
 		return nil
 	}
 	note(ev, registry.Start(ctx, luigi.Started{

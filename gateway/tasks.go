@@ -62,9 +62,25 @@ func (h *Handler) resolve(ctx context.Context, c Call, who ...*identity.Authenti
 			c.Unresolved = identity.StoreUnavailable
 		case c.Family == "":
 			c.Unresolved = identity.TaskUnknown
+		case l.BatchID != "":
+			c.Unresolved = h.foreignBatch(ctx, c)
 		}
 	}
 	return c
+}
+
+// foreignBatch says why a call must not make its task part of the batch that it
+// names, "" if it may. The tasks of a batch share the fate of the one that
+// combines them, so it must be of their family.
+func (h *Handler) foreignBatch(ctx context.Context, c Call) identity.Reason {
+	switch h.Tasks.Registry.BatchFamily(ctx, c.Luigi.BatchID) {
+	case c.Family:
+		return ""
+	case "":
+		return identity.TaskUnknown
+	default:
+		return identity.TaskFamilyDenied
+	}
 }
 
 // restricted reports whether the principal may do the action on some families

@@ -653,3 +653,38 @@ func zipped(t testing.TB, text string) []byte {
 	}
 	return b.Bytes()
 }
+
+// The scheduler does to every task of a batch what is done to the task that
+// combines them, and lets every task say that it combines any batch.
+func TestATaskBecomesPartOfABatchOfItsOwnFamilyOnly(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	const batch = `{"response": {"task_id": null, "task_family": "%[1]s", "task_params": {}, "batch_id": "batch-of-%[1]s", "batch_task_ids": ["%[1]s_1", "%[1]s_2"]}}`
+	hand := func(family, role string) {
+		s.up.handsOut(fmt.Sprintf(batch, family))
+		if reason, _, _ := s.call(t, "get_work", fmt.Sprintf(`{"worker":"worker of %s"}`, role), bearer(role)...); reason != "" {
+			t.Fatalf("%s is not handed out: %s", family, reason)
+		}
+	}
+	hand("LoadUsers", "operator")
+	hand("ExtractUsers", "runner")
+	for _, tt := range []struct {
+		name, batch, more string
+		want              identity.Reason
+	}{
+		{"somebody else's, by a task that starts", "batch-of-LoadUsers", `"status":"RUNNING"`, identity.TaskFamilyDenied},
+		{"somebody else's, by a task that ends", "batch-of-LoadUsers", `"status":"DONE","runnable":null`, identity.TaskFamilyDenied},
+		{"somebody else's, by a task that waits", "batch-of-LoadUsers", `"status":"PENDING"`, identity.TaskFamilyDenied},
+		{"one that nobody knows", "batch-of-Nobody", `"status":"RUNNING"`, identity.TaskUnknown},
+		{"one's own", "batch-of-ExtractUsers", `"status":"RUNNING"`, ""},
+	} {
+		args := fmt.Sprintf(`{"worker":"worker of runner","task_id":"ExtractUsers_1_2","family":"ExtractUsers","batch_id":%q,%s}`, tt.batch, tt.more)
+		if reason, _, _ := s.call(t, "add_task", args, bearer("runner")...); reason != string(tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, reason, tt.want)
+		}
+	}
+	// The worker may have the next connection to another replica.
+	if family := newRegistry(t, s.store).BatchFamily(t.Context(), "batch-of-ExtractUsers"); family != "ExtractUsers" {
+		t.Errorf("another replica takes the batch for one of %q", family)
+	}
+}

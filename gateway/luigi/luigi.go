@@ -56,7 +56,8 @@ type Call struct {
 	// raw JSON object, "" without one.
 	Module     string
 	Parameters string
-	// BatchID is the batch that a Report of a start belongs to.
+	// BatchID is the batch that an add_task makes its task part of. Whatever
+	// happens to the task happens to the tasks of the batch.
 	BatchID string
 	// ByTask tells a call of a worker that names no worker but a task: it belongs
 	// to the worker that started the task.
@@ -173,6 +174,9 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		if c.Family != "" && c.TaskID != "" && !hasFamily(c.TaskID, c.Family) {
 			return false
 		}
+		if c.BatchID, ok = args.text("batch_id"); !ok {
+			return false
+		}
 		if c.Worker == "" {
 			return true
 		}
@@ -212,9 +216,6 @@ func (c *Call) fillReport(args *arguments) (ok bool) {
 		return true
 	}
 	if c.Module, ok = args.text("module"); !ok {
-		return false
-	}
-	if c.BatchID, ok = args.text("batch_id"); !ok {
 		return false
 	}
 	if raw := args.raw("params"); len(raw) > 0 && raw[0] == '{' {
