@@ -77,7 +77,7 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 	}
 	if !strings.HasPrefix(path, "/api/") {
 		page := luigi.Classify(r.Method, path, r.URL.RawQuery, "", nil)
-		return Call{Action: actionOf(r), Exempt: page.Exempt, Problem: page.Problem}, nil
+		return Call{Action: actionOf(r), EveryFamily: page.Overview, Exempt: page.Exempt, Problem: page.Problem}, nil
 	}
 	body, problem, err := c.body(r)
 	if err != nil {

@@ -688,3 +688,31 @@ func TestATaskBecomesPartOfABatchOfItsOwnFamilyOnly(t *testing.T) {
 		t.Errorf("another replica takes the batch for one of %q", family)
 	}
 }
+
+// Pages of the scheduler's history and its metrics tell of tasks of every family,
+// and are not filtered.
+func TestPagesAboutTasksAreForWhoSeesEveryFamily(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for path, want := range map[string]identity.Reason{
+		"/":                                    "",
+		"/favicon.ico":                         "",
+		"/static/visualiser/index.html":        "",
+		"/metrics":                             identity.TaskFamilyDenied,
+		"/tasklist":                            identity.TaskFamilyDenied,
+		"/tasklist/LoadUsers":                  identity.TaskFamilyDenied,
+		"/history":                             identity.TaskFamilyDenied,
+		"/history/by_name/ExtractUsers":        identity.TaskFamilyDenied,
+		"/history/by_params/LoadUsers?data={}": identity.TaskFamilyDenied,
+		"/static/../metrics":                   identity.TaskFamilyDenied,
+		"/static/%2e%2e/metrics":               identity.TaskFamilyDenied,
+		"/anything":                            identity.TaskFamilyDenied,
+	} {
+		for role, want := range map[string]identity.Reason{"runner": want, "viewer": ""} {
+			resp, _ := s.do(t, "GET", path, "", bearer(role)...)
+			if s.event(); resp.Header.Get("Crossfade-Reason") != string(want) {
+				t.Errorf("%s by %s: %q, want %q", path, role, resp.Header.Get("Crossfade-Reason"), want)
+			}
+		}
+	}
+}

@@ -12,6 +12,7 @@
 package luigi
 
 import (
+	"iter"
 	"strings"
 
 	"crossfade/gateway/identity"
@@ -69,6 +70,9 @@ type Call struct {
 	// Assistant reports whether a worker asks for the work of others, which
 	// needs the right to every family.
 	Assistant bool
+	// Overview marks a page that may tell of tasks of every family and is not
+	// filtered: the scheduler's history and metrics, and whatever is not known.
+	Overview bool
 	// Exempt marks HEAD /, the health check: no identity needed.
 	Exempt bool
 	// Ping marks the sign of life that every worker sends once a second.
@@ -230,6 +234,18 @@ func hasFamily(taskID, family string) bool {
 	return len(taskID) > len(family) && taskID[len(family)] == '_' && strings.HasPrefix(taskID, family)
 }
 
+// PossibleFamilies lists the families that a task can belong to by its id,
+// shortest first.
+func PossibleFamilies(taskID string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := 1; i < len(taskID)-1; i++ {
+			if taskID[i] == '_' && !yield(taskID[:i]) {
+				return
+			}
+		}
+	}
+}
+
 // classifyPage reads a request outside the API.
 func classifyPage(method, escapedPath string) Call {
 	call := Call{Browser: method == "GET"}
@@ -240,9 +256,20 @@ func classifyPage(method, escapedPath string) Call {
 	case method == "HEAD" && escapedPath == "/":
 		call.Exempt, call.Action = true, identity.ActionView
 	case method == "GET", method == "HEAD":
-		call.Action = identity.ActionView
+		call.Action, call.Overview = identity.ActionView, !plainPage(escapedPath)
 	default:
 		call.Problem = identity.RPCUnknown
 	}
 	return call
+}
+
+// plainPage tells the paths under which no task is named: the visualiser is a
+// static page, which asks the API. A path that may be tidied up is none of them.
+func plainPage(escapedPath string) bool {
+	switch escapedPath {
+	case "", "/", "/favicon.ico":
+		return true
+	}
+	return strings.HasPrefix(escapedPath, "/static/") &&
+		!strings.Contains(escapedPath, "..") && !strings.ContainsAny(escapedPath, `%\;`)
 }

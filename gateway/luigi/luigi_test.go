@@ -283,12 +283,12 @@ func TestClassifyPages(t *testing.T) {
 	}{
 		{"the root in a browser", "GET", "/", luigi.Call{Action: view, Browser: true}},
 		{"the health check", "HEAD", "/", luigi.Call{Action: view, Exempt: true}},
-		{"the head of another page is no health check", "HEAD", "/metrics", luigi.Call{Action: view}},
+		{"the head of another page is no health check", "HEAD", "/metrics", luigi.Call{Action: view, Overview: true}},
 		{"a static file", "GET", "/static/visualiser/index.html", luigi.Call{Action: view, Browser: true}},
-		{"a static file with an escape", "GET", "/static/a%20b.js", luigi.Call{Action: view, Browser: true}},
-		{"a broken escape", "GET", "/static/%zz", luigi.Call{Action: view, Browser: true}},
-		{"history of a task", "GET", "/history/by_task_id/A_1", luigi.Call{Action: view, Browser: true}},
-		{"a name that only begins like the API", "GET", "/apiary/ping", luigi.Call{Action: view, Browser: true}},
+		{"a static file with an escape", "GET", "/static/a%20b.js", luigi.Call{Action: view, Overview: true, Browser: true}},
+		{"a broken escape", "GET", "/static/%zz", luigi.Call{Action: view, Overview: true, Browser: true}},
+		{"history of a task", "GET", "/history/by_task_id/A_1", luigi.Call{Action: view, Overview: true, Browser: true}},
+		{"a name that only begins like the API", "GET", "/apiary/ping", luigi.Call{Action: view, Overview: true, Browser: true}},
 		{"a page cannot be posted to", "POST", "/history", luigi.Call{Problem: identity.RPCUnknown}},
 		{"an empty path", "GET", "", luigi.Call{Action: view, Browser: true}},
 	}
