@@ -106,7 +106,9 @@ func (h *Handler) run(ctx context.Context, ev *pending, principal string) {
 }
 
 // own asks whether the worker is the principal's who governs the request. A
-// mismatch denies it whatever its roles say.
+// mismatch denies it whatever its roles say. A name that belongs to nobody
+// becomes the principal's, unless the request is refused anyway: whoever may not
+// use a worker must not keep it from those who may.
 func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
 	if h.Tasks.Registry == nil || f.Problem != "" {
 		return
@@ -123,7 +125,13 @@ func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
 		principal = ev.Principal // a companion may say who shares the credential
 	}
 	if name := ev.Call.Run; name != "" {
-		if owner := h.Tasks.Registry.Owner(ctx, name, principal.Name, principal.Team); owner.Principal != principal.Name {
+		var owner luigi.Owner
+		if Decide(*f).Forward() {
+			owner = h.Tasks.Registry.Owner(ctx, name, principal.Name, principal.Team)
+		} else {
+			owner = h.Tasks.Registry.Speaks(ctx, name)
+		}
+		if owner.Principal != "" && owner.Principal != principal.Name {
 			ev.Other = owner.Principal
 		}
 	}

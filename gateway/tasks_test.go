@@ -716,3 +716,59 @@ func TestPagesAboutTasksAreForWhoSeesEveryFamily(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is refused has not used the name, and must not keep its owner from it.
+func TestWhoIsRefusedTakesNoWorkersName(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for _, role := range []string{"viewer", "nobody"} {
+		if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, bearer(role)...); reason != "action_denied" && reason != "role_missing" {
+			t.Fatalf("%s: %q", role, reason)
+		}
+	}
+	if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, bearer("runner")...); reason != "" {
+		t.Errorf("the worker's own principal is refused: %s", reason)
+	}
+	reason, _, ev := s.call(t, "ping", `{"worker":"w"}`, bearer("viewer")...)
+	if reason != "action_denied" || ev.Other != "svc-runner" {
+		t.Errorf("a refused one that speaks for another's worker: %q, other %q", reason, ev.Other)
+	}
+}
+
+// The scheduler takes a task and a worker without a name for any other, and a
+// worker takes such a task for none.
+func TestNothingIsDoneWithoutANameByWhichItCanBeJudged(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for _, tt := range []struct{ method, args string }{
+		{"add_task", `{"worker":"w","task_id":"","family":"ExtractUsers"}`},
+		{"add_task", `{"worker":"w","task_id":null,"family":"ExtractUsers"}`},
+		{"add_task", `{"worker":"w","family":"ExtractUsers"}`},
+		{"add_task", `{"worker":"","task_id":"ExtractUsers_1","family":"ExtractUsers"}`},
+		{"get_work", `{"worker":""}`},
+		{"ping", `{"worker":""}`},
+	} {
+		if reason, _, _ := s.call(t, tt.method, tt.args, bearer("operator")...); reason != "rpc_ambiguous" {
+			t.Errorf("%s %s: %q", tt.method, tt.args, reason)
+		}
+	}
+}
+
+// What a call may bring to the scheduler can be read in what the scheduler makes
+// of it: else nobody would notice that the task was handed out.
+func TestWhatACallCanBringIsReadInReplies(t *testing.T) {
+	t.Parallel()
+	deepest := strings.Repeat("[", 63) + strings.Repeat("]", 63)
+	s := newTasksStage(t, nil)
+	if reason, _, _ := s.call(t, "add_task", `{"worker":"o","task_id":"ExtractUsers_1","family":"ExtractUsers","module":"\ud800","params":{"x":`+deepest+`}}`, bearer("operator")...); reason != "" {
+		t.Fatal(reason)
+	}
+	s.up.handsOut(`{"response": {"task_id": "ExtractUsers_1", "task_family": "ExtractUsers", "task_module": "\ud800", "task_params": {"x": ` + deepest + `}}}`)
+	if reason, _, _ := s.call(t, "get_work", `{"worker":"o"}`, bearer("operator")...); reason != "" || s.registry.Started(t.Context(), "ExtractUsers_1") == nil {
+		t.Errorf("%q: nobody noticed the start", reason)
+	}
+	s.up.lists["task_list"] = `{"response": {"ExtractUsers_1": {"name": "ExtractUsers", "params": {"x": ` + deepest + `}}}}`
+	if reason, body, _ := s.call(t, "task_list", `{}`, bearer("runner")...); reason != "" || body != s.up.lists["task_list"] {
+		t.Errorf("a task keeps the list from everybody: %q %s", reason, body)
+	}
+}

@@ -149,7 +149,10 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 	ok = true
 	switch proc.worker {
 	case workerSpeaks:
+		// The scheduler has a worker of any name, the empty one included. Without a
+		// name it fails.
 		c.Worker, ok = args.text("worker")
+		ok = ok && string(args.raw("worker")) != `""`
 	case workerIsTarget:
 		c.Target, ok = args.text("worker")
 	}
@@ -173,6 +176,11 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		v := args.raw("assistant")
 		c.Assistant = len(v) > 0 && string(v) != "false" && string(v) != "null"
 	case "add_task":
+		// A task without an id would be one that nobody can judge, and of which
+		// workers and the gateway think that it is none when it is handed out.
+		if c.TaskID == "" {
+			return false
+		}
 		// An id always begins with its family: a call that says otherwise
 		// would be judged by one and executed on the other.
 		if c.Family != "" && c.TaskID != "" && !hasFamily(c.TaskID, c.Family) {

@@ -229,7 +229,6 @@ func TestClassifyWhatRegistersAPipeline(t *testing.T) {
 		{"a task found complete", `{"worker":"w","task_id":"A_1","family":"A","status":"DONE","runnable":false}`, "A"},
 		{"a task whose completeness is not known", `{"worker":"w","task_id":"A_1","family":"A","status":"UNKNOWN","runnable":false}`, "A"},
 		{"defaults for status and runnable", `{"worker":"w","task_id":"A_1","family":"A"}`, "A"},
-		{"no task id", `{"worker":"w","family":"A"}`, "A"},
 		{"an end", `{"worker":"w","task_id":"A_1","family":"A","status":"DONE","runnable":null}`, ""},
 		{"a failure", `{"worker":"w","task_id":"A_1","family":"A","status":"FAILED","runnable":null}`, ""},
 		{"dynamic dependencies", `{"worker":"w","task_id":"A_1","family":"A","status":"PENDING","runnable":null,"new_deps":["B_1"]}`, ""},
