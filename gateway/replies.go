@@ -72,7 +72,9 @@ func withhold(ev *pending, reason identity.Reason) error {
 // added notes what a worker has told the scheduler of a task.
 func (h *Handler) added(ctx context.Context, _ *http.Response, ev *pending) error {
 	l, registry := ev.Call.Luigi, h.Tasks.Registry
-	registry.Learn(l.TaskID, l.Family)
+	if ev.Decision.Outcome == Allowed { // of all others the scheduler is asked
+		registry.Learn(l.TaskID, l.Family)
+	}
 	if l.Worker == "" || l.TaskID == "" {
 		return nil
 	}

@@ -96,6 +96,9 @@ func (h *Handler) run(ctx context.Context, ev *pending, principal string) {
 		return
 	}
 	started := h.Tasks.Registry.Started(ctx, ev.Call.Luigi.TaskID)
+	if started != nil && started.By.Principal != principal {
+		started = h.Tasks.Registry.Running(ctx, ev.Call.Luigi.TaskID) // it may have changed hands
+	}
 	switch {
 	case started == nil || started.By.Principal == "":
 	case started.By.Principal == principal:
@@ -171,7 +174,7 @@ func lapsed(token *identity.Authentication) bool {
 func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 	l := ev.Call.Luigi
 	if h.Tasks.Registry == nil || h.Tasks.Grace <= 0 || f.Mode != Enforce || f.Retired || f.Problem != "" ||
-		ev.Call.Run == "" || !l.Final || l.Report != luigi.Ends && l.Report != luigi.Fails {
+		ev.Call.Run == "" || !l.Final || l.Alters || l.Report != luigi.Ends && l.Report != luigi.Fails {
 		return false
 	}
 	now := ev.Start
@@ -187,7 +190,7 @@ func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 	default:
 		return false
 	}
-	started := h.Tasks.Registry.Started(ctx, l.TaskID)
+	started := h.Tasks.Registry.Running(ctx, l.TaskID)
 	owner := h.Tasks.Registry.Speaks(ctx, ev.Call.Run)
 	return started != nil && started.Worker == ev.Call.Run && started.By.Principal == principal &&
 		owner.Principal == principal && now.Sub(owner.Seen) <= h.Tasks.Grace

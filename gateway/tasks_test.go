@@ -467,6 +467,11 @@ func TestGraceIsForNothingElse(t *testing.T) {
 		{"a task that is brought, not ended", nil, report(`null,`, `true,`), late("runner"), "expired_mid_run"},
 		{"an end with new dependencies", nil, report(`[]`, `["ExtractUsers_9"]`), late("runner"), "expired_mid_run"},
 		{"a start", nil, report("DONE", "RUNNING"), late("runner"), "expired_mid_run"},
+		{"an end that changes what the task depends on", nil, report(`[]`, `[],"deps":["ExtractUsers_9"]`), late("runner"), "expired_mid_run"},
+		{"an end that changes what comes first", nil, report(`[]`, `[],"priority":9`), late("runner"), "expired_mid_run"},
+		{"an end that makes the task part of a batch", nil, report(`[]`, `[],"batch_id":"b"`), late("runner"), "expired_mid_run"},
+		{"an end with an address", nil, report(`[]`, `[],"tracking_url":"http://evil.example/"`), late("runner"), "expired_mid_run"},
+		{"an end with all that a worker sends", nil, report(`[]`, `[],"expl":"null","resources":{},"params":{},"deps":null,"priority":0,"batch_id":null,"tracking_url":null,"batchable":null,"assistant":false,"retry_policy_dict":{},"owners":[],"accepts_messages":false,"param_visibilities":{}`), late("runner"), ""},
 		{"grace that is turned off", func(s *tasksStage) { s.Tasks.Grace = 0 }, aReport, late("runner"), "expired_mid_run"},
 		{"a token that expired too long ago", func(s *tasksStage) { s.Tasks.Grace = 30 * time.Second }, aReport, late("runner"), "expired_mid_run"},
 		{"a token with another fault", func(s *tasksStage) {
@@ -770,5 +775,48 @@ func TestWhatACallCanBringIsReadInReplies(t *testing.T) {
 	s.up.lists["task_list"] = `{"response": {"ExtractUsers_1": {"name": "ExtractUsers", "params": {"x": ` + deepest + `}}}}`
 	if reason, body, _ := s.call(t, "task_list", `{}`, bearer("runner")...); reason != "" || body != s.up.lists["task_list"] {
 		t.Errorf("a task keeps the list from everybody: %q %s", reason, body)
+	}
+}
+
+// What a replica remembers of an execution may be over: another one has seen its
+// end, and the next start.
+func TestAnotherReplicaHasSeenTheEnd(t *testing.T) {
+	t.Parallel()
+	s := startedStage(t, nil)
+	other := newRegistry(t, s.store)
+	other.End(t.Context(), "ExtractUsers_1", "w", luigi.Done, &luigi.Started{})
+	if reason, _, _ := s.call(t, "add_task", aReport, late("runner")...); reason != "expired_mid_run" {
+		t.Errorf("the task is not running any more, and its end is accepted: %q", reason)
+	}
+}
+
+func TestATaskThatGoesOnAtAnotherReplicaIsItsNewWorkers(t *testing.T) {
+	t.Parallel()
+	s := startedStage(t, nil)
+	other := newRegistry(t, s.store)
+	other.End(t.Context(), "ExtractUsers_1", "w", luigi.Yielded, &luigi.Started{})
+	other.Start(t.Context(), luigi.Started{Task: "ExtractUsers_1", Family: "ExtractUsers", Worker: "o", By: luigi.Identity{Principal: "svc-operator"}})
+	if reason, _, ev := s.call(t, "set_task_status_message", `{"task_id":"ExtractUsers_1"}`, bearer("operator")...); reason != "" || ev.Call.Run != "o" {
+		t.Errorf("the worker that runs the task is refused: %q, other %q, run %q", reason, ev.Other, ev.Call.Run)
+	}
+	if reason, _, ev := s.call(t, "set_task_status_message", `{"task_id":"ExtractUsers_1"}`, bearer("runner")...); reason != "worker_mismatch" || ev.Other != "svc-operator" {
+		t.Errorf("the worker that ran it is not: %q, other %q", reason, ev.Other)
+	}
+}
+
+// In mode observe anybody can say anything; what was believed then counts after
+// the switch.
+func TestNobodyIsBelievedOnAFamilyWhoWouldBeRefused(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, func(s *tasksStage) { s.Mode = gateway.Observe })
+	for _, headers := range [][]string{nil, {"Authorization", "Bearer nonsense"}, bearer("nobody")} {
+		s.call(t, "add_task", `{"worker":"w","task_id":"Load_Users_1","family":"Load","status":"PENDING","runnable":true}`, headers...)
+	}
+	if family := s.registry.Known("Load_Users_1"); family != "" {
+		t.Errorf("the task is taken for one of %q", family)
+	}
+	s.call(t, "add_task", `{"worker":"o","task_id":"Load_Users_1","family":"Load_Users","status":"PENDING","runnable":true}`, bearer("operator")...)
+	if family := s.registry.Known("Load_Users_1"); family != "Load_Users" {
+		t.Errorf("the task is taken for one of %q", family)
 	}
 }

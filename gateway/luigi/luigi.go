@@ -53,6 +53,10 @@ type Call struct {
 	// and no dependencies are added. That is how workers report the end of what
 	// they have executed.
 	Final bool
+	// Alters tells a report that changes more than the state of its task: what it
+	// depends on, its priority, its address, or which batch it is part of. Workers
+	// report no end like that.
+	Alters bool
 	// Module and Parameters are those of the task of a Report; Parameters is the
 	// raw JSON object, "" without one.
 	Module     string
@@ -209,6 +213,8 @@ func (c *Call) fillReport(args *arguments) (ok bool) {
 	final := string(args.raw("runnable")) == "null"
 	deps := args.raw("new_deps")
 	news := len(deps) > 0 && string(deps) != "null" && string(deps) != "[]"
+	c.Alters = c.BatchID != "" || !args.unset("deps", "null") || !args.unset("tracking_url", "null") ||
+		!args.unset("batchable", "null") || !args.unset("priority", "0")
 	switch status {
 	case "RUNNING":
 		c.Report = Starts

@@ -294,6 +294,21 @@ func (r *Registry) Started(ctx context.Context, task string) *Started {
 	return k.started
 }
 
+// Running returns the execution as the store knows it now, whatever is remembered
+// here: another replica may have seen its end, and the next start. It waits for
+// the store, 50 ms at most, and goes by what is known here while that is away.
+func (r *Registry) Running(ctx context.Context, task string) *Started {
+	if task == "" {
+		return nil
+	}
+	key := boundID(task)
+	if stored, ok := r.ask(ctx, key); ok {
+		return stored.Started
+	}
+	k, _ := r.tasks.Get(key)
+	return k.started
+}
+
 // Start notes that a task was handed to a worker, before the worker hears of
 // it, so that its end finds the start wherever it arrives. It returns the
 // execution that the scheduler has thereby given up, nil if there was none.
