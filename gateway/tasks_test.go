@@ -820,3 +820,32 @@ func TestNobodyIsBelievedOnAFamilyWhoWouldBeRefused(t *testing.T) {
 		t.Errorf("the task is taken for one of %q", family)
 	}
 }
+
+// A pipeline of thousands of tasks is registered one call after the other, and
+// each question would double what it costs.
+func TestTheSchedulerIsNotAskedWhereNoAnswerWouldMatter(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for _, tt := range []struct {
+		name, role, args string
+		want             int
+		reason           string
+	}{
+		{"every family that the id can have is allowed", "runner", `"task_id":"ExtractUsers_1_2_3_abc","family":"ExtractUsers"`, 0, ""},
+		{"a shorter one is not", "extractor", `"task_id":"ExtractUsers_1_2_3_abd","family":"ExtractUsers"`, 1, ""},
+		{"a longer one is not", "runner", `"task_id":"Load_Users_1","family":"Load"`, 1, ""},
+		{"the call names none", "runner", `"task_id":"ExtractUsers_1_2_3_abe","family":""`, 1, "task_unknown"},
+		{"the id is no task's of Luigi", "runner", `"task_id":"ExtractUsers_` + strings.Repeat("_", 300) + `","family":"ExtractUsers"`, 1, ""},
+	} {
+		before := s.up.asked
+		reason, _, _ := s.call(t, "add_task", `{"worker":"worker of `+tt.role+`",`+tt.args+`}`, bearer(tt.role)...)
+		if reason != tt.reason || s.up.asked-before != tt.want {
+			t.Errorf("%s: asked %d times, want %d; reason %q", tt.name, s.up.asked-before, tt.want, reason)
+		}
+	}
+	// What is known already outweighs the claim.
+	s.registry.Learn("ExtractUsers_9", "LoadUsers")
+	if reason, _, _ := s.call(t, "add_task", `{"worker":"worker of runner","task_id":"ExtractUsers_9","family":"ExtractUsers"}`, bearer("runner")...); reason != "task_family_denied" {
+		t.Errorf("a task that is registered under another family: %q", reason)
+	}
+}
