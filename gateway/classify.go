@@ -89,7 +89,7 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		Action: l.Action, Family: l.Family, Run: l.Worker, Registers: l.Registers,
 		// A call for administrators that is not about one task acts on all of them,
 		// or on a worker that may run any. An assistant is given the work of any.
-		EveryFamily: l.Assistant || l.Action == identity.ActionAdmin && !l.Families,
+		EveryFamily: l.Assistant || l.Overview || l.Action == identity.ActionAdmin && !l.Families,
 		Luigi:       l,
 		Exempt:      l.Exempt,
 		Problem:     l.Problem,

@@ -849,3 +849,23 @@ func TestTheSchedulerIsNotAskedWhereNoAnswerWouldMatter(t *testing.T) {
 		t.Errorf("a task that is registered under another family: %q", reason)
 	}
 }
+
+// A reply that is cut off above a number of the client's own choice tells whether
+// a search has found tasks that the client may not see.
+func TestASearchDoesNotTellWhetherItFoundHiddenTasks(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	s.up.lists["task_list"] = `{"response": {}}`
+	for args, want := range map[string]identity.Reason{
+		`{"search":"LoadUsers day=2024","max_shown_tasks":0.5}`:  identity.TaskFamilyDenied,
+		`{"search":"LoadUsers day=2024","max_shown_tasks":null}`: "",
+		`{"search":"LoadUsers day=2024"}`:                        "",
+	} {
+		if reason, _, _ := s.call(t, "task_list", args, bearer("runner")...); reason != string(want) {
+			t.Errorf("%s: %q, want %q", args, reason, want)
+		}
+	}
+	if reason, _, _ := s.call(t, "task_list", `{"max_shown_tasks":5}`, bearer("viewer")...); reason != "" {
+		t.Errorf("for who sees everything: %q", reason)
+	}
+}

@@ -74,8 +74,10 @@ type Call struct {
 	// Assistant reports whether a worker asks for the work of others, which
 	// needs the right to every family.
 	Assistant bool
-	// Overview marks a page that may tell of tasks of every family and is not
-	// filtered: the scheduler's history and metrics, and whatever is not known.
+	// Overview marks what tells of tasks of every family and cannot be filtered:
+	// the scheduler's history and metrics, pages that are not known, and a list that
+	// is cut off above a number of the caller's choice, by which it tells how many
+	// tasks a search has found. The visualiser leaves that number to the scheduler.
 	Overview bool
 	// Exempt marks HEAD /, the health check: no identity needed.
 	Exempt bool
@@ -179,6 +181,8 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		// counts as a wish for the work of others.
 		v := args.raw("assistant")
 		c.Assistant = len(v) > 0 && string(v) != "false" && string(v) != "null"
+	case "task_list":
+		c.Overview = !args.unset("max_shown_tasks", "0")
 	case "add_task":
 		// A task without an id would be one that nobody can judge, and of which
 		// workers and the gateway think that it is none when it is handed out.
