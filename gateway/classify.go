@@ -77,7 +77,7 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 	}
 	if !strings.HasPrefix(path, "/api/") {
 		page := luigi.Classify(r.Method, path, r.URL.RawQuery, "", nil)
-		return Call{Action: actionOf(r), Exempt: page.Exempt, Problem: page.Problem}, nil
+		return Call{Action: actionOf(r), EveryFamily: page.Overview, Exempt: page.Exempt, Problem: page.Problem}, nil
 	}
 	body, problem, err := c.body(r)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c Classifier) Classify(r *http.Request) (Call, error) {
 		Action: l.Action, Family: l.Family, Run: l.Worker, Registers: l.Registers,
 		// A call for administrators that is not about one task acts on all of them,
 		// or on a worker that may run any. An assistant is given the work of any.
-		EveryFamily: l.Assistant || l.Action == identity.ActionAdmin && !l.Families,
+		EveryFamily: l.Assistant || l.Overview || l.Action == identity.ActionAdmin && !l.Families,
 		Luigi:       l,
 		Exempt:      l.Exempt,
 		Problem:     l.Problem,

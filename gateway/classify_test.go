@@ -75,7 +75,7 @@ func TestClassifySaysWhatARequestWants(t *testing.T) {
 		{"a method that no page has", luigi, request("DELETE", "/static/visualiser/index.html"), gateway.Call{Action: execute, Problem: identity.RPCUnknown}},
 		{"the health check of profile luigi", luigi, request("HEAD", "/"), gateway.Call{Exempt: true}},
 		{"a configured health path", luigi, request("GET", "/health"), gateway.Call{Exempt: true}},
-		{"a configured path that is not quite it", luigi, request("GET", "/health/"), gateway.Call{Action: view}},
+		{"a configured path that is not quite it", luigi, request("GET", "/health/"), gateway.Call{Action: view, EveryFamily: true}},
 		{"a configured path in other letters", plain, request("GET", "/Health"), gateway.Call{Action: view}},
 		{"a configured path behind percent signs", plain, request("GET", "/he%61lth"), gateway.Call{Action: view}},
 		{"a preflight of CORS", plain, request("OPTIONS", "/x", "Origin", "https://a.example", "Access-Control-Request-Method", "PUT"), gateway.Call{Exempt: true}},

@@ -46,7 +46,7 @@ func TestWhatChangesTheSchedulerComesFromTheSameOriginOrFromNoBrowser(t *testing
 		{name: "another site may make a browser ask for what only reads", call: "GET /api/task_list", headers: []string{"Sec-Fetch-Site: cross-site"}, allowed: true},
 		{name: "reading a message's response uses it up", call: "GET /api/get_scheduler_message_response"},
 		{name: "a worker reads a message's response", call: "POST /api/get_scheduler_message_response", allowed: true},
-		{name: "a page that adds a task", call: "GET /api/add_task", headers: []string{"Sec-Fetch-Site: cross-site"}},
+		{name: "a page that adds a task", call: "GET /api/add_task?data=%7B%22task_id%22:%22A_1%22%7D", headers: []string{"Sec-Fetch-Site: cross-site"}},
 
 		{name: "Sec-Fetch-Site of the same origin", call: pause, headers: []string{"Sec-Fetch-Site: same-origin"}, allowed: true},
 		{name: "the visualiser over loopback", call: pause, headers: []string{"Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", jquery}, allowed: true},

@@ -72,7 +72,9 @@ func withhold(ev *pending, reason identity.Reason) error {
 // added notes what a worker has told the scheduler of a task.
 func (h *Handler) added(ctx context.Context, _ *http.Response, ev *pending) error {
 	l, registry := ev.Call.Luigi, h.Tasks.Registry
-	registry.Learn(l.TaskID, l.Family)
+	if ev.Decision.Outcome == Allowed { // of all others the scheduler is asked
+		registry.Learn(l.TaskID, l.Family)
+	}
 	if l.Worker == "" || l.TaskID == "" {
 		return nil
 	}
@@ -134,7 +136,7 @@ func (h *Handler) handedOut(ctx context.Context, resp *http.Response, ev *pendin
 		registry.Learn(id, work.Family)
 	}
 	if work.Task == "" {
-		registry.LearnBatch(work.BatchID, work.Batch) // it starts when the worker says under which id
+		registry.LearnBatch(ctx, work.BatchID, work.Family, work.Batch) // it starts when the worker says under which id
 		return nil
 	}
 	note(ev, registry.Start(ctx, luigi.Started{

@@ -52,44 +52,63 @@ func (h *Handler) resolve(ctx context.Context, c Call, who ...*identity.Authenti
 	case l.TaskID == "" && l.Family == "":
 		c.Unresolved = identity.TaskUnknown
 	case l.TaskID == "": // the call names the family itself
-	case !restricted, c.Family != "" && h.alike(c, who):
+	case !restricted:
 		c.Family = cmp.Or(h.Tasks.Registry.Known(l.TaskID), c.Family)
 	default:
-		registered, err := h.Tasks.Registry.Family(ctx, l.TaskID, h.Tasks.Scheduler)
+		ask := h.Tasks.Scheduler
+		if l.Family != "" && h.whichever(l.TaskID, c.Action, who) {
+			ask = nil
+		}
+		registered, err := h.Tasks.Registry.Family(ctx, l.TaskID, ask)
 		c.Family = cmp.Or(registered, c.Family)
 		switch {
 		case err != nil:
 			c.Unresolved = identity.StoreUnavailable
 		case c.Family == "":
 			c.Unresolved = identity.TaskUnknown
+		case l.BatchID != "":
+			c.Unresolved = h.foreignBatch(ctx, c)
 		}
 	}
 	return c
 }
 
-// longestAlike bounds the ids that alike looks at. Luigi's own are shorter.
-const longestAlike = 512
+// longestLuigiID is longer, in bytes, than the ids that Luigi makes. Of longer ones
+// it is not tried out what they could be.
+const longestLuigiID = 256
 
-// alike reports whether everybody may do the action on the task, whichever family
-// it was registered under. An id begins with its family and an underscore, so
-// there are only so many. Without it a worker that registers a large pipeline
-// would ask the scheduler for each of its new tasks.
-func (h *Handler) alike(c Call, who []*identity.Authentication) bool {
-	id := c.Luigi.TaskID
-	if len(id) > longestAlike {
+// whichever reports whether all may do the action on every family that a task can
+// have by its id: then nobody has to be asked about a new one, which halves what
+// it costs to register a large pipeline.
+func (h *Handler) whichever(taskID string, action identity.Action, who []*identity.Authentication) bool {
+	if len(taskID) > longestLuigiID {
 		return false
 	}
-	for i := range len(id) {
-		if id[i] != '_' || i == 0 {
+	for _, a := range who {
+		if !a.OK() {
 			continue
 		}
-		for _, a := range who {
-			if a.OK() && h.Policy.Denies(a.Principal.Roles, policy.Request{Action: c.Action, Family: id[:i]}) != "" {
+		for family := range luigi.PossibleFamilies(taskID) {
+			if h.Policy.Denies(a.Principal.Roles, policy.Request{Action: action, Family: family}) != "" {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// foreignBatch says why a call must not make its task part of the batch that it
+// names, "" if it may. The tasks of a batch share the fate of the one that
+// combines them, so it must be of their family.
+func (h *Handler) foreignBatch(ctx context.Context, c Call) identity.Reason {
+	switch h.Tasks.Registry.BatchFamily(ctx, c.Luigi.BatchID) {
+	case c.Family:
+		return ""
+	case "":
+		return identity.TaskUnknown
+	default:
+		return identity.TaskFamilyDenied
+	}
 }
 
 // restricted reports whether the principal may do the action on some families
@@ -105,6 +124,9 @@ func (h *Handler) run(ctx context.Context, ev *pending, principal string) {
 		return
 	}
 	started := h.Tasks.Registry.Started(ctx, ev.Call.Luigi.TaskID)
+	if started != nil && started.By.Principal != principal {
+		started = h.Tasks.Registry.Running(ctx, ev.Call.Luigi.TaskID) // it may have changed hands
+	}
 	switch {
 	case started == nil || started.By.Principal == "":
 	case started.By.Principal == principal:
@@ -115,7 +137,9 @@ func (h *Handler) run(ctx context.Context, ev *pending, principal string) {
 }
 
 // own asks whether the worker is the principal's who governs the request. A
-// mismatch denies it whatever its roles say.
+// mismatch denies it whatever its roles say. A name that belongs to nobody
+// becomes the principal's, unless the request is refused anyway: whoever may not
+// use a worker must not keep it from those who may.
 func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
 	if h.Tasks.Registry == nil || f.Problem != "" {
 		return
@@ -132,7 +156,13 @@ func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
 		principal = ev.Principal // a companion may say who shares the credential
 	}
 	if name := ev.Call.Run; name != "" {
-		if owner := h.Tasks.Registry.Owner(ctx, name, principal.Name, principal.Team); owner.Principal != principal.Name {
+		var owner luigi.Owner
+		if Decide(*f).Forward() {
+			owner = h.Tasks.Registry.Owner(ctx, name, principal.Name, principal.Team)
+		} else {
+			owner = h.Tasks.Registry.Speaks(ctx, name)
+		}
+		if owner.Principal != "" && owner.Principal != principal.Name {
 			ev.Other = owner.Principal
 		}
 	}
@@ -172,7 +202,7 @@ func lapsed(token *identity.Authentication) bool {
 func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 	l := ev.Call.Luigi
 	if h.Tasks.Registry == nil || h.Tasks.Grace <= 0 || f.Mode != Enforce || f.Retired || f.Problem != "" ||
-		ev.Call.Run == "" || !l.Final || l.Report != luigi.Ends && l.Report != luigi.Fails {
+		ev.Call.Run == "" || !l.Final || l.Alters || l.Report != luigi.Ends && l.Report != luigi.Fails {
 		return false
 	}
 	now := ev.Start
@@ -188,7 +218,7 @@ func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 	default:
 		return false
 	}
-	started := h.Tasks.Registry.Started(ctx, l.TaskID)
+	started := h.Tasks.Registry.Running(ctx, l.TaskID)
 	owner := h.Tasks.Registry.Speaks(ctx, ev.Call.Run)
 	return started != nil && started.Worker == ev.Call.Run && started.By.Principal == principal &&
 		owner.Principal == principal && now.Sub(owner.Seen) <= h.Tasks.Grace

@@ -473,6 +473,11 @@ func TestGraceIsForNothingElse(t *testing.T) {
 		{"a task that is brought, not ended", nil, report(`null,`, `true,`), late("runner"), "expired_mid_run"},
 		{"an end with new dependencies", nil, report(`[]`, `["ExtractUsers_9"]`), late("runner"), "expired_mid_run"},
 		{"a start", nil, report("DONE", "RUNNING"), late("runner"), "expired_mid_run"},
+		{"an end that changes what the task depends on", nil, report(`[]`, `[],"deps":["ExtractUsers_9"]`), late("runner"), "expired_mid_run"},
+		{"an end that changes what comes first", nil, report(`[]`, `[],"priority":9`), late("runner"), "expired_mid_run"},
+		{"an end that makes the task part of a batch", nil, report(`[]`, `[],"batch_id":"b"`), late("runner"), "expired_mid_run"},
+		{"an end with an address", nil, report(`[]`, `[],"tracking_url":"http://evil.example/"`), late("runner"), "expired_mid_run"},
+		{"an end with all that a worker sends", nil, report(`[]`, `[],"expl":"null","resources":{},"params":{},"deps":null,"priority":0,"batch_id":null,"tracking_url":null,"batchable":null,"assistant":false,"retry_policy_dict":{},"owners":[],"accepts_messages":false,"param_visibilities":{}`), late("runner"), ""},
 		{"grace that is turned off", func(s *tasksStage) { s.Tasks.Grace = 0 }, aReport, late("runner"), "expired_mid_run"},
 		{"a token that expired too long ago", func(s *tasksStage) { s.Tasks.Grace = 30 * time.Second }, aReport, late("runner"), "expired_mid_run"},
 		{"a token with another fault", func(s *tasksStage) {
@@ -658,4 +663,215 @@ func zipped(t testing.TB, text string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// The scheduler does to every task of a batch what is done to the task that
+// combines them, and lets every task say that it combines any batch.
+func TestATaskBecomesPartOfABatchOfItsOwnFamilyOnly(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	const batch = `{"response": {"task_id": null, "task_family": "%[1]s", "task_params": {}, "batch_id": "batch-of-%[1]s", "batch_task_ids": ["%[1]s_1", "%[1]s_2"]}}`
+	hand := func(family, role string) {
+		s.up.handsOut(fmt.Sprintf(batch, family))
+		if reason, _, _ := s.call(t, "get_work", fmt.Sprintf(`{"worker":"worker of %s"}`, role), bearer(role)...); reason != "" {
+			t.Fatalf("%s is not handed out: %s", family, reason)
+		}
+	}
+	hand("LoadUsers", "operator")
+	hand("ExtractUsers", "runner")
+	for _, tt := range []struct {
+		name, batch, more string
+		want              identity.Reason
+	}{
+		{"somebody else's, by a task that starts", "batch-of-LoadUsers", `"status":"RUNNING"`, identity.TaskFamilyDenied},
+		{"somebody else's, by a task that ends", "batch-of-LoadUsers", `"status":"DONE","runnable":null`, identity.TaskFamilyDenied},
+		{"somebody else's, by a task that waits", "batch-of-LoadUsers", `"status":"PENDING"`, identity.TaskFamilyDenied},
+		{"one that nobody knows", "batch-of-Nobody", `"status":"RUNNING"`, identity.TaskUnknown},
+		{"one's own", "batch-of-ExtractUsers", `"status":"RUNNING"`, ""},
+	} {
+		args := fmt.Sprintf(`{"worker":"worker of runner","task_id":"ExtractUsers_1_2","family":"ExtractUsers","batch_id":%q,%s}`, tt.batch, tt.more)
+		if reason, _, _ := s.call(t, "add_task", args, bearer("runner")...); reason != string(tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, reason, tt.want)
+		}
+	}
+	// The worker may have the next connection to another replica.
+	if family := newRegistry(t, s.store).BatchFamily(t.Context(), "batch-of-ExtractUsers"); family != "ExtractUsers" {
+		t.Errorf("another replica takes the batch for one of %q", family)
+	}
+}
+
+// Pages of the scheduler's history and its metrics tell of tasks of every family,
+// and are not filtered.
+func TestPagesAboutTasksAreForWhoSeesEveryFamily(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for path, want := range map[string]identity.Reason{
+		"/":                                    "",
+		"/favicon.ico":                         "",
+		"/static/visualiser/index.html":        "",
+		"/metrics":                             identity.TaskFamilyDenied,
+		"/tasklist":                            identity.TaskFamilyDenied,
+		"/tasklist/LoadUsers":                  identity.TaskFamilyDenied,
+		"/history":                             identity.TaskFamilyDenied,
+		"/history/by_name/ExtractUsers":        identity.TaskFamilyDenied,
+		"/history/by_params/LoadUsers?data={}": identity.TaskFamilyDenied,
+		"/static/../metrics":                   identity.TaskFamilyDenied,
+		"/static/%2e%2e/metrics":               identity.TaskFamilyDenied,
+		"/anything":                            identity.TaskFamilyDenied,
+	} {
+		for role, want := range map[string]identity.Reason{"runner": want, "viewer": ""} {
+			resp, _ := s.do(t, "GET", path, "", bearer(role)...)
+			if s.event(); resp.Header.Get("Crossfade-Reason") != string(want) {
+				t.Errorf("%s by %s: %q, want %q", path, role, resp.Header.Get("Crossfade-Reason"), want)
+			}
+		}
+	}
+}
+
+// Whoever is refused has not used the name, and must not keep its owner from it.
+func TestWhoIsRefusedTakesNoWorkersName(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for _, role := range []string{"viewer", "nobody"} {
+		if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, bearer(role)...); reason != "action_denied" && reason != "role_missing" {
+			t.Fatalf("%s: %q", role, reason)
+		}
+	}
+	if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, bearer("runner")...); reason != "" {
+		t.Errorf("the worker's own principal is refused: %s", reason)
+	}
+	reason, _, ev := s.call(t, "ping", `{"worker":"w"}`, bearer("viewer")...)
+	if reason != "action_denied" || ev.Other != "svc-runner" {
+		t.Errorf("a refused one that speaks for another's worker: %q, other %q", reason, ev.Other)
+	}
+}
+
+// The scheduler takes a task and a worker without a name for any other, and a
+// worker takes such a task for none.
+func TestNothingIsDoneWithoutANameByWhichItCanBeJudged(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for _, tt := range []struct{ method, args string }{
+		{"add_task", `{"worker":"w","task_id":"","family":"ExtractUsers"}`},
+		{"add_task", `{"worker":"w","task_id":null,"family":"ExtractUsers"}`},
+		{"add_task", `{"worker":"w","family":"ExtractUsers"}`},
+		{"add_task", `{"worker":"","task_id":"ExtractUsers_1","family":"ExtractUsers"}`},
+		{"get_work", `{"worker":""}`},
+		{"ping", `{"worker":""}`},
+	} {
+		if reason, _, _ := s.call(t, tt.method, tt.args, bearer("operator")...); reason != "rpc_ambiguous" {
+			t.Errorf("%s %s: %q", tt.method, tt.args, reason)
+		}
+	}
+}
+
+// What a call may bring to the scheduler can be read in what the scheduler makes
+// of it: else nobody would notice that the task was handed out.
+func TestWhatACallCanBringIsReadInReplies(t *testing.T) {
+	t.Parallel()
+	deepest := strings.Repeat("[", 63) + strings.Repeat("]", 63)
+	s := newTasksStage(t, nil)
+	if reason, _, _ := s.call(t, "add_task", `{"worker":"o","task_id":"ExtractUsers_1","family":"ExtractUsers","module":"\ud800","params":{"x":`+deepest+`}}`, bearer("operator")...); reason != "" {
+		t.Fatal(reason)
+	}
+	s.up.handsOut(`{"response": {"task_id": "ExtractUsers_1", "task_family": "ExtractUsers", "task_module": "\ud800", "task_params": {"x": ` + deepest + `}}}`)
+	if reason, _, _ := s.call(t, "get_work", `{"worker":"o"}`, bearer("operator")...); reason != "" || s.registry.Started(t.Context(), "ExtractUsers_1") == nil {
+		t.Errorf("%q: nobody noticed the start", reason)
+	}
+	s.up.lists["task_list"] = `{"response": {"ExtractUsers_1": {"name": "ExtractUsers", "params": {"x": ` + deepest + `}}}}`
+	if reason, body, _ := s.call(t, "task_list", `{}`, bearer("runner")...); reason != "" || body != s.up.lists["task_list"] {
+		t.Errorf("a task keeps the list from everybody: %q %s", reason, body)
+	}
+}
+
+// What a replica remembers of an execution may be over: another one has seen its
+// end, and the next start.
+func TestAnotherReplicaHasSeenTheEnd(t *testing.T) {
+	t.Parallel()
+	s := startedStage(t, nil)
+	other := newRegistry(t, s.store)
+	other.End(t.Context(), "ExtractUsers_1", "w", luigi.Done, &luigi.Started{})
+	if reason, _, _ := s.call(t, "add_task", aReport, late("runner")...); reason != "expired_mid_run" {
+		t.Errorf("the task is not running any more, and its end is accepted: %q", reason)
+	}
+}
+
+func TestATaskThatGoesOnAtAnotherReplicaIsItsNewWorkers(t *testing.T) {
+	t.Parallel()
+	s := startedStage(t, nil)
+	other := newRegistry(t, s.store)
+	other.End(t.Context(), "ExtractUsers_1", "w", luigi.Yielded, &luigi.Started{})
+	other.Start(t.Context(), luigi.Started{Task: "ExtractUsers_1", Family: "ExtractUsers", Worker: "o", By: luigi.Identity{Principal: "svc-operator"}})
+	if reason, _, ev := s.call(t, "set_task_status_message", `{"task_id":"ExtractUsers_1"}`, bearer("operator")...); reason != "" || ev.Call.Run != "o" {
+		t.Errorf("the worker that runs the task is refused: %q, other %q, run %q", reason, ev.Other, ev.Call.Run)
+	}
+	if reason, _, ev := s.call(t, "set_task_status_message", `{"task_id":"ExtractUsers_1"}`, bearer("runner")...); reason != "worker_mismatch" || ev.Other != "svc-operator" {
+		t.Errorf("the worker that ran it is not: %q, other %q", reason, ev.Other)
+	}
+}
+
+// In mode observe anybody can say anything; what was believed then counts after
+// the switch.
+func TestNobodyIsBelievedOnAFamilyWhoWouldBeRefused(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, func(s *tasksStage) { s.Mode = gateway.Observe })
+	for _, headers := range [][]string{nil, {"Authorization", "Bearer nonsense"}, bearer("nobody")} {
+		s.call(t, "add_task", `{"worker":"w","task_id":"Load_Users_1","family":"Load","status":"PENDING","runnable":true}`, headers...)
+	}
+	if family := s.registry.Known("Load_Users_1"); family != "" {
+		t.Errorf("the task is taken for one of %q", family)
+	}
+	s.call(t, "add_task", `{"worker":"o","task_id":"Load_Users_1","family":"Load_Users","status":"PENDING","runnable":true}`, bearer("operator")...)
+	if family := s.registry.Known("Load_Users_1"); family != "Load_Users" {
+		t.Errorf("the task is taken for one of %q", family)
+	}
+}
+
+// A pipeline of thousands of tasks is registered one call after the other, and
+// each question would double what it costs.
+func TestTheSchedulerIsNotAskedWhereNoAnswerWouldMatter(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	for _, tt := range []struct {
+		name, role, args string
+		want             int
+		reason           string
+	}{
+		{"every family that the id can have is allowed", "runner", `"task_id":"ExtractUsers_1_2_3_abc","family":"ExtractUsers"`, 0, ""},
+		{"a shorter one is not", "extractor", `"task_id":"ExtractUsers_1_2_3_abd","family":"ExtractUsers"`, 1, ""},
+		{"a longer one is not", "runner", `"task_id":"Load_Users_1","family":"Load"`, 1, ""},
+		{"the call names none", "runner", `"task_id":"ExtractUsers_1_2_3_abe","family":""`, 1, "task_unknown"},
+		{"the id is no task's of Luigi", "runner", `"task_id":"ExtractUsers_` + strings.Repeat("_", 300) + `","family":"ExtractUsers"`, 1, ""},
+	} {
+		before := s.up.asked
+		reason, _, _ := s.call(t, "add_task", `{"worker":"worker of `+tt.role+`",`+tt.args+`}`, bearer(tt.role)...)
+		if reason != tt.reason || s.up.asked-before != tt.want {
+			t.Errorf("%s: asked %d times, want %d; reason %q", tt.name, s.up.asked-before, tt.want, reason)
+		}
+	}
+	// What is known already outweighs the claim.
+	s.registry.Learn("ExtractUsers_9", "LoadUsers")
+	if reason, _, _ := s.call(t, "add_task", `{"worker":"worker of runner","task_id":"ExtractUsers_9","family":"ExtractUsers"}`, bearer("runner")...); reason != "task_family_denied" {
+		t.Errorf("a task that is registered under another family: %q", reason)
+	}
+}
+
+// A reply that is cut off above a number of the client's own choice tells whether
+// a search has found tasks that the client may not see.
+func TestASearchDoesNotTellWhetherItFoundHiddenTasks(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	s.up.lists["task_list"] = `{"response": {}}`
+	for args, want := range map[string]identity.Reason{
+		`{"search":"LoadUsers day=2024","max_shown_tasks":0.5}`:  identity.TaskFamilyDenied,
+		`{"search":"LoadUsers day=2024","max_shown_tasks":null}`: "",
+		`{"search":"LoadUsers day=2024"}`:                        "",
+	} {
+		if reason, _, _ := s.call(t, "task_list", args, bearer("runner")...); reason != string(want) {
+			t.Errorf("%s: %q, want %q", args, reason, want)
+		}
+	}
+	if reason, _, _ := s.call(t, "task_list", `{"max_shown_tasks":5}`, bearer("viewer")...); reason != "" {
+		t.Errorf("for who sees everything: %q", reason)
+	}
 }

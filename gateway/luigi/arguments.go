@@ -83,6 +83,13 @@ func (a *arguments) raw(name string) []byte {
 	return nil
 }
 
+// unset reports whether an argument is missing, null, or has its default, as
+// workers write it.
+func (a *arguments) unset(name, byDefault string) bool {
+	raw := a.raw(name)
+	return raw == nil || string(raw) == "null" || string(raw) == byDefault
+}
+
 // text returns the string value of an argument; null and absence are "". ok is
 // false when the value is of another type, or holds a surrogate without its
 // partner, for which there is no text and which could stand for any other.

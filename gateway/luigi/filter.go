@@ -32,10 +32,12 @@ var shapes = map[string]shape{
 }
 
 // Filter takes out of the body of a reply, not compressed, the tasks whose
-// family may not be seen. Everything else stays byte for byte, counts of tasks
-// included. Of a worker's description the first task goes as well, of a task
-// the ids of dependencies that went with this reply. ok is false for a reply
-// that cannot be understood: then nothing of it may be shown.
+// family may not be seen. Everything else stays byte for byte. Of a worker's
+// description the first task goes as well, of a task the ids of dependencies
+// that are not shown by themselves. How many tasks a search has found is not
+// told, since a search finds hidden ones too; of workers and resources the
+// counts stay. ok is false for a reply that cannot be understood: then nothing
+// of it may be shown.
 func Filter(method string, body []byte, visible func(family string) bool) (filtered []byte, ok bool) {
 	kind, ok := shapes[method]
 	if !ok {
@@ -66,13 +68,14 @@ type filter struct {
 }
 
 // tasks writes an object of tasks by id without those that may not be seen.
-// Values that are no objects are no tasks (num_tasks, when there are too many).
+// Values that are no objects are no tasks: num_tasks, when there are too many of
+// them, becomes the -1 by which the scheduler itself says that nobody counted.
 func (f *filter) tasks(data []byte) bool {
 	all, ok := members(data)
 	if !ok {
 		return false
 	}
-	hidden := make(map[string]bool)
+	shown := make(map[string]bool)
 	kept := all[:0:0]
 	for _, m := range all {
 		if m.value[0] == '{' {
@@ -80,11 +83,10 @@ func (f *filter) tasks(data []byte) bool {
 			if !ok {
 				return false
 			}
-			family, ok := textOf(lastMember(task, "name"))
-			if !ok || !f.visible(family) {
-				hidden[string(m.name)] = true
+			if !f.shows(m.name, task) {
 				continue
 			}
+			shown[string(m.name)] = true
 		}
 		kept = append(kept, m)
 	}
@@ -92,8 +94,8 @@ func (f *filter) tasks(data []byte) bool {
 	for i, m := range kept {
 		f.name(i, m)
 		if m.value[0] != '{' {
-			f.out.Write(m.value)
-		} else if !f.task(m.value, hidden) {
+			f.out.WriteString("-1")
+		} else if !f.task(m.value, shown) {
 			return false
 		}
 	}
@@ -101,8 +103,31 @@ func (f *filter) tasks(data []byte) bool {
 	return true
 }
 
-// task writes a task, without the ids of hidden ones among its dependencies.
-func (f *filter) task(data []byte, hidden map[string]bool) bool {
+// shows reports whether a task may be seen. Where nobody has registered it, the
+// scheduler makes its family up from the id (status UNKNOWN): then every family
+// that it can have must be visible.
+func (f *filter) shows(rawID []byte, task []member) bool {
+	family, ok := textOf(lastMember(task, "name"))
+	if !ok || !f.visible(family) {
+		return false
+	}
+	if status, ok := textOf(lastMember(task, "status")); ok && status != "UNKNOWN" {
+		return true
+	}
+	id, ok := decodeString(rawID)
+	if !ok {
+		return false
+	}
+	for family := range PossibleFamilies(id) {
+		if !f.visible(family) {
+			return false
+		}
+	}
+	return true
+}
+
+// task writes a task, and of its dependencies only those that are shown.
+func (f *filter) task(data []byte, shown map[string]bool) bool {
 	fields, ok := members(data)
 	if !ok {
 		return false
@@ -121,7 +146,7 @@ func (f *filter) task(data []byte, hidden map[string]bool) bool {
 		f.out.WriteByte('[')
 		first := true
 		for _, id := range deps {
-			if len(id) > 1 && hidden[string(id[1:len(id)-1])] {
+			if len(id) < 2 || !shown[string(id[1:len(id)-1])] {
 				continue
 			}
 			if !first {
@@ -179,11 +204,8 @@ func (f *filter) holder(data []byte) bool {
 	}
 	// Luigi shows tasks as Family(parameter=value, ...).
 	first, ok := textOf(lastMember(fields, "first_task_display_name"))
-	if !ok {
-		return false
-	}
 	family, _, _ := strings.Cut(first, "(")
-	hide := !f.visible(family)
+	hide := !ok || !f.visible(family) // what a worker says of itself may be anything
 	f.out.WriteByte('{')
 	for i, m := range fields {
 		f.name(i, m)

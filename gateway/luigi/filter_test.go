@@ -77,13 +77,27 @@ func TestFilterKeepsWhatIsNoTaskAndTakesTheNamesOfHiddenOnes(t *testing.T) {
 	visible := func(family string) bool { return family == "A" }
 	tests := []struct{ name, method, body, want string }{
 		{
-			"too many tasks to list are a number", "task_list",
-			`{"response": {"num_tasks": 123456}}`, `{"response": {"num_tasks": 123456}}`,
+			"how many tasks there are would tell whether a search for a hidden one finds it", "task_list",
+			`{"response": {"num_tasks": 123456}}`, `{"response": {"num_tasks": -1}}`,
+		},
+		{
+			"dependencies that are not in the reply are as hidden as those that were taken out", "dep_graph",
+			`{"response": {"A_1": {"name": "A", "deps": ["C_9"]}}}`, `{"response": {"A_1": {"name": "A", "deps": []}}}`,
+		},
+		{
+			"the family of a dependency that nobody registered is a guess of the scheduler", "dep_graph",
+			`{"response": {"A_1": {"name": "A", "deps": ["A_x_2"]}, "A_x_2": {"deps": [], "status": "UNKNOWN", "name": "A"}}}`,
+			`{"response": {"A_1": {"name": "A", "deps": []}}}`,
+		},
+		{
+			"a worker whose first task is no text", "worker_list",
+			`{"response": [{"name": "w", "first_task": 7, "first_task_display_name": 7}, {"name": "v", "first_task": "\ud800", "first_task_display_name": "\ud800"}]}`,
+			`{"response": [{"name": "w", "first_task": "", "first_task_display_name": ""}, {"name": "v", "first_task": "", "first_task_display_name": ""}]}`,
 		},
 		{
 			"hidden dependencies go with their tasks, others stay", "dep_graph",
-			`{"response": {"A_1": {"name": "A", "deps": ["B_1", "A_2", "C_9"]}, "B_1": {"name": "B"}}}`,
-			`{"response": {"A_1": {"name": "A", "deps": ["A_2", "C_9"]}}}`,
+			`{"response": {"A_1": {"name": "A", "deps": ["B_1", "A_2"]}, "B_1": {"name": "B"}, "A_2": {"name": "A"}}}`,
+			`{"response": {"A_1": {"name": "A", "deps": ["A_2"]}, "A_2": {"name": "A"}}}`,
 		},
 		{
 			"a task that is only known as a dependency has no family, and is nobody's to see", "graph",

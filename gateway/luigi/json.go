@@ -60,11 +60,15 @@ func elements(data []byte) (list [][]byte, ok bool) {
 	return list, s.at == len(data)
 }
 
+// wrapping is how much deeper than in a call a value may lie in a reply: the
+// scheduler lists what workers said by task, status, worker or resource.
+const wrapping = 8
+
 // next returns one value without the white space around it.
 func (s *scanner) next() (value []byte, ok bool) {
 	s.space()
 	start := s.at
-	if !s.value(1) {
+	if !s.value(1 - wrapping) {
 		return nil, false
 	}
 	value = s.data[start:s.at]

@@ -12,6 +12,7 @@
 package luigi
 
 import (
+	"iter"
 	"strings"
 
 	"crossfade/gateway/identity"
@@ -52,11 +53,16 @@ type Call struct {
 	// and no dependencies are added. That is how workers report the end of what
 	// they have executed.
 	Final bool
+	// Alters tells a report that changes more than the state of its task: what it
+	// depends on, its priority, its address, or which batch it is part of. Workers
+	// report no end like that.
+	Alters bool
 	// Module and Parameters are those of the task of a Report; Parameters is the
 	// raw JSON object, "" without one.
 	Module     string
 	Parameters string
-	// BatchID is the batch that a Report of a start belongs to.
+	// BatchID is the batch that an add_task makes its task part of. Whatever
+	// happens to the task happens to the tasks of the batch.
 	BatchID string
 	// ByTask tells a call of a worker that names no worker but a task: it belongs
 	// to the worker that started the task.
@@ -68,6 +74,11 @@ type Call struct {
 	// Assistant reports whether a worker asks for the work of others, which
 	// needs the right to every family.
 	Assistant bool
+	// Overview marks what tells of tasks of every family and cannot be filtered:
+	// the scheduler's history and metrics, pages that are not known, and a list that
+	// is cut off above a number of the caller's choice, by which it tells how many
+	// tasks a search has found. The visualiser leaves that number to the scheduler.
+	Overview bool
 	// Exempt marks HEAD /, the health check: no identity needed.
 	Exempt bool
 	// Ping marks the sign of life that every worker sends once a second.
@@ -144,7 +155,10 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 	ok = true
 	switch proc.worker {
 	case workerSpeaks:
+		// The scheduler has a worker of any name, the empty one included. Without a
+		// name it fails.
 		c.Worker, ok = args.text("worker")
+		ok = ok && string(args.raw("worker")) != `""`
 	case workerIsTarget:
 		c.Target, ok = args.text("worker")
 	}
@@ -167,10 +181,20 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		// counts as a wish for the work of others.
 		v := args.raw("assistant")
 		c.Assistant = len(v) > 0 && string(v) != "false" && string(v) != "null"
+	case "task_list":
+		c.Overview = !args.unset("max_shown_tasks", "0")
 	case "add_task":
+		// A task without an id would be one that nobody can judge, and of which
+		// workers and the gateway think that it is none when it is handed out.
+		if c.TaskID == "" {
+			return false
+		}
 		// An id always begins with its family: a call that says otherwise
 		// would be judged by one and executed on the other.
 		if c.Family != "" && c.TaskID != "" && !hasFamily(c.TaskID, c.Family) {
+			return false
+		}
+		if c.BatchID, ok = args.text("batch_id"); !ok {
 			return false
 		}
 		if c.Worker == "" {
@@ -193,6 +217,8 @@ func (c *Call) fillReport(args *arguments) (ok bool) {
 	final := string(args.raw("runnable")) == "null"
 	deps := args.raw("new_deps")
 	news := len(deps) > 0 && string(deps) != "null" && string(deps) != "[]"
+	c.Alters = c.BatchID != "" || !args.unset("deps", "null") || !args.unset("tracking_url", "null") ||
+		!args.unset("batchable", "null") || !args.unset("priority", "0")
 	switch status {
 	case "RUNNING":
 		c.Report = Starts
@@ -214,9 +240,6 @@ func (c *Call) fillReport(args *arguments) (ok bool) {
 	if c.Module, ok = args.text("module"); !ok {
 		return false
 	}
-	if c.BatchID, ok = args.text("batch_id"); !ok {
-		return false
-	}
 	if raw := args.raw("params"); len(raw) > 0 && raw[0] == '{' {
 		c.Parameters = string(raw)
 	}
@@ -229,6 +252,18 @@ func hasFamily(taskID, family string) bool {
 	return len(taskID) > len(family) && taskID[len(family)] == '_' && strings.HasPrefix(taskID, family)
 }
 
+// PossibleFamilies lists the families that a task can belong to by its id,
+// shortest first.
+func PossibleFamilies(taskID string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := 1; i < len(taskID)-1; i++ {
+			if taskID[i] == '_' && !yield(taskID[:i]) {
+				return
+			}
+		}
+	}
+}
+
 // classifyPage reads a request outside the API.
 func classifyPage(method, escapedPath string) Call {
 	call := Call{Browser: method == "GET"}
@@ -239,9 +274,20 @@ func classifyPage(method, escapedPath string) Call {
 	case method == "HEAD" && escapedPath == "/":
 		call.Exempt, call.Action = true, identity.ActionView
 	case method == "GET", method == "HEAD":
-		call.Action = identity.ActionView
+		call.Action, call.Overview = identity.ActionView, !plainPage(escapedPath)
 	default:
 		call.Problem = identity.RPCUnknown
 	}
 	return call
+}
+
+// plainPage tells the paths under which no task is named: the visualiser is a
+// static page, which asks the API. A path that may be tidied up is none of them.
+func plainPage(escapedPath string) bool {
+	switch escapedPath {
+	case "", "/", "/favicon.ico":
+		return true
+	}
+	return strings.HasPrefix(escapedPath, "/static/") &&
+		!strings.Contains(escapedPath, "..") && !strings.ContainsAny(escapedPath, `%\;`)
 }

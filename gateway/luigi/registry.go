@@ -232,10 +232,36 @@ func (r *Registry) Learn(task, family string) {
 	}
 }
 
-// LearnBatch notes which tasks a batch combines, until the worker tells under
-// which id it runs them. Only this replica knows.
-func (r *Registry) LearnBatch(batch string, tasks []string) {
-	r.batches.Add(boundID(batch), tasks[:min(len(tasks), longestBatch)])
+// LearnBatch notes which tasks a batch combines, all of one family, until the
+// worker tells under which id it runs them. The tasks are known to this replica
+// only. The family is shared before the worker hears of the batch, since what the
+// worker tells may pass another replica: it waits for the store, 50 ms at most.
+func (r *Registry) LearnBatch(ctx context.Context, batch, family string, tasks []string) {
+	kept := make([]string, min(len(tasks), longestBatch))
+	for i := range kept {
+		kept[i] = strings.Clone(boundID(tasks[i]))
+	}
+	r.batches.Add(strings.Clone(boundID(batch)), kept)
+	if family == "" {
+		return
+	}
+	key := boundID(batchPrefix + batch)
+	r.tasks.Add(key, known{family: shorten(family, longestID)})
+	_ = r.call(ctx, r.now(), func(ctx context.Context) error {
+		return r.store.Register(ctx, []Registered{{Task: key, Family: shorten(family, longestID)}})
+	})
+}
+
+// batchPrefix keeps batches and tasks apart where families are kept by id. The
+// family of a batch does not fit what a task can claim: the id of a batch has no
+// underscore.
+const batchPrefix = "batch "
+
+// BatchFamily returns the family of the tasks that a batch combines, "" if nobody
+// knows it. It waits for the store, 50 ms at most, if it is not known here.
+func (r *Registry) BatchFamily(ctx context.Context, batch string) string {
+	family, _ := r.Family(ctx, batchPrefix+batch, nil)
+	return family
 }
 
 // Batch returns the tasks that a batch combines, nil if they are not known.
@@ -265,6 +291,21 @@ func (r *Registry) Started(ctx context.Context, task string) *Started {
 	if stored, ok := r.ask(ctx, key); ok {
 		return stored.Started
 	}
+	return k.started
+}
+
+// Running returns the execution as the store knows it now, whatever is remembered
+// here: another replica may have seen its end, and the next start. It waits for
+// the store, 50 ms at most, and goes by what is known here while that is away.
+func (r *Registry) Running(ctx context.Context, task string) *Started {
+	if task == "" {
+		return nil
+	}
+	key := boundID(task)
+	if stored, ok := r.ask(ctx, key); ok {
+		return stored.Started
+	}
+	k, _ := r.tasks.Get(key)
 	return k.started
 }
 

@@ -399,3 +399,32 @@ func TestARegistryNeedsAStore(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+func TestANameThatWasTakenWhileTheStoreWasAwayIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 2)
+		r[0].Owner(t.Context(), "w", "svc-etl", "data-eng")
+		r[0].Accepted("w", "svc-etl")
+		r[1].cable.cut.Store(true)
+		mallory := func() string { return r[1].Owner(t.Context(), "w", "mallory", "data-eng").Principal }
+		if got := mallory(); got != "mallory" {
+			t.Fatalf("nobody can say whose it is, and it is %q", got)
+		}
+		r[1].cable.cut.Store(false)
+		for range 10 {
+			time.Sleep(time.Second)
+			mallory()
+			r[1].Accepted("w", "mallory")
+		}
+		if got := mallory(); got != "svc-etl" {
+			t.Errorf("ten seconds after the store is back, it is %s", got)
+		}
+		asked := r[0].cable.calls.Load()
+		for range 100 {
+			r[0].Owner(t.Context(), "w", "svc-etl", "data-eng")
+		}
+		if n := r[0].cable.calls.Load() - asked; n > 0 {
+			t.Errorf("its owner costs %d questions", n)
+		}
+	})
+}

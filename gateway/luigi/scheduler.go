@@ -19,11 +19,13 @@ const (
 	// askTimeout leaves room within the 10 s after which workers give up.
 	askTimeout = 3 * time.Second
 	// askRate is how many questions a second are put to one scheduler, and
-	// askBurst how many at once: a worker that registers a large pipeline under
-	// roles that name families exactly asks once for each task. luigid answers
-	// about a thousand calls a second on one core.
+	// askBurst how many at once: a restart in front of a busy pipeline asks once
+	// for each task that is under way, and workers whose roles name families one
+	// by one cause a question for each task that they register. luigid answers
+	// about a thousand calls a second on one core, so that the rest is left to the
+	// traffic.
 	askRate  = 400
-	askBurst = 800
+	askBurst = 400
 	// maxAnswer bounds an answer; it holds the traceback of a failed task.
 	maxAnswer = 4 << 20
 )

@@ -116,11 +116,11 @@ func TestTheSchedulerIsAskedSoOftenASecondAndSoOftenAtOnceAndNoMore(t *testing.T
 			})
 		}
 		synctest.Wait()
-		if n := asked.Load(); n != 800 {
+		if n := asked.Load(); n != 400 {
 			t.Errorf("%d were asked at once", n)
 		}
 		wg.Wait()
-		if n := asked.Load(); n < 1950 || n > 2050 || refused.Load() != 3000-n {
+		if n := asked.Load(); n < 1550 || n > 1650 || refused.Load() != 3000-n {
 			t.Errorf("%d were asked within three seconds, and %d refused", n, refused.Load())
 		}
 	})

@@ -38,7 +38,7 @@ func ParseWork(body []byte) (w Work, ok bool) {
 		name string
 		into *string
 	}{
-		{"task_id", &w.Task}, {"task_family", &w.Family}, {"task_module", &w.Module}, {"batch_id", &w.BatchID},
+		{"task_id", &w.Task}, {"task_family", &w.Family}, {"batch_id", &w.BatchID},
 	} {
 		if *f.into, ok = textOf(lastMember(fields, f.name)); !ok {
 			return Work{}, false
@@ -57,6 +57,7 @@ func ParseWork(body []byte) (w Work, ok bool) {
 			w.Batch = append(w.Batch, id)
 		}
 	}
+	w.Module, _ = textOf(lastMember(fields, "task_module")) // nobody is judged by it, and workers put in anything
 	w.parameters = lastMember(fields, "task_params")
 	return w, true
 }

@@ -18,6 +18,9 @@ type worker struct {
 	seen time.Time
 	// shared is when the store last heard of it, asked when it was last asked.
 	shared, asked time.Time
+	// claimed is when the name was taken without the store, zero once it has said
+	// whose it is.
+	claimed time.Time
 	// news tells that the store has not heard of the last sign of life.
 	news bool
 }
@@ -29,7 +32,8 @@ const shareEvery = 15 * time.Second
 // Owner returns whom the worker belongs to. A name that belongs to nobody
 // becomes the principal's. It waits for the store, 50 ms at most, at a worker's
 // first request here and when somebody else than the owner speaks for it; while
-// the store is away it goes by what is known here.
+// the store is away it goes by what is known here, until the store has said whose
+// the name is.
 //
 // A name is the client's word: it is a claim on nothing but itself, so the first
 // principal to use it owns it for as long as it is in use and WorkerTie beyond.
@@ -41,12 +45,15 @@ func (r *Registry) Owner(ctx context.Context, name, principal string, team ident
 	defer w.mu.Unlock()
 	alive := w.owner.Principal != "" && now.Sub(w.seen) < WorkerTie
 	switch {
-	case alive && w.owner.Principal == principal:
+	case alive && w.owner.Principal == principal && (w.claimed.IsZero() || now.Sub(w.claimed) < askAgain):
 		return w.owner
 	case now.Sub(w.asked) < askAgain && w.owner.Principal != "":
 		return w.owner // someone else's, or not in use for long: heard a moment ago
 	}
 	claim := Owner{Principal: principal, Team: team}
+	if alive && w.owner.Principal == principal {
+		claim = w.owner // with what was noted meanwhile
+	}
 	err := r.call(ctx, now, func(ctx context.Context) error {
 		owner, err := r.store.Tie(ctx, name, claim)
 		if err == nil {
@@ -56,9 +63,14 @@ func (r *Registry) Owner(ctx context.Context, name, principal string, team ident
 	})
 	switch {
 	case err == nil:
-		w.asked = now
+		w.asked, w.claimed = now, time.Time{}
 	case alive:
+		if !w.claimed.IsZero() {
+			w.claimed = now
+		}
 		return w.owner
+	default:
+		w.claimed = now
 	}
 	claim.Principal, claim.Team = strings.Clone(claim.Principal), identity.Team(strings.Clone(string(claim.Team)))
 	w.owner, w.seen, w.shared, w.news = claim, now, now, false
@@ -85,6 +97,7 @@ func (r *Registry) Speaks(ctx context.Context, name string) Owner {
 		owner, err := r.store.Owner(ctx, name)
 		if err == nil && owner.Principal != "" {
 			w.owner, w.seen, w.shared, w.news = owner, now, now, false
+			w.claimed = time.Time{}
 		}
 		return err
 	})

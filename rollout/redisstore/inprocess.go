@@ -25,6 +25,10 @@ type InProcess struct {
 // up to that much longer.
 const tick = time.Second
 
+// patience is how long a call may take whose context sets no limit. Nothing
+// between the two ends can get lost; a busy machine is all there is to wait for.
+const patience = time.Minute
+
 // NewInProcess starts an empty one.
 func NewInProcess() (*InProcess, error) {
 	mini := miniredis.NewMiniRedis()
@@ -37,7 +41,7 @@ func NewInProcess() (*InProcess, error) {
 			}
 			return newPipe(conn), nil
 		},
-		ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout, ContextTimeoutEnabled: true,
+		ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience, ContextTimeoutEnabled: true,
 		MaxRetries: -1, DialerRetries: 1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
