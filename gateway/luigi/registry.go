@@ -72,6 +72,9 @@ const (
 	// storeTimeout bounds what a request waits for the store (ARCHITECTURE,
 	// section 2: a registry miss is answered within 50 ms).
 	storeTimeout = 50 * time.Millisecond
+	// recordTimeout bounds what the start and the end of an execution wait for
+	// being noted. They are seldom, and what is not noted may be told twice.
+	recordTimeout = 500 * time.Millisecond
 	// askAgain is how long it counts that the store knew of no execution, or of
 	// another owner: another replica may have learned of one since.
 	askAgain = 5 * time.Second
@@ -199,8 +202,12 @@ func (r *Registry) ask(ctx context.Context, key string) (stored Task, ok bool) {
 
 // call asks the store within its time, whatever becomes of the request.
 func (r *Registry) call(ctx context.Context, now time.Time, f func(context.Context) error) error {
+	return r.within(ctx, storeTimeout, now, f)
+}
+
+func (r *Registry) within(ctx context.Context, limit time.Duration, now time.Time, f func(context.Context) error) error {
 	return r.breaker.Call(now, func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 		return f(ctx)
 	})
@@ -325,7 +332,7 @@ func (r *Registry) Start(ctx context.Context, s Started) *Execution {
 		k.started = &s
 	}
 	k.asked = r.now()
-	err := r.call(ctx, r.now(), func(ctx context.Context) error {
+	err := r.within(ctx, recordTimeout, r.now(), func(ctx context.Context) error {
 		stored, err := r.store.Start(ctx, s)
 		if err == nil {
 			replaced = stored // the store knows better what others have seen
@@ -344,8 +351,8 @@ func (r *Registry) Start(ctx context.Context, s Started) *Execution {
 // End notes that the worker has reported the end of a task, and returns the
 // execution that ended: nil if it was told before. unseen is what the report
 // itself says, for an execution whose start nobody saw; it is nil for a report
-// that ends an execution only if one is known here. It waits for the store, 50
-// ms at most.
+// that ends an execution only if one is known here. It waits for the store, half
+// a second at most.
 func (r *Registry) End(ctx context.Context, task, worker string, how Outcome, unseen *Started) *Execution {
 	task, worker = boundID(task), boundID(worker)
 	k, _ := r.tasks.Get(task)
@@ -362,7 +369,7 @@ func (r *Registry) End(ctx context.Context, task, worker string, how Outcome, un
 	}
 	var stored *Started
 	first := true // while the store is away: rather told twice than not at all
-	_ = r.call(ctx, r.now(), func(ctx context.Context) error {
+	_ = r.within(ctx, recordTimeout, r.now(), func(ctx context.Context) error {
 		started, told, err := r.store.End(ctx, task, worker)
 		if err == nil {
 			stored, first = started, told
