@@ -148,8 +148,13 @@ func (r *Registry) Family(ctx context.Context, task string, ask Asker) (string, 
 		return k.family, nil
 	}
 	// One question for all who wait for the same task, and nobody's hanging up
-	// ends it for the others.
-	ch := r.flights.DoChan(key, func() (any, error) {
+	// ends it for the others. Who wants the scheduler asked does not join somebody
+	// who does not.
+	flight := key
+	if ask != nil {
+		flight += "\x00scheduler"
+	}
+	ch := r.flights.DoChan(flight, func() (any, error) {
 		return r.find(context.WithoutCancel(ctx), key, task, ask)
 	})
 	select {

@@ -190,6 +190,18 @@ func TestWhoHangsUpDoesNotEndTheQuestionForOthers(t *testing.T) {
 	})
 }
 
+func TestWhoWantsTheSchedulerAskedDoesNotJoinWhoDoesNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 1)[0]
+		r.cable.slow.Store(true) // both are under way while the store is asked
+		go func() { _, _ = r.Family(t.Context(), "A_1", nil) }()
+		synctest.Wait()
+		if got := family(t, r, "A_1", &oracle{family: "A"}); got != "A" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 func TestWithoutTheStoreTheSchedulerIsAskedAndWithoutBothItIsUnresolved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := replicas(t, 1)[0]
