@@ -219,19 +219,40 @@ func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 		return false
 	}
 	started := h.Tasks.Registry.Running(ctx, l.TaskID)
-	owner := h.Tasks.Registry.Speaks(ctx, ev.Call.Run)
+	owner := h.Tasks.Registry.Whose(ctx, ev.Call.Run)
 	return started != nil && started.Worker == ev.Call.Run && started.By.Principal == principal &&
 		owner.Principal == principal && now.Sub(owner.Seen) <= h.Tasks.Grace
 }
 
 // accepted notes the sign of life of a run whose request is let through on its
-// own merits.
+// own merits. One that is refused for what grace excuses lives too: else what it
+// executes would be abandoned before grace is over, for its pings are refused.
 func (h *Handler) accepted(ev *pending) {
-	if h.Tasks.Registry == nil || ev.Call.Run == "" || ev.Decision.Outcome != Allowed || ev.Decision.Grace {
+	if h.Tasks.Registry == nil || ev.Call.Run == "" {
+		return
+	}
+	if h.excusable(ev) {
+		h.Tasks.Registry.Refused(ev.Call.Run, cmp.Or(speaker(ev.Token), ev.Principal.Name))
+		return
+	}
+	if ev.Decision.Outcome != Allowed || ev.Decision.Grace {
 		return
 	}
 	h.Tasks.Registry.Accepted(ev.Call.Run, ev.Principal.Name)
 	h.brought(ev, ev.Token)
+}
+
+// excusable reports whether a request is refused for nothing but that its
+// identity has lapsed a short while ago.
+func (h *Handler) excusable(ev *pending) bool {
+	switch {
+	case ev.Decision.Outcome != Refused || ev.Other != "":
+		return false
+	case ev.Decision.Control == SideToken:
+		return lapsed(ev.Token) && ev.Start.Sub(ev.Token.Expires) <= h.Tasks.Grace
+	default:
+		return ev.Decision.Reason == identity.LegacyRefused && h.Tasks.Grace > 0
+	}
 }
 
 // brought notes that a run has sent a good token of its own.

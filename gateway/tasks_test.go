@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -868,4 +869,57 @@ func TestASearchDoesNotTellWhetherItFoundHiddenTasks(t *testing.T) {
 	if reason, _, _ := s.call(t, "task_list", `{"max_shown_tasks":5}`, bearer("viewer")...); reason != "" {
 		t.Errorf("for who sees everything: %q", reason)
 	}
+}
+
+// The pings of a run whose identity has lapsed are refused, and its task must not
+// be given up for that while grace lasts.
+func TestARunThatIsRefusedForAWhileLives(t *testing.T) {
+	t.Parallel()
+	heard := func(t *testing.T, change func(*tasksStage), headers []string) bool {
+		store := &listening{Store: luigitest.NewMemory(nil)}
+		s := startedStage(t, func(s *tasksStage) {
+			s.store = store
+			if change != nil {
+				change(s)
+			}
+		})
+		if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, headers...); reason == "" {
+			t.Fatal("not refused")
+		}
+		_ = s.registry.Close()
+		return store.heard.Load()
+	}
+	if !heard(t, nil, late("runner")) {
+		t.Error("by an expired token: taken for dead")
+	}
+	if !heard(t, func(s *tasksStage) { s.Rollout = at(100) }, pass("runner")) {
+		t.Error("by a password in an enforced run: taken for dead")
+	}
+	for name, headers := range map[string][]string{
+		"another principal's":   late("extractor"),
+		"another's password":    pass("extractor"),
+		"a token that is wrong": {"Authorization", "Bearer nonsense"},
+	} {
+		if heard(t, func(s *tasksStage) { s.Rollout = at(100) }, headers) {
+			t.Errorf("%s keeps the task", name)
+		}
+	}
+	if heard(t, func(s *tasksStage) { s.Tasks.Grace = 30 * time.Second }, late("runner")) {
+		t.Error("a token that expired too long ago keeps the task")
+	}
+}
+
+// listening is a store that notes whether a worker was heard of.
+type listening struct {
+	luigi.Store
+	heard atomic.Bool
+}
+
+func (l *listening) Alive(ctx context.Context, signs []luigi.Alive) error {
+	for _, s := range signs {
+		if !s.Heard.IsZero() {
+			l.heard.Store(true)
+		}
+	}
+	return l.Store.Alive(ctx, signs)
 }
