@@ -111,6 +111,40 @@ func (h *Handler) foreignBatch(ctx context.Context, c Call) identity.Reason {
 	}
 }
 
+// foreignDependency reports whether a call makes a task depend on one that the
+// principal may not execute: that would raise its priority, and keep it in the
+// scheduler. Workers register what a task depends on right after it, so that no
+// run gets any further. No store and no scheduler is asked: what is not known is
+// allowed if it can be of a family that is.
+func (h *Handler) foreignDependency(a *identity.Authentication, c Call) bool {
+	l := c.Luigi
+	if len(l.Dependencies) == 0 || h.Tasks.Registry == nil || c.Problem != "" || !h.restricted(a, c.Action) {
+		return false
+	}
+	allows := func(family string) bool {
+		return h.Policy.Denies(a.Principal.Roles, policy.Request{Action: c.Action, Family: family}) == ""
+	}
+	for _, id := range l.Dependencies {
+		if len(id) > longestLuigiID {
+			continue
+		}
+		if family := h.Tasks.Registry.Known(id); family != "" {
+			if !allows(family) {
+				return true
+			}
+			continue
+		}
+		possible, some := false, false
+		for family := range luigi.PossibleFamilies(id) {
+			possible, some = possible || allows(family), true
+		}
+		if some && !possible {
+			return true
+		}
+	}
+	return false
+}
+
 // restricted reports whether the principal may do the action on some families
 // only, so that it matters which one a call is about.
 func (h *Handler) restricted(a *identity.Authentication, action identity.Action) bool {

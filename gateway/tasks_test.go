@@ -923,3 +923,36 @@ func (l *listening) Alive(ctx context.Context, signs []luigi.Alive) error {
 	}
 	return l.Store.Alive(ctx, signs)
 }
+
+// The scheduler raises the priority of what a task depends on, makes up what is
+// missing, and keeps it for as long as the worker lives.
+func TestATaskDependsOnNothingThatThePrincipalMayNotExecute(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	s.registry.Learn("Load_Users_1", "Load_Users")
+	for deps, want := range map[string]identity.Reason{
+		`"deps":["LoadUsers_1_2_3_abc"]`:                      identity.TaskFamilyDenied,
+		`"deps":["ExtractUsers_1","LoadUsers_1_2_3_abc"]`:     identity.TaskFamilyDenied,
+		`"new_deps":["LoadUsers_1_2_3_abc"]`:                  identity.TaskFamilyDenied,
+		`"deps":["Load_Users_1"]`:                             identity.TaskFamilyDenied, // known to be another family than Load
+		`"deps":["Load_1_2_3_abc","ExtractOrders_1_2_3_abc"]`: "",
+		`"deps":["Load_Users_2"],"new_deps":[]`:               "", // may be one of Load
+		`"deps":null,"new_deps":null`:                         "",
+		`"deps":"LoadUsers_1"`:                                identity.RPCAmbiguous,
+		`"deps":{"LoadUsers_1":1}`:                            identity.RPCAmbiguous, // Python takes its keys
+		`"deps":[1]`:                                          identity.RPCAmbiguous,
+	} {
+		args := `{"worker":"w","task_id":"ExtractUsers_9","family":"ExtractUsers","priority":9,` + deps + `}`
+		if reason, _, _ := s.call(t, "add_task", args, bearer("runner")...); reason != string(want) {
+			t.Errorf("%s: %q, want %q", deps, reason, want)
+		}
+	}
+	if reason, _, _ := s.call(t, "add_task", `{"worker":"o","task_id":"ExtractUsers_9","family":"ExtractUsers","deps":["LoadUsers_1"]}`, bearer("operator")...); reason != "" {
+		t.Errorf("for who may execute everything: %q", reason)
+	}
+	// Rights are each credential's own.
+	if reason, _, ev := s.call(t, "add_task", `{"worker":"p","task_id":"ExtractUsers_9","family":"ExtractUsers","deps":["LoadUsers_1"]}`,
+		append(pass("operator"), "Crossfade-Token", "runner.token.sig")...); reason != "" || ev.Shadow.Reason != identity.TaskFamilyDenied {
+		t.Errorf("a companion that may do less: %q, %+v", reason, ev.Shadow)
+	}
+}

@@ -57,6 +57,9 @@ type Call struct {
 	// depends on, its priority, its address, or which batch it is part of. Workers
 	// report no end like that.
 	Alters bool
+	// Dependencies are the ids of the tasks that an add_task makes its task depend
+	// on.
+	Dependencies []string
 	// Module and Parameters are those of the task of a Report; Parameters is the
 	// raw JSON object, "" without one.
 	Module     string
@@ -196,6 +199,13 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		}
 		if c.BatchID, ok = args.text("batch_id"); !ok {
 			return false
+		}
+		for _, name := range []string{"deps", "new_deps"} {
+			list, ok := args.texts(name)
+			if !ok {
+				return false
+			}
+			c.Dependencies = append(c.Dependencies, list...)
 		}
 		if c.Worker == "" {
 			return true
