@@ -382,10 +382,14 @@ func TestACloseSharesWhatWaits(t *testing.T) {
 		r := replicas(t, 2)
 		r[0].Owner(t.Context(), "w", "svc-etl", "data-eng")
 		r[0].Accepted("w", "svc-etl")
-		r[0].Learn("A_1", "A")
+		for i := range 3000 {
+			r[0].Learn(fmt.Sprint("A_", i), "A")
+		}
 		_ = r[0].Close()
-		if got := family(t, r[1], "A_1", nil); got != "A" {
-			t.Errorf("family %q", got)
+		for i := range 3000 {
+			if got := family(t, r[1], fmt.Sprint("A_", i), nil); got != "A" {
+				t.Fatalf("family %q of the task %d", got, i)
+			}
 		}
 		if o := r[1].Speaks(t.Context(), "w"); o.Seen.IsZero() {
 			t.Errorf("%+v", o)
