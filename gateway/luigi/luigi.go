@@ -266,7 +266,7 @@ func hasFamily(taskID, family string) bool {
 // shortest first.
 func PossibleFamilies(taskID string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for i := 1; i < len(taskID)-1; i++ {
+		for i := 1; i < len(taskID); i++ {
 			if taskID[i] == '_' && !yield(taskID[:i]) {
 				return
 			}
