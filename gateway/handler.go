@@ -336,6 +336,8 @@ func (h *Handler) denied(a *identity.Authentication, c Call, other string) ident
 		return reason
 	case c.Unresolved != "" && h.restricted(a, c.Action):
 		return c.Unresolved
+	case h.foreignDependency(a, c):
+		return identity.TaskFamilyDenied
 	case other != "":
 		return identity.WorkerMismatch
 	default:

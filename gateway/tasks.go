@@ -111,6 +111,40 @@ func (h *Handler) foreignBatch(ctx context.Context, c Call) identity.Reason {
 	}
 }
 
+// foreignDependency reports whether a call makes a task depend on one that the
+// principal may not execute: that would raise its priority, and keep it in the
+// scheduler. Workers register what a task depends on right after it, so that no
+// run gets any further. No store and no scheduler is asked: what is not known is
+// allowed if it can be of a family that is.
+func (h *Handler) foreignDependency(a *identity.Authentication, c Call) bool {
+	l := c.Luigi
+	if len(l.Dependencies) == 0 || h.Tasks.Registry == nil || c.Problem != "" || !h.restricted(a, c.Action) {
+		return false
+	}
+	allows := func(family string) bool {
+		return h.Policy.Denies(a.Principal.Roles, policy.Request{Action: c.Action, Family: family}) == ""
+	}
+	for _, id := range l.Dependencies {
+		if len(id) > longestLuigiID {
+			continue
+		}
+		if family := h.Tasks.Registry.Known(id); family != "" {
+			if !allows(family) {
+				return true
+			}
+			continue
+		}
+		possible, some := false, false
+		for family := range luigi.PossibleFamilies(id) {
+			possible, some = possible || allows(family), true
+		}
+		if some && !possible {
+			return true
+		}
+	}
+	return false
+}
+
 // restricted reports whether the principal may do the action on some families
 // only, so that it matters which one a call is about.
 func (h *Handler) restricted(a *identity.Authentication, action identity.Action) bool {
@@ -219,19 +253,40 @@ func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 		return false
 	}
 	started := h.Tasks.Registry.Running(ctx, l.TaskID)
-	owner := h.Tasks.Registry.Speaks(ctx, ev.Call.Run)
+	owner := h.Tasks.Registry.Whose(ctx, ev.Call.Run)
 	return started != nil && started.Worker == ev.Call.Run && started.By.Principal == principal &&
 		owner.Principal == principal && now.Sub(owner.Seen) <= h.Tasks.Grace
 }
 
 // accepted notes the sign of life of a run whose request is let through on its
-// own merits.
+// own merits. One that is refused for what grace excuses lives too: else what it
+// executes would be abandoned before grace is over, for its pings are refused.
 func (h *Handler) accepted(ev *pending) {
-	if h.Tasks.Registry == nil || ev.Call.Run == "" || ev.Decision.Outcome != Allowed || ev.Decision.Grace {
+	if h.Tasks.Registry == nil || ev.Call.Run == "" {
+		return
+	}
+	if h.excusable(ev) {
+		h.Tasks.Registry.Refused(ev.Call.Run, cmp.Or(speaker(ev.Token), ev.Principal.Name))
+		return
+	}
+	if ev.Decision.Outcome != Allowed || ev.Decision.Grace {
 		return
 	}
 	h.Tasks.Registry.Accepted(ev.Call.Run, ev.Principal.Name)
 	h.brought(ev, ev.Token)
+}
+
+// excusable reports whether a request is refused for nothing but that its
+// identity has lapsed a short while ago.
+func (h *Handler) excusable(ev *pending) bool {
+	switch {
+	case ev.Decision.Outcome != Refused || ev.Other != "":
+		return false
+	case ev.Decision.Control == SideToken:
+		return lapsed(ev.Token) && ev.Start.Sub(ev.Token.Expires) <= h.Tasks.Grace
+	default:
+		return ev.Decision.Reason == identity.LegacyRefused && h.Tasks.Grace > 0
+	}
 }
 
 // brought notes that a run has sent a good token of its own.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -873,5 +874,91 @@ func TestASearchDoesNotTellWhetherItFoundHiddenTasks(t *testing.T) {
 	}
 	if reason, _, _ := s.call(t, "task_list", `{"max_shown_tasks":5}`, bearer("viewer")...); reason != "" {
 		t.Errorf("for who sees everything: %q", reason)
+	}
+}
+
+// The pings of a run whose identity has lapsed are refused, and its task must not
+// be given up for that while grace lasts.
+func TestARunThatIsRefusedForAWhileLives(t *testing.T) {
+	t.Parallel()
+	heard := func(t *testing.T, change func(*tasksStage), headers []string) bool {
+		store := &listening{Store: luigitest.NewMemory(nil)}
+		s := startedStage(t, func(s *tasksStage) {
+			s.store = store
+			if change != nil {
+				change(s)
+			}
+		})
+		if reason, _, _ := s.call(t, "ping", `{"worker":"w"}`, headers...); reason == "" {
+			t.Fatal("not refused")
+		}
+		_ = s.registry.Close()
+		return store.heard.Load()
+	}
+	if !heard(t, nil, late("runner")) {
+		t.Error("by an expired token: taken for dead")
+	}
+	if !heard(t, func(s *tasksStage) { s.Rollout = at(100) }, pass("runner")) {
+		t.Error("by a password in an enforced run: taken for dead")
+	}
+	for name, headers := range map[string][]string{
+		"another principal's":   late("extractor"),
+		"another's password":    pass("extractor"),
+		"a token that is wrong": {"Authorization", "Bearer nonsense"},
+	} {
+		if heard(t, func(s *tasksStage) { s.Rollout = at(100) }, headers) {
+			t.Errorf("%s keeps the task", name)
+		}
+	}
+	if heard(t, func(s *tasksStage) { s.Tasks.Grace = 30 * time.Second }, late("runner")) {
+		t.Error("a token that expired too long ago keeps the task")
+	}
+}
+
+// listening is a store that notes whether a worker was heard of.
+type listening struct {
+	luigi.Store
+	heard atomic.Bool
+}
+
+func (l *listening) Alive(ctx context.Context, signs []luigi.Alive) error {
+	for _, s := range signs {
+		if !s.Heard.IsZero() {
+			l.heard.Store(true)
+		}
+	}
+	return l.Store.Alive(ctx, signs)
+}
+
+// The scheduler raises the priority of what a task depends on, makes up what is
+// missing, and keeps it for as long as the worker lives.
+func TestATaskDependsOnNothingThatThePrincipalMayNotExecute(t *testing.T) {
+	t.Parallel()
+	s := newTasksStage(t, nil)
+	s.registry.Learn("Load_Users_1", "Load_Users")
+	for deps, want := range map[string]identity.Reason{
+		`"deps":["LoadUsers_1_2_3_abc"]`:                      identity.TaskFamilyDenied,
+		`"deps":["ExtractUsers_1","LoadUsers_1_2_3_abc"]`:     identity.TaskFamilyDenied,
+		`"new_deps":["LoadUsers_1_2_3_abc"]`:                  identity.TaskFamilyDenied,
+		`"deps":["Load_Users_1"]`:                             identity.TaskFamilyDenied, // known to be another family than Load
+		`"deps":["Load_1_2_3_abc","ExtractOrders_1_2_3_abc"]`: "",
+		`"deps":["Load_Users_2"],"new_deps":[]`:               "", // may be one of Load
+		`"deps":null,"new_deps":null`:                         "",
+		`"deps":"LoadUsers_1"`:                                identity.RPCAmbiguous,
+		`"deps":{"LoadUsers_1":1}`:                            identity.RPCAmbiguous, // Python takes its keys
+		`"deps":[1]`:                                          identity.RPCAmbiguous,
+	} {
+		args := `{"worker":"w","task_id":"ExtractUsers_9","family":"ExtractUsers","priority":9,` + deps + `}`
+		if reason, _, _ := s.call(t, "add_task", args, bearer("runner")...); reason != string(want) {
+			t.Errorf("%s: %q, want %q", deps, reason, want)
+		}
+	}
+	if reason, _, _ := s.call(t, "add_task", `{"worker":"o","task_id":"ExtractUsers_9","family":"ExtractUsers","deps":["LoadUsers_1"]}`, bearer("operator")...); reason != "" {
+		t.Errorf("for who may execute everything: %q", reason)
+	}
+	// Rights are each credential's own.
+	if reason, _, ev := s.call(t, "add_task", `{"worker":"p","task_id":"ExtractUsers_9","family":"ExtractUsers","deps":["LoadUsers_1"]}`,
+		append(pass("operator"), "Crossfade-Token", "runner.token.sig")...); reason != "" || ev.Shadow.Reason != identity.TaskFamilyDenied {
+		t.Errorf("a companion that may do less: %q, %+v", reason, ev.Shadow)
 	}
 }

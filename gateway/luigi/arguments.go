@@ -10,6 +10,8 @@ import (
 const (
 	maxArguments = 64
 	maxDepth     = 64
+	// maxTexts bounds a list of ids: as many as luigid shows tasks.
+	maxTexts = 100_000
 )
 
 // arguments are the members of the JSON object of a call, names and values
@@ -102,6 +104,37 @@ func (a *arguments) text(name string) (value string, ok bool) {
 		return "", false
 	}
 	return decodeString(raw[1 : len(raw)-1])
+}
+
+// texts returns the strings of an argument that is a list of them; null and
+// absence are none. ok is false for everything else: Python would iterate over the
+// letters of a string and the names of an object.
+func (a *arguments) texts(name string) (list []string, ok bool) {
+	if a.unset(name, "[]") {
+		return nil, true
+	}
+	s := scanner{data: a.raw(name)} // valid JSON without space around it
+	if !s.byte('[') {
+		return nil, false
+	}
+	s.space()
+	for !s.byte(']') {
+		if len(list) > 0 {
+			s.byte(',')
+			s.space()
+		}
+		inside, _, ok := s.str()
+		if !ok || len(list) == maxTexts {
+			return nil, false
+		}
+		text, ok := decodeString(inside)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, text)
+		s.space()
+	}
+	return list, true
 }
 
 // decodeString turns the inside of a valid JSON string into text.

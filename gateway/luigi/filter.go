@@ -54,7 +54,7 @@ func Filter(method string, body []byte, visible func(family string) bool) (filte
 	case tasksByID:
 		ok = f.tasks(reply)
 	case tasksByStatus:
-		ok = f.each(reply, f.tasks)
+		ok = f.groups(reply)
 	case tasksRunning:
 		ok = f.holders(reply)
 	}
@@ -161,18 +161,26 @@ func (f *filter) task(data []byte, shown map[string]bool) bool {
 	return true
 }
 
-// each writes an object whose values go through value.
-func (f *filter) each(data []byte, value func([]byte) bool) bool {
+// groups writes an object of objects of tasks, without those that have none left.
+func (f *filter) groups(data []byte) bool {
 	all, ok := members(data)
 	if !ok {
 		return false
 	}
 	f.out.WriteByte('{')
-	for i, m := range all {
-		f.name(i, m)
-		if !value(m.value) {
+	written := 0
+	for _, m := range all {
+		before := f.out.Len()
+		f.name(written, m)
+		start := f.out.Len()
+		if !f.tasks(m.value) {
 			return false
 		}
+		if f.out.Len() == start+len("{}") {
+			f.out.Truncate(before)
+			continue
+		}
+		written++
 	}
 	f.out.WriteByte('}')
 	return true

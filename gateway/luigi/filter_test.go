@@ -113,9 +113,9 @@ func TestFilterKeepsWhatIsNoTaskAndTakesTheNamesOfHiddenOnes(t *testing.T) {
 			`{"response": {"A_1": {"name": "A", "name": "B"}}}`, `{"response": {}}`,
 		},
 		{
-			"a search groups by status", "task_search",
-			`{"response": {"DONE": {"A_1": {"name": "A"}}, "FAILED": {"B_1": {"name": "B"}}}}`,
-			`{"response": {"DONE": {"A_1": {"name": "A"}}, "FAILED": {}}}`,
+			"a search groups by status, and an empty group would tell that it has found something", "task_search",
+			`{"response": {"FAILED": {"B_1": {"name": "B"}}, "DONE": {"A_1": {"name": "A"}}, "PENDING": {"B_2": {"name": "B"}}}}`,
+			`{"response": {"DONE": {"A_1": {"name": "A"}}}}`,
 		},
 		{
 			"a worker's first task and running tasks are tasks too", "worker_list",

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/luigi/captures"
@@ -58,6 +60,7 @@ func FuzzClassify(f *testing.F) {
 	f.Add("POST", "//api/add_task", "data={}&data={}", "multipart/form-data", []byte("data={}"))
 	f.Add("HEAD", "/", "", "", []byte(nil))
 	f.Add("POST", "/api/add_task", "", form+"; charset=x", []byte(`data={"worker":"w","family":"A","task_id":"A_1","runnable":true}`))
+	f.Add("POST", "/api/add_task", "", form, []byte(`data={"worker":"w","family":"A","task_id":"A_1","deps":["B_1" ,"\u0041_2"],"new_deps":[]}`))
 	f.Add("GET", "/%2e%2e/%61pi%", "d%61ta=;", "", []byte("x"))
 	f.Fuzz(func(t *testing.T, method, path, query, contentType string, body []byte) {
 		before := string(body)
@@ -65,7 +68,7 @@ func FuzzClassify(f *testing.F) {
 		if string(body) != before {
 			t.Fatal("the body was changed")
 		}
-		if again := luigi.Classify(method, path, query, contentType, body); again != call {
+		if again := luigi.Classify(method, path, query, contentType, body); !cmp.Equal(again, call) {
 			t.Fatalf("two readings: %+v and %+v", call, again)
 		}
 		if call.Problem != "" && (call.Worker != "" || call.Target != "" || call.TaskID != "" || call.Family != "" || call.Registers != "" || call.Exempt) {

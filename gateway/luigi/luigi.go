@@ -57,6 +57,9 @@ type Call struct {
 	// depends on, its priority, its address, or which batch it is part of. Workers
 	// report no end like that.
 	Alters bool
+	// Dependencies are the ids of the tasks that an add_task makes its task depend
+	// on.
+	Dependencies []string
 	// Module and Parameters are those of the task of a Report; Parameters is the
 	// raw JSON object, "" without one.
 	Module     string
@@ -197,6 +200,13 @@ func (c *Call) fill(proc procedure, args *arguments) (ok bool) {
 		if c.BatchID, ok = args.text("batch_id"); !ok {
 			return false
 		}
+		for _, name := range []string{"deps", "new_deps"} {
+			list, ok := args.texts(name)
+			if !ok {
+				return false
+			}
+			c.Dependencies = append(c.Dependencies, list...)
+		}
 		if c.Worker == "" {
 			return true
 		}
@@ -256,7 +266,7 @@ func hasFamily(taskID, family string) bool {
 // shortest first.
 func PossibleFamilies(taskID string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for i := 1; i < len(taskID)-1; i++ {
+		for i := 1; i < len(taskID); i++ {
 			if taskID[i] == '_' && !yield(taskID[:i]) {
 				return
 			}

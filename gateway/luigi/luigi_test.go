@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -533,4 +534,21 @@ func prefixed(prefix, value string) string {
 		return ""
 	}
 	return prefix + value
+}
+
+func TestPossibleFamiliesAreThoseThatACallCanClaim(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string][]string{
+		"Load_Users_1": {"Load", "Load_Users"}, "A__1": {"A", "A_"}, "A_": {"A"}, "_A_1": {"_A"}, "A": nil, "_": nil, "": nil,
+	} {
+		got := slices.Collect(luigi.PossibleFamilies(id))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", id, diff)
+		}
+		for _, family := range got {
+			if call := post("add_task", `{"worker":"w","task_id":"`+id+`","family":"`+family+`"}`); call.Problem != "" {
+				t.Errorf("%q cannot be claimed for %q", id, family)
+			}
+		}
+	}
 }

@@ -394,10 +394,14 @@ func TestACloseSharesWhatWaits(t *testing.T) {
 		r := replicas(t, 2)
 		r[0].Owner(t.Context(), "w", "svc-etl", "data-eng")
 		r[0].Accepted("w", "svc-etl")
-		r[0].Learn("A_1", "A")
+		for i := range 3000 {
+			r[0].Learn(fmt.Sprint("A_", i), "A")
+		}
 		_ = r[0].Close()
-		if got := family(t, r[1], "A_1", nil); got != "A" {
-			t.Errorf("family %q", got)
+		for i := range 3000 {
+			if got := family(t, r[1], fmt.Sprint("A_", i), nil); got != "A" {
+				t.Fatalf("family %q of the task %d", got, i)
+			}
 		}
 		if o := r[1].Speaks(t.Context(), "w"); o.Seen.IsZero() {
 			t.Errorf("%+v", o)
@@ -437,6 +441,34 @@ func TestANameThatWasTakenWhileTheStoreWasAwayIsGivenBack(t *testing.T) {
 		}
 		if n := r[0].cable.calls.Load() - asked; n > 0 {
 			t.Errorf("its owner costs %d questions", n)
+		}
+	})
+}
+
+func TestATaskIsNotAbandonedWhileItsWorkerIsRefusedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 2)
+		r[0].Owner(t.Context(), "w", "svc-etl", "data-eng")
+		r[0].Accepted("w", "svc-etl")
+		r[0].Start(t.Context(), luigi.Started{Task: "A_1", Family: "A", Worker: "w", By: luigi.Identity{Principal: "svc-etl"}})
+		seen := r[0].Speaks(t.Context(), "w").Seen
+		for range 600 { // the worker pings another replica
+			time.Sleep(time.Second)
+			r[1].Speaks(t.Context(), "w")
+			r[1].Refused("w", "svc-etl")
+		}
+		if r[0].Running(t.Context(), "A_1") == nil {
+			t.Error("the task was given up while its worker was heard of")
+		}
+		if o := r[1].Whose(t.Context(), "w"); !o.Seen.Equal(seen) {
+			t.Errorf("the last accepted request was at %v, want %v: others accept, and what is refused is not accepted", o.Seen, seen)
+		}
+		for range 100 {
+			time.Sleep(time.Second)
+			r[1].Refused("w", "mallory")
+		}
+		if r[0].Running(t.Context(), "A_1") != nil {
+			t.Error("the task is kept by somebody else's requests")
 		}
 	})
 }

@@ -27,7 +27,9 @@ func (r *Registry) share(ctx context.Context) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shareTimeout)
 			defer cancel()
-			r.register(last, r.gather(nil))
+			for list := r.gather(nil); len(list) > 0 && last.Err() == nil; list = r.gather(nil) {
+				r.register(last, list)
+			}
 			r.tell(last, true)
 			return
 		case first := <-r.learned:

@@ -30,6 +30,10 @@ type Registered struct{ Task, Family string }
 type Alive struct {
 	Worker string
 	Owner  Owner
+	// Heard is when the owner was last heard of although it was refused, because
+	// its identity had lapsed; zero for not at all. It keeps the executions of the
+	// worker from being abandoned, and nothing else.
+	Heard time.Time
 }
 
 // TaskStore shares what is known of tasks between replicas.
@@ -76,8 +80,8 @@ type ExecutionStore interface {
 	// ends are remembered.
 	End(ctx context.Context, task, worker string) (started *Started, first bool, err error)
 	// Abandoned takes away and returns executions whose worker gave its last
-	// sign of life (Started.At of any Start of it, or Owner.Seen of its owner)
-	// before the time given, each to one caller only and at most limit of them.
+	// sign of life (Started.At of any Start of it, Owner.Seen of its owner, or
+	// Alive.Heard of it) before the time given, each to one caller only and at most limit of them.
 	// That time lies less than WorkerTie ago, since signs of life are forgotten
 	// with the tie. Executions returned beside an error are taken away too.
 	Abandoned(ctx context.Context, before time.Time, limit int) ([]Started, error)

@@ -18,6 +18,8 @@ type worker struct {
 	seen time.Time
 	// shared is when the store last heard of it, asked when it was last asked.
 	shared, asked time.Time
+	// heard is when the owner was last refused because its identity had lapsed.
+	heard time.Time
 	// claimed is when the name was taken without the store, zero once it has said
 	// whose it is.
 	claimed time.Time
@@ -113,6 +115,35 @@ func (r *Registry) Accepted(name, principal string) {
 	})
 }
 
+// Refused notes that a request of the worker's owner was refused because its
+// identity has lapsed: the worker lives, and what it executes is not abandoned. It
+// does no I/O, and nothing if the worker is not the principal's.
+func (r *Registry) Refused(name, principal string) {
+	r.update(name, principal, func(w *worker) { w.heard = r.now() })
+}
+
+// Whose returns what Speaks does, with what the store knows of the owner now:
+// requests that other replicas have accepted included, but for the last seconds.
+// It waits for the store, 50 ms at most.
+func (r *Registry) Whose(ctx context.Context, name string) Owner {
+	here := r.Speaks(ctx, name)
+	var there Owner
+	err := r.call(ctx, r.now(), func(ctx context.Context) (err error) {
+		there, err = r.store.Owner(ctx, boundID(name))
+		return err
+	})
+	switch {
+	case err != nil || there.Principal == "":
+		return here
+	case there.Principal == here.Principal:
+		there.Token = there.Token || here.Token
+		if here.Seen.After(there.Seen) {
+			there.Seen = here.Seen
+		}
+	}
+	return there
+}
+
 // Brought notes that a request of the worker's owner came with a good token. It
 // does no I/O, and nothing if the worker is not the principal's.
 func (r *Registry) Brought(name, principal string) {
@@ -154,7 +185,7 @@ func (r *Registry) signs(all bool) []Alive {
 		}
 		w.mu.Lock()
 		if w.news && (all || now.Sub(w.shared) >= shareEvery) {
-			out = append(out, Alive{Worker: name, Owner: w.owner})
+			out = append(out, Alive{Worker: name, Owner: w.owner, Heard: w.heard})
 			w.news, w.shared = false, now
 		}
 		w.mu.Unlock()

@@ -146,7 +146,7 @@ func (s *Store) Register(ctx context.Context, tasks []luigi.Registered) error {
 
 // Tie implements luigi.WorkerStore.
 func (s *Store) Tie(ctx context.Context, worker string, o luigi.Owner) (luigi.Owner, error) {
-	st := s.tieStep(worker, o)
+	st := s.tieStep(luigi.Alive{Worker: worker, Owner: o})
 	row, err := tieWorker.Run(ctx, s.client, []string{st.key}, st.args...).Slice()
 	if err != nil {
 		return luigi.Owner{}, unavailable("tie a worker by key "+strconv.Quote(st.key), err)
@@ -179,15 +179,16 @@ func (s *Store) Owner(ctx context.Context, worker string) (luigi.Owner, error) {
 func (s *Store) Alive(ctx context.Context, signs []luigi.Alive) error {
 	steps := make([]step, len(signs))
 	for i, sign := range signs {
-		steps[i] = s.tieStep(sign.Worker, sign.Owner)
+		steps[i] = s.tieStep(sign)
 	}
 	_, err := s.runAll(ctx, tieWorker, steps)
 	return unavailable("tell signs of life", err)
 }
 
-func (s *Store) tieStep(worker string, o luigi.Owner) step {
-	return step{s.workerKey(boundID(worker)), []any{
-		o.Principal, string(o.Team), flag(o.Token), millis(o.Seen), luigi.WorkerTie.Milliseconds(),
+func (s *Store) tieStep(a luigi.Alive) step {
+	return step{s.workerKey(boundID(a.Worker)), []any{
+		a.Owner.Principal, string(a.Owner.Team), flag(a.Owner.Token), millis(a.Owner.Seen),
+		luigi.WorkerTie.Milliseconds(), millis(a.Heard),
 	}}
 }
 

@@ -172,7 +172,7 @@ func (s *Store) look(ctx context.Context, page []redis.Z) (found []candidate, da
 	if err != nil {
 		return nil, nil, err
 	}
-	workers, err := s.readAll(ctx, len(page), func(i int) string { return s.workerKey(tasks[i]["worker"]) }, "seen")
+	workers, err := s.readAll(ctx, len(page), func(i int) string { return s.workerKey(tasks[i]["worker"]) }, "seen", "heard")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +182,7 @@ func (s *Store) look(ctx context.Context, page []redis.Z) (found []candidate, da
 			worker: tasks[i]["worker"], sign: tasks[i]["sign"],
 		}
 		execution, worker := fields{row: tasks[i]}, fields{row: workers[i]}
-		c.last = max(execution.number("sign"), worker.number("seen"))
+		c.last = max(execution.number("sign"), worker.number("seen"), worker.number("heard"))
 		if execution.err != nil {
 			damage = errors.Join(damage, damaged(s.taskKey(c.task), execution.err))
 			continue

@@ -64,6 +64,10 @@ func drawCall(rt *rapid.T, s luigitest.Clocked) (name string, call func(*testing
 		Principal: one("principal", "p", "q"), Team: identity.Team(one("team", "a", "b")),
 		Token: rapid.Bool().Draw(rt, "token"), Seen: moment("seen", -8*24*60, -30, -10, -2, -1, 0),
 	}
+	heard := time.Time{}
+	if rapid.Bool().Draw(rt, "refused") {
+		heard = moment("heard", -30, -10, -2, -1, 0)
+	}
 	switch one("call", "task", "register", "tie", "alive", "start", "start", "end", "abandoned") {
 	case "task":
 		return "Task " + id, func(t *testing.T, s luigi.Store) answer {
@@ -80,8 +84,8 @@ func drawCall(rt *rapid.T, s luigitest.Clocked) (name string, call func(*testing
 			return answer{Owner: got, Complain: fmt.Sprint(err)}
 		}
 	case "alive":
-		return fmt.Sprintf("Alive %s %+v", worker, owner), func(t *testing.T, s luigi.Store) answer {
-			err := s.Alive(t.Context(), []luigi.Alive{{Worker: worker, Owner: owner}, {Worker: "w1", Owner: owner}})
+		return fmt.Sprintf("Alive %s %+v, heard %v", worker, owner, heard), func(t *testing.T, s luigi.Store) answer {
+			err := s.Alive(t.Context(), []luigi.Alive{{Worker: worker, Owner: owner, Heard: heard}, {Worker: "w1", Owner: owner}})
 			return answer{Complain: fmt.Sprint(err)}
 		}
 	case "start":

@@ -155,7 +155,8 @@ return taken
 // force.
 //
 //	KEYS  worker
-//	ARGV  1 principal, 2 team, 3 token, 4 seen, 5 life of a tie in milliseconds
+//	ARGV  1 principal, 2 team, 3 token, 4 seen, 5 life of a tie in milliseconds,
+//	      6 when it was last heard of though refused, 0 for not at all
 var tieWorker = redis.NewScript(luigiClock + `
 local row = redis.call('HMGET', KEYS[1], 'principal', 'team', 'token', 'seen')
 local token, seen = ARGV[3], ARGV[4]
@@ -165,6 +166,9 @@ if row[1] then
   if number(row[4]) > tonumber(seen) then seen = row[4] end
 end
 redis.call('HSET', KEYS[1], 'principal', ARGV[1], 'team', ARGV[2], 'token', token, 'seen', seen)
+if tonumber(ARGV[6]) > (number(redis.call('HGET', KEYS[1], 'heard')) or 0) then
+  redis.call('HSET', KEYS[1], 'heard', ARGV[6])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return {ARGV[1], ARGV[2], token, seen}
 `)

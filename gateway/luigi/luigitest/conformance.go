@@ -421,6 +421,17 @@ func signsOfLife(t *testing.T, s luigi.Store) {
 			tie(t, s, w, luigi.Owner{Principal: "mallory", Seen: seen})
 			alive(t, s, luigi.Alive{Worker: w, Owner: luigi.Owner{Principal: "mallory", Seen: seen}})
 		}, false},
+		"heard of, though refused": {func(w string) {
+			alive(t, s, luigi.Alive{Worker: w, Owner: luigi.Owner{Principal: "svc-etl", Seen: begun}, Heard: seen})
+			alive(t, s, luigi.Alive{Worker: w, Owner: luigi.Owner{Principal: "svc-etl", Seen: begun}, Heard: begun})
+			if got := tie(t, s, w, luigi.Owner{Principal: "svc-etl"}); !got.Seen.Equal(begun) {
+				t.Errorf("what was refused counts as accepted: seen %v, want %v", got.Seen, begun)
+			}
+		}, true},
+		"heard of by another": {func(w string) {
+			tie(t, s, w, luigi.Owner{Principal: "svc-etl", Seen: begun})
+			alive(t, s, luigi.Alive{Worker: w, Owner: luigi.Owner{Principal: "mallory", Seen: seen}, Heard: seen})
+		}, false},
 		"started again": {func(w string) { start(t, s, execution("Load_"+w, w, seen)) }, true},
 		"started on another worker": {func(w string) {
 			tie(t, s, w, owner)

@@ -49,6 +49,7 @@ type told struct {
 
 type workerRow struct {
 	owner luigi.Owner
+	heard time.Time
 	until time.Time
 }
 
@@ -176,7 +177,7 @@ func (m *Memory) Tie(ctx context.Context, worker string, o luigi.Owner) (luigi.O
 		return luigi.Owner{}, err
 	}
 	defer m.mu.Unlock()
-	return m.tie(worker, o), nil
+	return m.tie(worker, o, time.Time{}), nil
 }
 
 // Owner implements luigi.WorkerStore.
@@ -198,12 +199,12 @@ func (m *Memory) Alive(ctx context.Context, signs []luigi.Alive) error {
 	}
 	defer m.mu.Unlock()
 	for _, s := range signs {
-		m.tie(s.Worker, s.Owner)
+		m.tie(s.Worker, s.Owner, s.Heard)
 	}
 	return nil
 }
 
-func (m *Memory) tie(worker string, o luigi.Owner) luigi.Owner {
+func (m *Memory) tie(worker string, o luigi.Owner, heard time.Time) luigi.Owner {
 	now := m.now()
 	o.Seen = whole(o.Seen)
 	if row, ok := m.workers[worker]; ok && now.Before(row.until) {
@@ -214,8 +215,11 @@ func (m *Memory) tie(worker string, o luigi.Owner) luigi.Owner {
 		if row.owner.Seen.After(o.Seen) {
 			o.Seen = row.owner.Seen
 		}
+		if row.heard.After(heard) {
+			heard = row.heard
+		}
 	}
-	m.workers[worker] = &workerRow{owner: o, until: now.Add(luigi.WorkerTie)}
+	m.workers[worker] = &workerRow{owner: o, heard: whole(heard), until: now.Add(luigi.WorkerTie)}
 	return o
 }
 
@@ -300,6 +304,9 @@ func (m *Memory) Abandoned(ctx context.Context, before time.Time, limit int) ([]
 // seen returns the last sign of life of a worker that somebody owns.
 func (m *Memory) seen(worker string, now time.Time) time.Time {
 	if row, ok := m.workers[worker]; ok && now.Before(row.until) {
+		if row.heard.After(row.owner.Seen) {
+			return row.heard
+		}
 		return row.owner.Seen
 	}
 	return time.Time{}
