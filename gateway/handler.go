@@ -321,30 +321,6 @@ func (h *Handler) judged(a *identity.Authentication, ev *pending) Judged {
 	return j
 }
 
-// denied says why the principal of a credential may not make a call, "" if it
-// may or the credential names nobody. other is whom the worker or the task of
-// the call belongs to, "" if to nobody else.
-func (h *Handler) denied(a *identity.Authentication, c Call, other string) identity.Reason {
-	if a == nil || a.Principal.Name == "" {
-		return ""
-	}
-	reason := h.Policy.Denies(a.Principal.Roles, policy.Request{
-		Action: c.Action, Family: c.Family, EveryFamily: c.EveryFamily,
-	})
-	switch {
-	case reason != "":
-		return reason
-	case c.Unresolved != "" && h.restricted(a, c.Action):
-		return c.Unresolved
-	case h.foreignDependency(a, c):
-		return identity.TaskFamilyDenied
-	case other != "":
-		return identity.WorkerMismatch
-	default:
-		return ""
-	}
-}
-
 func tokenName(a *identity.Authentication) string {
 	if !a.OK() {
 		return ""
