@@ -9,7 +9,7 @@ LINT    := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 2m
 # The doors that strangers knock at, fuzzed for some seconds by every `make test`.
 # The seeds of all targets run there as plain tests.
-DOORS   := FuzzExtract FuzzParse FuzzHTPasswd FuzzLoad
+DOORS   := FuzzExtract FuzzClassify FuzzParse FuzzHTPasswd FuzzLoad
 
 .PHONY: help
 help: ## list the targets
