@@ -138,6 +138,10 @@ func (s *demoStage) writeFiles(listen string) error {
 	for _, a := range demo.Accounts() {
 		fmt.Fprintf(&principals, "%s: { team: %s, oidc: { subject: %s }, roles: [runner] }\n", a.User, a.Team, a.User)
 	}
+	metrics := freeOr("127.0.0.1:9091")
+	if strings.HasSuffix(listen, ":0") { // any port will do, so none is taken that others want
+		metrics = "127.0.0.1:0"
+	}
 	files := map[string]string{
 		"users.htpasswd":  string(htpasswd),
 		"principals.yaml": principals.String(),
@@ -154,7 +158,7 @@ roles: roles.yaml
 rollout: { stickiness: run }    # each loop of the demo is a new run
 access_log: access.jsonl
 help: { contact: "#platform" }
-`, freeOr(listen), freeOr("127.0.0.1:9091"), s.upstream, s.issuer.URL(), demoAudience),
+`, freeOr(listen), metrics, s.upstream, s.issuer.URL(), demoAudience),
 	}
 	for _, sc := range scenes() {
 		files[filepath.Join("rollout.d", string(sc.team)+".yaml")] = fmt.Sprintf("percent: %d\n", sc.percent)
@@ -209,7 +213,8 @@ func (s *demoStage) play(ctx context.Context, sc scene, account demo.Account) er
 			}
 		},
 		Rename: func(loop int, worker string) string {
-			name := fmt.Sprintf("%s, loop=%d, team=%s)", strings.TrimSuffix(worker, ")"), loop, sc.team)
+			// At the end stays the process id, by which the stand-in tells parts apart.
+			name := strings.Replace(worker, "Worker(", fmt.Sprintf("Worker(loop=%d, team=%s, ", loop, sc.team), 1)
 			for i, recorded := range traffic.Workers() {
 				if recorded == worker {
 					s.tally.starts(name, sc.sends(i))
