@@ -25,6 +25,9 @@ type held struct {
 
 // hold takes a token that was asked for at started.
 func hold(t Token, started time.Time) held {
+	if t.Obtained.IsZero() {
+		t.Obtained = started
+	}
 	h := held{token: t, started: started, said: t.Expiry.Round(0)}
 	h.jitter = 2. / 3 * (0.9 + 0.2*rand.Float64()) //nolint:gosec // it spreads load
 	if claim, ok := expOf(t.Value.Reveal()); ok {

@@ -39,10 +39,10 @@ type KeeperOptions struct {
 	Source Source
 	// Request is what the tokens are to be good for.
 	Request Request
-	// OnRefresh is told the outcome of each attempt: an error, or when the new
-	// token ends by the clock of this machine. It is called from the keeper's own
-	// goroutine, one call at a time, and must return soon; it must not call Close.
-	// May be nil.
+	// OnRefresh is told the outcome of each attempt: an error, or when the token
+	// ends by the clock of this machine. A file that was read again and had not
+	// changed is not worth a call. It is called from the keeper's own goroutine,
+	// one call at a time, and must return soon; it must not call Close. May be nil.
 	OnRefresh func(err error, expiry time.Time)
 	// Timeout ends an attempt; DefaultTimeout when 0.
 	Timeout time.Duration
@@ -79,6 +79,7 @@ type Keeper struct {
 	err      error         // of the last attempt; nil after a success
 	started  time.Time     // the last attempt; zero before the first
 	next     time.Time     // when to try again unasked
+	trying   bool          // an attempt is under way
 	waiting  bool          // somebody has no token
 	attempt  chan struct{} // closed when the next or current attempt has ended
 }
@@ -122,7 +123,7 @@ func (k *Keeper) Token(ctx context.Context) (Token, error) {
 			k.mu.Unlock()
 			return t, nil
 		}
-		if k.err != nil && !k.waiting && now.Sub(k.started) < minGap {
+		if k.err != nil && !k.trying && !k.waiting && now.Sub(k.started) < minGap {
 			err := k.err
 			k.mu.Unlock()
 			return Token{}, err
@@ -167,7 +168,7 @@ func (k *Keeper) SetSkew(ahead time.Duration) {
 	changed := k.skew != ahead
 	k.skew = ahead
 	if changed && k.err == nil && k.held.known() {
-		k.next = k.held.refresh(ahead)
+		k.next = k.refreshAt()
 	}
 	k.mu.Unlock()
 	if changed {
@@ -231,7 +232,7 @@ func (k *Keeper) due() time.Time {
 func (k *Keeper) try(ctx context.Context) {
 	started := time.Now()
 	k.mu.Lock()
-	k.started = started
+	k.started, k.trying = started, true
 	k.mu.Unlock()
 
 	asking, cancel := context.WithTimeout(ctx, k.timeout)
@@ -243,14 +244,13 @@ func (k *Keeper) try(ctx context.Context) {
 
 	k.mu.Lock()
 	var expiry time.Time
+	news := true
 	if err == nil {
 		h := hold(t, started)
 		if err = h.check(time.Now(), k.skew); err == nil {
+			news = k.err != nil || rereads(k.source) == 0 || !h.token.Value.Equal(k.held.token.Value)
 			k.held, k.failures = h, 0
-			k.next = h.refresh(k.skew)
-			if every := rereads(k.source); every > 0 {
-				k.next = earlier(k.next, started.Add(every))
-			}
+			k.next = k.refreshAt()
 			expiry = h.end(k.skew)
 		}
 	}
@@ -258,14 +258,24 @@ func (k *Keeper) try(ctx context.Context) {
 		k.failures++
 		k.next = time.Now().Add(pause(k.failures))
 	}
-	k.err, k.waiting = err, false
+	k.err, k.trying, k.waiting = err, false, false
 	ended := k.attempt
 	k.attempt = make(chan struct{})
 	k.mu.Unlock()
 	close(ended)
-	if k.onRefresh != nil {
+	if news && k.onRefresh != nil {
 		k.onRefresh(err, expiry)
 	}
+}
+
+// refreshAt returns when the token that is held is to be replaced. The caller
+// holds mu.
+func (k *Keeper) refreshAt() time.Time {
+	at := k.held.refresh(k.skew)
+	if every := rereads(k.source); every > 0 {
+		at = earlier(at, k.held.started.Add(every))
+	}
+	return at
 }
 
 // rereads returns how often a source wants to be asked although its token is

@@ -3,7 +3,7 @@ package token
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"os"
 	"strings"
 	"time"
 )
@@ -52,17 +52,52 @@ type Params struct {
 	Getenv func(string) string
 }
 
+// kinds are the sources by their words, in the order of documentation.
+func kinds() []kind {
+	return []kind{
+		{"client_credentials", func(p Params) (Source, error) { return newOAuth("client_credentials", p) }},
+		{"token_exchange", func(p Params) (Source, error) { return newOAuth("token_exchange", p) }},
+		{"github_actions", newGitHub},
+		{"gcp", newGCP},
+		{"aws", newAWS},
+		{"exec", newExec},
+		{"file", newFile},
+	}
+}
+
+type kind struct {
+	word string
+	make func(Params) (Source, error)
+}
+
 // Kinds are the words for New, in the order of documentation.
 func Kinds() []string {
-	return []string{"client_credentials", "token_exchange", "github_actions", "gcp", "aws", "exec", "file"}
+	var words []string
+	for _, k := range kinds() {
+		words = append(words, k.word)
+	}
+	return words
 }
 
 // New returns the source of a kind, one of Kinds. It does no I/O: what a file
 // holds or a provider says shows with the first token. The error names every
 // mistake of the parameters, joined.
 func New(kind string, p Params) (Source, error) {
-	if !slices.Contains(Kinds(), kind) {
-		return nil, fmt.Errorf("token source %q is not known: use one of %s", kind, strings.Join(Kinds(), ", "))
+	if p.Getenv == nil {
+		p.Getenv = os.Getenv
 	}
-	return nil, errors.New("not built yet")
+	for _, k := range kinds() {
+		if k.word != kind {
+			continue
+		}
+		s, err := k.make(p)
+		if p.Timeout < 0 {
+			err = errors.Join(err, fmt.Errorf("a token cannot be waited for for %s", p.Timeout))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("token source %s: %w", kind, err)
+		}
+		return s, nil
+	}
+	return nil, fmt.Errorf("token source %q is not known: use one of %s", kind, strings.Join(Kinds(), ", "))
 }
