@@ -1,0 +1,3 @@
+package token_test
+
+func plugin() {}
