@@ -114,7 +114,7 @@ Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 refused by checks,
 	})
 	root.AddCommand(
 		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
-		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.legacyCommand(), p.versionCommand(),
+		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.legacyCommand(), p.agentCommand(), p.versionCommand(),
 	)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
