@@ -43,13 +43,20 @@ func readProblem(status int, reason string, body []byte) problem {
 	if reason != "" {
 		p.Reason = reason // what proxies may have read is what counts
 	}
-	if p.Reason == "" {
+	if !isReason(p.Reason) {
 		p.Reason = reasonUnexplained
 	}
 	if p.Message == "" {
 		p.Message = "The answer was " + strconv.Itoa(status) + " " + http.StatusText(status) + ", and nothing said why."
 	}
 	return p
+}
+
+// isReason reports whether a text has the form of a reason: it goes into a
+// header.
+func isReason(text string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789_"
+	return text != "" && len(text) <= 64 && strings.Trim(text, letters) == ""
 }
 
 // abortBody is what an unmodified Luigi worker stops at, at once and without a

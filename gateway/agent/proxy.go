@@ -180,6 +180,11 @@ func (p *Proxy) Stats() Stats {
 // gateway, or by the agent because it had no token.
 func (p *Proxy) Refused() bool { return p.refused.Load() }
 
+// idempotencyHeader tells the transport that a call may be sent again when the
+// connection that was at hand turns out to be closed. Luigi's workers send all
+// their calls again after any failure, half a minute later.
+const idempotencyHeader = "Idempotency-Key"
+
 // trip is what is known about a request until its answer comes.
 type trip struct {
 	path      string // without the secret, unescaped
@@ -218,6 +223,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"  Requests go on with the worker's own credential alone, as long as that is good enough.\n", full(printable(err.Error()))))
 	case p.mode == ModeCompanion && !t.sent.legacy:
 		p.report.Say("no companion", "crossfade agent: the worker sends no credential of its own that the token could accompany: the token goes alone.\n")
+	}
+	if abortable(r.Method, t.path) && out.Header[idempotencyHeader] == nil {
+		out.Header[idempotencyHeader] = nil // for the transport alone: it is not sent
 	}
 	out.URL = p.target(path)
 	out.Host = p.gateway.Host
