@@ -132,7 +132,7 @@ func New(o Options) (*Proxy, error) {
 			// ServeHTTP has done the rest. This one would repair a query on its way.
 			r.Out.URL.RawQuery = r.In.URL.RawQuery
 		},
-		Transport:      o.Transport,
+		Transport:      inMemory{o.Transport},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.failed,
 		BufferPool:     &buffers{},
@@ -387,6 +387,25 @@ func keep(r *http.Request) bool {
 	r.Body, _ = again()
 	r.GetBody = again
 	return true
+}
+
+// inMemory gives kept bodies to a transport as what they are. The reverse proxy
+// wraps them, and a body that the transport does not know goes out in a write of
+// its own behind the headers: slower, and when the connection turns out to be
+// closed in between, the call is not sent again.
+type inMemory struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper. The request is the reverse proxy's
+// clone.
+func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.GetBody != nil {
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		r.Body = body
+	}
+	return m.RoundTripper.RoundTrip(r)
 }
 
 // answered looks at a reply before the worker does.

@@ -411,9 +411,10 @@ func TestACallOnAConnectionThatIsBeingClosedIsSentAgain(t *testing.T) {
 	transport := agent.NewTransport(nil)
 	transport.Proxy = nil
 	defer transport.CloseIdleConnections()
+	said := &safe{}
 	p, err := agent.New(agent.Options{
 		Gateway: &url.URL{Scheme: "http", Host: l.Addr().String()}, Tokens: good(),
-		Report: agent.NewReporter(io.Discard, 0), Transport: transport,
+		Report: agent.NewReporter(said, 0), Transport: transport,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -424,7 +425,7 @@ func TestACallOnAConnectionThatIsBeingClosedIsSentAgain(t *testing.T) {
 		r.URL.Scheme, r.URL.Host = "", ""
 		p.ServeHTTP(w, r)
 		if w.Code != 200 {
-			t.Fatalf("call %d: %d %s", i, w.Code, w.Body)
+			t.Fatalf("call %d: %d %s", i, w.Code, said)
 		}
 		if i == 0 {
 			close(closed)
