@@ -215,3 +215,11 @@ func dialUnix(t *testing.T, path string) *http.Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
+
+// hanging never answers.
+type hanging struct{}
+
+func (hanging) Token(ctx context.Context) (token.Token, error) {
+	<-ctx.Done()
+	return token.Token{}, ctx.Err()
+}

@@ -130,10 +130,8 @@ func netrcEntries(text, machine string) []netrcEntry {
 				current.password = value
 			}
 		}
-		if takesValue(all[:i+1]) {
+		if takesValue(all[:i+1]) && i+1 < len(all) { // what nobody knows is no part of an entry
 			i++
-		}
-		if i < len(all) {
 			last = all[i].end
 		}
 	}
