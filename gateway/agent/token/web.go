@@ -134,9 +134,31 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Header.Set("User-Agent", b.agent)
 	res, err := b.next.RoundTrip(r)
 	if err == nil {
-		res.Body = http.MaxBytesReader(nil, res.Body, maxReply)
+		res.Body = &boundedBody{res.Body, maxReply}
 	}
 	return res, err
+}
+
+// boundedBody fails behind its last byte if there are more.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+var errLongReply = errors.New("the answer is longer than 1 MiB")
+
+// Read implements io.Reader.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		n, b.left = int(b.left), 0
+		return n, errLongReply
+	}
+	b.left -= int64(n)
+	return n, err
 }
 
 // get fetches a document. An answer other than 200 is a *Refusal.
@@ -171,10 +193,6 @@ func cause(err error, secrets ...identity.Secret) error {
 			r.Status = refused.Response.StatusCode
 		}
 		return r
-	}
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return errors.New("its answer is longer than 1 MiB")
 	}
 	var address *url.Error
 	if errors.As(err, &address) {
