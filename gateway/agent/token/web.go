@@ -202,7 +202,8 @@ func cause(err error, secrets ...identity.Secret) error {
 	if errors.As(err, &network) {
 		return err
 	}
-	return &said{plain(strings.TrimPrefix(err.Error(), "oauth2: "), secrets...), err}
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "oauth2: "), "cannot fetch token: ")
+	return &said{plain(text, secrets...), err}
 }
 
 // said is an error whose text may repeat what a stranger sent.
@@ -247,7 +248,7 @@ type seconds time.Duration
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *seconds) UnmarshalJSON(raw []byte) error {
 	n, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
-	if err != nil || n < 0 || n > lastSecond {
+	if err != nil || !(n >= 0 && n <= lastSecond) { // NaN is neither
 		return errors.New("expires_in is no number of seconds")
 	}
 	*s = seconds(min(n, 100*365*24*3600) * float64(time.Second))
