@@ -170,17 +170,15 @@ func TestNoShellSeesTheCommand(t *testing.T) {
 func FuzzWhatAProgramPrints(f *testing.F) {
 	for _, seed := range []string{
 		`{"kind":"ExecCredential","status":{"token":"abc","expirationTimestamp":"2026-01-01T00:00:00Z"}}`,
-		`{"token":"abc","expires_in":1e300}`, `{"token":"abc","expires_in":"0x10"}`, `{"status":null}`, `[]`, "",
+		`{"token":"abc","expires_in":1e300}`, `{"token":"abc","expires_in":"0x10"}`, `{"token":"MARKER MARKER"}`, `MARKER`, `{"status":null}`, `[]`, "",
 	} {
 		f.Add(seed)
 	}
-	const sent = "MARKERs3cretMARKER"
 	f.Fuzz(func(t *testing.T, printed string) {
 		path := filepath.Join(t.TempDir(), "printed")
 		if err := os.WriteFile(path, []byte(printed), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		checkOutcome(t, source(t, "exec", token.Params{Command: []string{"/bin/cat", path, sent}}), sent)
-		checkOutcome(t, source(t, "exec", token.Params{Command: []string{"/bin/cat", path}}), sent)
+		checkOutcome(t, source(t, "exec", token.Params{Command: []string{"/bin/cat", path}}), "MARKER")
 	})
 }
