@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,8 +132,8 @@ func TestAFileThatHoldsNoTokenIsToldWithoutItsContent(t *testing.T) {
 func TestAKeeperSeesAFileThatWasReplacedBeforeItsTime(t *testing.T) {
 	path := file(t, "opaque-1")
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
-		k := keep(t, token.KeeperOptions{Source: source(t, "file", token.Params{File: path}), OnRefresh: func(error, time.Time) { told++ }})
+		var told atomic.Int64
+		k := keep(t, token.KeeperOptions{Source: source(t, "file", token.Params{File: path}), OnRefresh: func(error, time.Time) { told.Add(1) }})
 		wantToken(t, k)
 		time.Sleep(time.Minute)
 		if err := os.WriteFile(path, []byte("opaque-2"), 0o600); err != nil {
@@ -150,8 +151,8 @@ func TestAKeeperSeesAFileThatWasReplacedBeforeItsTime(t *testing.T) {
 			t.Errorf("got %s: what was read is good for a while", got)
 		}
 		synctest.Wait()
-		if told < 3 || told > 6 { // two tokens and the first failures, but not each reading
-			t.Errorf("told %d times", told)
+		if n := told.Load(); n < 3 || n > 6 { // two tokens and the first failures, but not each reading
+			t.Errorf("told %d times", n)
 		}
 		time.Sleep(10 * time.Minute)
 		if _, err := k.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "no such file") {
@@ -318,8 +319,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	t.Cleanup(elsewhere.Close)
 	held := file(t, marker)
 	broken := file(t, marker+" "+marker)
-	cert, key := clientCert(t, "svc-etl")
-	_ = key
+	cert, _ := clientCert(t, "svc-etl")
 	for name, c := range map[string]struct {
 		kind string
 		p    token.Params
