@@ -26,18 +26,21 @@ func TestEveryMistakeOfASourceIsNamed(t *testing.T) {
 		want   []string
 	}{
 		"a kind that nobody knows": {
-			"vault", token.Params{},
+			"vault",
+			token.Params{},
 			[]string{`token source "vault" is not known: use one of client_credentials, token_exchange, github_actions, gcp, aws, exec, file`},
 		},
 		"client credentials of nothing": {
-			"client_credentials", token.Params{},
+			"client_credentials",
+			token.Params{},
 			[]string{
 				"token source client_credentials: no provider: give its issuer, or its token endpoint",
 				"the client cannot prove itself: give a file with its secret, its private key or its certificate",
 			},
 		},
 		"many mistakes at once": {
-			"token_exchange", token.Params{Issuer: "http://idp.example.com", ClientAuth: token.AuthPrivateKeyJWT, CertFile: "x", Timeout: -1},
+			"token_exchange",
+			token.Params{Issuer: "http://idp.example.com", ClientAuth: token.AuthPrivateKeyJWT, CertFile: "x", Timeout: -1},
 			[]string{
 				"token source token_exchange: the issuer http://idp.example.com must be https: secrets and tokens would go in the clear (http is allowed on a loopback address)",
 				"private_key_jwt needs a file with the client's private key",
@@ -48,15 +51,18 @@ func TestEveryMistakeOfASourceIsNamed(t *testing.T) {
 			},
 		},
 		"a method that nobody knows": {
-			"client_credentials", token.Params{TokenURL: "https://idp.example.com/token", ClientAuth: "client_secret_jwt", ClientID: "a"},
+			"client_credentials",
+			token.Params{TokenURL: "https://idp.example.com/token", ClientAuth: "client_secret_jwt", ClientID: "a"},
 			[]string{`token source client_credentials: client authentication "client_secret_jwt" is not known: use one of client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, none`},
 		},
 		"an address with a password": {
-			"client_credentials", token.Params{TokenURL: "https://u:p@idp.example.com/token", ClientID: "a", SecretFile: "x"},
+			"client_credentials",
+			token.Params{TokenURL: "https://u:p@idp.example.com/token", ClientID: "a", SecretFile: "x"},
 			[]string{"token source client_credentials: the token endpoint must not hold a user or password"},
 		},
 		"a secret without a method that needs it": {
-			"client_credentials", token.Params{TokenURL: "https://idp.example.com/token", ClientID: "a", ClientAuth: token.AuthTLS, SecretFile: "x"},
+			"client_credentials",
+			token.Params{TokenURL: "https://idp.example.com/token", ClientID: "a", ClientAuth: token.AuthTLS, SecretFile: "x"},
 			[]string{"token source client_credentials: tls_client_auth needs a file with the client's certificate"},
 		},
 		"a program of nothing":       {"exec", token.Params{}, []string{"token source exec: no program: give it with its arguments"}},
@@ -226,7 +232,7 @@ func TestWhatGitHubActionsLackIsSaid(t *testing.T) {
 			}
 			env, _ := github(t, c.answer, c.status)
 			if c.status == 302 {
-				s := httptest.NewServer(http.RedirectHandler("https://evil.example.com/MARKER", 302))
+				s := httptest.NewServer(http.RedirectHandler("https://evil.example.com/MARKER", http.StatusFound))
 				t.Cleanup(s.Close)
 				env["ACTIONS_ID_TOKEN_REQUEST_URL"] = s.URL
 			}

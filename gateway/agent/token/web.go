@@ -68,10 +68,10 @@ var hints = map[string]string{
 
 // webOptions say how a client talks.
 type webOptions struct {
-	timeout           time.Duration
+	timeout           time.Duration // of all requests for one token
 	caFile            string
 	certFile, keyFile string
-	direct            bool // no proxies: the address means this machine or its host
+	direct            bool // no proxies: the address is one of this machine or its host
 }
 
 // agentOf is the User-Agent of requests: the one place where a provider's own
@@ -115,7 +115,6 @@ func webClient(o webOptions, r Request) (*http.Client, error) {
 	}
 	return &http.Client{
 		Transport: bounded{t, agentOf(r)},
-		Timeout:   o.timeout,
 		CheckRedirect: func(next *http.Request, _ []*http.Request) error {
 			return fmt.Errorf("it redirects to %s, and a redirect is not followed: configure the address that it means", plain(next.URL.Host))
 		},
@@ -172,8 +171,8 @@ func get(ctx context.Context, client *http.Client, to string, header http.Header
 	if err != nil {
 		return nil, nil, cause(err)
 	}
-	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
+	err = errors.Join(err, res.Body.Close())
 	switch {
 	case res.StatusCode != http.StatusOK:
 		return nil, res.Header, &Refusal{Status: res.StatusCode}
