@@ -92,8 +92,8 @@ func readSecret(path string) (identity.Secret, error) {
 	if err != nil {
 		return identity.Secret{}, err
 	}
-	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	err = errors.Join(err, f.Close())
 	text := strings.TrimSpace(string(raw))
 	switch {
 	case err != nil:

@@ -29,7 +29,7 @@ func hold(t Token, started time.Time) held {
 		t.Obtained = started
 	}
 	h := held{token: t, started: started, said: t.Expiry.Round(0)}
-	h.jitter = 2. / 3 * (0.9 + 0.2*rand.Float64()) //nolint:gosec // it spreads load
+	h.jitter = 2. / 3 * (0.9 + 0.2*rand.Float64())
 	if claim, ok := expOf(t.Value.Reveal()); ok {
 		h.claim = claim
 		if h.said.Equal(claim) {

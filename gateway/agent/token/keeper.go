@@ -42,7 +42,8 @@ type KeeperOptions struct {
 	// OnRefresh is told the outcome of each attempt: an error, or when the token
 	// ends by the clock of this machine. A file that was read again and had not
 	// changed is not worth a call. It is called from the keeper's own goroutine,
-	// one call at a time, and must return soon; it must not call Close. May be nil.
+	// one call at a time, and must return soon; it must call neither Token nor
+	// Close. May be nil.
 	OnRefresh func(err error, expiry time.Time)
 	// Timeout ends an attempt; DefaultTimeout when 0.
 	Timeout time.Duration

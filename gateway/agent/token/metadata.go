@@ -34,6 +34,8 @@ func (s *githubSource) Token(ctx context.Context, r Request) (Token, error) {
 }
 
 func (s *githubSource) obtain(ctx context.Context, r Request) (Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.web.timeout)
+	defer cancel()
 	address, secret := s.getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), s.getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	if address == "" || secret == "" {
 		return Token{}, errors.New("ACTIONS_ID_TOKEN_REQUEST_URL and ACTIONS_ID_TOKEN_REQUEST_TOKEN are not set: " +
@@ -109,6 +111,8 @@ func (s *gcpSource) Token(ctx context.Context, r Request) (Token, error) {
 }
 
 func (s *gcpSource) obtain(ctx context.Context, r Request) (Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.web.timeout)
+	defer cancel()
 	if r.Audience == "" {
 		return Token{}, errors.New("no audience: the metadata server issues no token without one")
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -26,98 +27,126 @@ const (
 // oauthSource asks a token endpoint: for client_credentials (RFC 6749 section
 // 4.4) or token_exchange (RFC 8693).
 type oauthSource struct {
-	kind     string
-	endpoint *endpoint
-	prover   prover
-	web      webOptions
+	kind string
+	asker
 
 	subjectFile, subjectType, requestedType string // token_exchange
 }
 
 func newOAuth(kind string, p Params) (Source, error) {
+	a, err := newAsker(p)
 	s := &oauthSource{
-		kind: kind,
-		web: webOptions{
-			timeout: cmp.Or(p.Timeout, DefaultTimeout), caFile: p.CAFile,
-			certFile: p.CertFile, keyFile: p.CertKeyFile,
-		},
+		kind: kind, asker: a,
 		subjectFile: p.SubjectTokenFile, subjectType: cmp.Or(p.SubjectTokenType, DefaultSubjectTokenType),
 		requestedType: p.RequestedTokenType,
 	}
-	var errs [3]error
-	s.endpoint, errs[0] = newEndpoint(p.Issuer, p.TokenURL, p.CertFile != "")
-	s.prover, errs[1] = newProver(p)
 	switch {
 	case kind == "token_exchange" && p.SubjectTokenFile == "":
-		errs[2] = errors.New("no token to exchange: give the file that holds the subject token")
-	case kind == "client_credentials" && s.prover.method == AuthNone:
+		err = errors.Join(err, errors.New("no token to exchange: give the file that holds the subject token"))
+	case kind == "client_credentials" && a.prover.method == AuthNone:
 		// RFC 6749 section 4.4: confidential clients only.
-		errs[2] = errors.New("the client cannot prove itself: give a file with its secret, its private key or its certificate")
+		err = errors.Join(err, errors.New("the client cannot prove itself: give a file with its secret, its private key or its certificate"))
 	}
-	return s, errors.Join(errs[:]...)
+	return s, err
 }
 
 // Token implements Source.
 func (s *oauthSource) Token(ctx context.Context, r Request) (Token, error) {
-	t, at, err := s.obtain(ctx, r)
+	answer, started, at, err := s.ask(ctx, r, s.grant)
+	var t Token
+	if err == nil {
+		t, err = fromAnswer(answer, started)
+	}
 	if err != nil {
-		where := ""
-		if at != "" {
-			where = " from " + at
-		}
-		if s.prover.clientID != "" {
-			where += " as client " + s.prover.clientID
-		}
-		return Token{}, fmt.Errorf("obtain a token by %s%s: %w", s.kind, where, err)
+		return Token{}, fmt.Errorf("obtain a token by %s%s: %w", s.kind, s.whom(at), err)
 	}
 	return t, nil
 }
 
-// obtain returns where it asked, as far as it came.
-func (s *oauthSource) obtain(ctx context.Context, r Request) (_ Token, at string, err error) {
+// grant fills in what is handed in, and returns what of it is secret.
+func (s *oauthSource) grant(params url.Values) (identity.Secret, error) {
+	if s.kind != "token_exchange" {
+		return identity.Secret{}, nil
+	}
+	subject, err := readToken(s.subjectFile)
+	if err != nil {
+		return identity.Secret{}, fmt.Errorf("read the subject token: %w", err)
+	}
+	params.Set("grant_type", grantExchange)
+	params.Set("subject_token", subject.Reveal())
+	params.Set("subject_token_type", s.subjectType)
+	if s.requestedType != "" {
+		params.Set("requested_token_type", s.requestedType)
+	}
+	return subject, nil
+}
+
+// asker sends requests to the token endpoint of one provider as one client.
+type asker struct {
+	endpoint *endpoint
+	prover   prover
+	web      webOptions
+}
+
+func newAsker(p Params) (asker, error) {
+	at, err := newEndpoint(p.Issuer, p.TokenURL, p.CertFile != "")
+	v, wrong := newProver(p)
+	return asker{at, v, webOptions{
+		timeout: cmp.Or(p.Timeout, DefaultTimeout), caFile: p.CAFile,
+		certFile: p.CertFile, keyFile: p.CertKeyFile,
+	}}, errors.Join(err, wrong)
+}
+
+// whom says who was asked by whom, for an error.
+func (a *asker) whom(at string) string {
+	text := ""
+	if at != "" {
+		text = " from " + at
+	}
+	if a.prover.clientID != "" {
+		text += " as client " + a.prover.clientID
+	}
+	return text
+}
+
+// ask makes one request for a token, client credentials unless grant says
+// otherwise. It returns when it began and the endpoint, as far as it came.
+func (a *asker) ask(ctx context.Context, r Request, grant func(url.Values) (identity.Secret, error)) (_ *oauth2.Token, started time.Time, at string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.web.timeout)
+	defer cancel()
 	params, err := requestParams(r)
 	if err != nil {
-		return Token{}, "", err
+		return nil, started, "", err
 	}
-	client, err := webClient(s.web, r)
+	client, err := webClient(a.web, r)
 	if err != nil {
-		return Token{}, "", err
+		return nil, started, "", err
 	}
-	found, err := s.endpoint.find(ctx, client)
+	found, err := a.endpoint.find(ctx, client)
 	if err != nil {
-		return Token{}, "", err
+		return nil, started, "", err
 	}
-	var subject identity.Secret
-	if s.kind == "token_exchange" {
-		if subject, err = readToken(s.subjectFile); err != nil {
-			return Token{}, found.Token, fmt.Errorf("read the subject token: %w", err)
-		}
-		params.Set("grant_type", grantExchange)
-		params.Set("subject_token", subject.Reveal())
-		params.Set("subject_token_type", s.subjectType)
-		if s.requestedType != "" {
-			params.Set("requested_token_type", s.requestedType)
-		}
-	}
-	started := time.Now()
-	proof, err := s.prover.prove(found.Token, started)
+	at = found.Token
+	handed, err := grant(params)
 	if err != nil {
-		return Token{}, found.Token, err
+		return nil, started, at, err
 	}
-	for name, values := range proof.params {
-		params[name] = values
+	started = time.Now()
+	proof, err := a.prover.prove(at, started)
+	if err != nil {
+		return nil, started, at, err
 	}
+	maps.Copy(params, proof.params)
 	config := clientcredentials.Config{
-		ClientID: s.prover.clientID, ClientSecret: proof.secret.Reveal(), TokenURL: found.Token,
+		ClientID: a.prover.clientID, ClientSecret: proof.secret.Reveal(), TokenURL: at,
 		Scopes: r.Scopes, EndpointParams: params, AuthStyle: proof.style,
 	}
 	answer, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 	if err != nil {
-		s.endpoint.forget()
-		return Token{}, found.Token, cause(err, proof.secret, proof.shown, subject)
+		a.endpoint.forget()
+		return nil, started, at, cause(err, proof.secret, proof.shown, handed)
 	}
-	t, err := fromAnswer(answer, started)
-	return t, found.Token, err
+	return answer, started, at, nil
 }
 
 // fromAnswer takes the answer of RFC 6749 section 5.1 to a request that began

@@ -68,10 +68,10 @@ var hints = map[string]string{
 
 // webOptions say how a client talks.
 type webOptions struct {
-	timeout           time.Duration
+	timeout           time.Duration // of all requests for one token
 	caFile            string
 	certFile, keyFile string
-	direct            bool // no proxies: the address means this machine or its host
+	direct            bool // no proxies: the address is one of this machine or its host
 }
 
 // agentOf is the User-Agent of requests: the one place where a provider's own
@@ -115,7 +115,6 @@ func webClient(o webOptions, r Request) (*http.Client, error) {
 	}
 	return &http.Client{
 		Transport: bounded{t, agentOf(r)},
-		Timeout:   o.timeout,
 		CheckRedirect: func(next *http.Request, _ []*http.Request) error {
 			return fmt.Errorf("it redirects to %s, and a redirect is not followed: configure the address that it means", plain(next.URL.Host))
 		},
@@ -134,9 +133,31 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Header.Set("User-Agent", b.agent)
 	res, err := b.next.RoundTrip(r)
 	if err == nil {
-		res.Body = http.MaxBytesReader(nil, res.Body, maxReply)
+		res.Body = &boundedBody{res.Body, maxReply}
 	}
 	return res, err
+}
+
+// boundedBody fails behind its last byte if there are more.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+var errLongReply = errors.New("the answer is longer than 1 MiB")
+
+// Read implements io.Reader.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		n, b.left = int(b.left), 0
+		return n, errLongReply
+	}
+	b.left -= int64(n)
+	return n, err
 }
 
 // get fetches a document. An answer other than 200 is a *Refusal.
@@ -150,8 +171,8 @@ func get(ctx context.Context, client *http.Client, to string, header http.Header
 	if err != nil {
 		return nil, nil, cause(err)
 	}
-	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
+	err = errors.Join(err, res.Body.Close())
 	switch {
 	case res.StatusCode != http.StatusOK:
 		return nil, res.Header, &Refusal{Status: res.StatusCode}
@@ -172,10 +193,6 @@ func cause(err error, secrets ...identity.Secret) error {
 		}
 		return r
 	}
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return errors.New("its answer is longer than 1 MiB")
-	}
 	var address *url.Error
 	if errors.As(err, &address) {
 		err = address.Err
@@ -184,7 +201,8 @@ func cause(err error, secrets ...identity.Secret) error {
 	if errors.As(err, &network) {
 		return err
 	}
-	return &said{plain(strings.TrimPrefix(err.Error(), "oauth2: "), secrets...), err}
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "oauth2: "), "cannot fetch token: ")
+	return &said{plain(text, secrets...), err}
 }
 
 // said is an error whose text may repeat what a stranger sent.
@@ -229,7 +247,7 @@ type seconds time.Duration
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *seconds) UnmarshalJSON(raw []byte) error {
 	n, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
-	if err != nil || n < 0 || n > lastSecond {
+	if err != nil || !(n >= 0 && n <= lastSecond) { // NaN is neither
 		return errors.New("expires_in is no number of seconds")
 	}
 	*s = seconds(min(n, 100*365*24*3600) * float64(time.Second))
