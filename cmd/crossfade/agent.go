@@ -447,7 +447,7 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 		return err
 	}
 	log.Info("crossfade agent listens", "listen", listener.Addr().String(), "gateway", s.gateway.Redacted(), "mode", s.mode.String(), "metrics", metrics)
-	code, signaled, err := p.behind(ctx, s, scheduler, agent.AgentURL(listener.Addr(), secret), netrc, args)
+	code, signaled, err := p.behind(ctx, s, scheduler, agent.LoopbackURL(listener.Addr(), secret), netrc, args)
 	switch {
 	case err != nil && code != 0:
 		return &exitError{code, fmt.Errorf("agent exec: %w", err)}
@@ -509,5 +509,8 @@ func (p *program) behind(ctx context.Context, s *agentStage, scheduler agent.Lui
 		return 0, false, err
 	}
 	defer func() { _ = upkeep.Close() }() // the files go anyway
+	if ctx.Err() != nil {
+		return 0, false, errors.New("agent exec: interrupted before the command was started")
+	}
 	return agent.Command{Args: plan.Args, Environ: plan.Environ, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr}.Run()
 }

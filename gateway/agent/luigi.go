@@ -39,7 +39,7 @@ type luigiFormat struct {
 	point func(text, url string) (string, error)
 }
 
-var errLuigiConfig = errors.New("Luigi's configuration")
+var errLuigiConfig = errors.New("the configuration of Luigi")
 
 func luigiFormats() []luigiFormat {
 	return []luigiFormat{

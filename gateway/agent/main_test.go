@@ -140,7 +140,7 @@ func newStage(t *testing.T, o agent.Options, answer http.HandlerFunc) *stage {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-ended })
-	s.url = agent.AgentURL(l.Addr(), o.Secret)
+	s.url = agent.LoopbackURL(l.Addr(), o.Secret)
 	own := &http.Transport{DisableCompression: true}
 	t.Cleanup(own.CloseIdleConnections)
 	s.client = &http.Client{Transport: own, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -196,8 +196,8 @@ var errNoRegular = errors.New("it is no regular file")
 // nobody but its owner either. A symbolic link is followed: the file that it
 // names is replaced.
 func writePrivate(path string, text []byte) (err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("write %s: %w", path, errNoRegular)

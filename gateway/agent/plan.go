@@ -136,8 +136,8 @@ func UserNetrc(environ []string) []string {
 	return []string{filepath.Join(env["HOME"], ".netrc"), filepath.Join(env["HOME"], "_netrc")}
 }
 
-// AgentURL is the URL of an agent that listens on loopback.
-func AgentURL(listen net.Addr, secret string) string {
+// LoopbackURL is the URL of an agent that listens on loopback.
+func LoopbackURL(listen net.Addr, secret string) string {
 	u := url.URL{Scheme: "http", Host: listen.String(), Path: "/"}
 	if secret != "" {
 		u.Path += secret + "/"

@@ -110,12 +110,12 @@ func abortable(method, path string) bool {
 // gone in a moment is worth the worker's retries; but a ping holds a lock during
 // them, which stalls the pipeline.
 func aborts(status int, reason, path string) bool {
-	switch {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return true
-	case status == http.StatusTooManyRequests:
+	case http.StatusTooManyRequests:
 		return reason != "" && path == "/api/ping"
-	case status == http.StatusRequestEntityTooLarge:
+	case http.StatusRequestEntityTooLarge:
 		return false
 	default:
 		return reason != "" && status >= 400 && status < 500
