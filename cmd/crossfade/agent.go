@@ -24,6 +24,9 @@ import (
 // or by the agent that had no token. It is EX_NOPERM of sysexits.
 const exitNotPermitted = 77
 
+// agentHost is where the agent of a wrapped command listens.
+const agentHost = "127.0.0.1"
+
 // Bounds of the agent.
 const (
 	// agentHeaders is how long a worker may take to send a request's header.
@@ -425,7 +428,7 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 			return &exitError{exitNotPermitted, fmt.Errorf("agent: no token, so the command is not started: %w", err)}
 		}
 	}
-	listener, err := agent.Listen(ctx, "127.0.0.1:0")
+	listener, err := agent.Listen(ctx, agentHost+":0")
 	if err != nil {
 		return err
 	}
@@ -502,9 +505,15 @@ func (p *program) behind(ctx context.Context, s *agentStage, scheduler agent.Lui
 			return 0, false, err
 		}
 	}
-	upkeep, err := agent.NewUpkeep(ctx, agent.UpkeepOptions{
+	keep := agent.UpkeepOptions{
 		Tokens: s.keeper, TokenFile: plan.TokenFile, Netrc: plan.Netrc, Machine: s.gateway.Hostname(), Report: s.report,
-	})
+	}
+	if keep.Machine == agentHost {
+		// The agent itself goes by that name, and an entry would win over the
+		// password in its URL (python-requests since 2.32.4).
+		keep.Netrc = ""
+	}
+	upkeep, err := agent.NewUpkeep(ctx, keep)
 	if err != nil {
 		return 0, false, err
 	}

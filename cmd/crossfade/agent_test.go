@@ -171,7 +171,7 @@ func tokenFile(t *testing.T) string {
 
 func TestExecGivesTheCommandWhatItNeedsAndLeavesNothingBehind(t *testing.T) {
 	gateway, came := friendly(t)
-	host := gateway.Listener.Addr().String()
+	host := strings.Replace(gateway.Listener.Addr().String(), "127.0.0.1", "localhost", 1)
 	home := files(t, map[string]string{
 		"luigi.cfg": "[core]\nscheduler_url = http://nobody.invalid/\n",
 		"own.cfg":   "[core]\nscheduler_url = http://svc:pw@" + host + "\n[T]\nn = 1\n",
@@ -180,7 +180,7 @@ func TestExecGivesTheCommandWhatItNeedsAndLeavesNothingBehind(t *testing.T) {
 	tmp := t.TempDir()
 	environ := []string{"LUIGI_CONFIG_PATH=own.cfg", "HOME=" + home, "TMPDIR=" + tmp, "CROSSFADE_TOKEN_FILE=" + tokenFile(t)}
 	got := asProcess(t, home, environ, wrapped(t, nil, "call", "config", "token", "netrc")...).want(t, exitOK,
-		"[T]\nn = 1\n", "-rw------- drwx------\ntok-1\n", "machine 127.0.0.1 login oidc password tok-1\nmachine a login b password c\n")
+		"[T]\nn = 1\n", "-rw------- drwx------\ntok-1\n", "machine localhost login oidc password tok-1\nmachine a login b password c\n")
 	if n := strings.Count(got.stdout, "= http://svc:pw@127.0.0.1:"); n != 2 || strings.Contains(got.stdout, host) {
 		t.Errorf("the configuration does not name the agent: %v", got)
 	}
@@ -204,6 +204,7 @@ func TestAPasswordOfTheUsersNetrcFileIsSentAsBefore(t *testing.T) {
 	url := "--scheduler-url=" + gateway.URL
 	asProcess(t, home, environ, wrapped(t, []string{"--token-file", tokenFile(t)}, "call", url)...).want(t, exitOK)
 	asProcess(t, home, environ, wrapped(t, []string{"--token-file", tokenFile(t), "--mode", "token"}, "call", url)...).want(t, exitOK)
+	asProcess(t, home, environ, wrapped(t, []string{"--token-file", tokenFile(t)}, "netrc", url)...).want(t, exitOK, "\nmachine 127.0.0.1 login svc password pw\n")
 	all := came()
 	if len(all) != 2 || all[0].Get("Authorization") != "Basic c3ZjOnB3" || all[0].Get("Crossfade-Token") != "tok-1" || all[1].Get("Authorization") != "Bearer tok-1" {
 		t.Errorf("to the gateway came %v", all)
