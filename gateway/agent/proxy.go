@@ -64,7 +64,8 @@ type Options struct {
 	// Log gets one line for each refusal and change; nil is silence.
 	Log *slog.Logger
 	// OnSkew is told by how much the clock of the gateway is ahead, when that
-	// has changed. May be nil.
+	// has changed, as measured from what the gateway wrote itself: other replies
+	// may have the date of the service behind it. May be nil.
 	OnSkew func(ahead time.Duration)
 	// Transport reaches the gateway. NewTransport makes one. Required.
 	Transport http.RoundTripper
@@ -76,7 +77,7 @@ type Options struct {
 type Stats struct {
 	// Forwarded were answered by the gateway, Refused were refused by it,
 	// NoToken were not sent since there was no token, Unreachable got no answer.
-	// Rejected were none for the gateway, or not by a worker.
+	// Rejected were none for the gateway, not by a worker, or given up by it.
 	Forwarded, Refused, NoToken, Unreachable, Rejected uint64
 	// WithoutToken of those forwarded went with nothing but the worker's own
 	// credential.
@@ -102,6 +103,7 @@ type Proxy struct {
 
 	lacking  atomic.Bool // the last request found no token
 	skew     atomic.Int64
+	skewTold atomic.Int64 // what onSkew knows
 	skewNext atomic.Int64 // when to measure again, in Unix nanoseconds
 	refused  atomic.Bool
 
@@ -231,7 +233,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out.Host = p.gateway.Host
 	if !keep(out) {
 		p.rejected.Add(1)
-		return // the worker went away in the middle of its body
+		writeProblem(w, http.StatusBadRequest, problem{
+			Reason: reasonNotOurs, Message: "The body ended before its length.", Do: "Send it again.",
+		})
+		return
 	}
 	p.forward.ServeHTTP(w, out)
 }
@@ -414,8 +419,8 @@ func (p *Proxy) answered(resp *http.Response) error {
 	if !ok {
 		return errors.New("the reply belongs to no request")
 	}
-	p.measure(resp.Header, t.asked)
 	reason := resp.Header.Get(reasonHeader)
+	p.measure(resp.Header, t.asked, reason != "")
 	if !aborts(resp.StatusCode, reason, t.path) {
 		p.forwarded.Add(1)
 		return nil
@@ -464,11 +469,13 @@ func (p *Proxy) refuse(t *trip, said problem, status int) {
 		"trace_id", said.TraceID, "token", t.sent.token, "legacy", t.sent.legacy)
 }
 
-// measure compares the clocks now and then.
-func (p *Proxy) measure(h http.Header, asked time.Time) {
+// measure compares the clocks now and then. Most replies have the date of the
+// service behind the gateway: enough to tell people, who can look. What the
+// gateway wrote itself has its own, by which it judges tokens.
+func (p *Proxy) measure(h http.Header, asked time.Time, own bool) {
 	now := time.Now()
 	next := p.skewNext.Load()
-	if now.UnixNano() < next || !p.skewNext.CompareAndSwap(next, now.Add(skewEvery).UnixNano()) {
+	if !own && (now.UnixNano() < next || !p.skewNext.CompareAndSwap(next, now.Add(skewEvery).UnixNano())) {
 		return
 	}
 	ahead, ok := skewOf(h, asked, now)
@@ -476,13 +483,11 @@ func (p *Proxy) measure(h http.Header, asked time.Time) {
 		return
 	}
 	ahead = ahead.Round(time.Second)
-	if before := p.skew.Swap(int64(ahead)); before == int64(ahead) {
-		return
-	}
-	if p.onSkew != nil {
+	changed := p.skew.Swap(int64(ahead)) != int64(ahead)
+	if own && p.skewTold.Swap(int64(ahead)) != int64(ahead) && p.onSkew != nil {
 		p.onSkew(ahead)
 	}
-	if telling(ahead) {
+	if changed && telling(ahead) {
 		p.report.Say("clock", "crossfade agent: "+skewText(ahead)+"\n")
 		p.log.Warn("clocks differ", "ahead", ahead.String())
 	}
@@ -490,11 +495,12 @@ func (p *Proxy) measure(h http.Header, asked time.Time) {
 
 // failed answers where the gateway did not. A worker tries again.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
-	p.unreachable.Add(1)
 	if r.Context().Err() != nil {
+		p.rejected.Add(1)
 		w.WriteHeader(http.StatusBadGateway) // the worker went away and reads nothing
 		return
 	}
+	p.unreachable.Add(1)
 	p.report.Say(reasonUnreachable, fmt.Sprintf("crossfade agent: the gateway %s does not answer: %s\n"+
 		"  The worker tries again. Check --gateway, the network and --ca-file.\n", p.gateway.Redacted(), full(printable(err.Error()))))
 	p.log.Warn("the gateway does not answer", "error", err)

@@ -317,6 +317,7 @@ func TestOnlyWorkersReachTheGateway(t *testing.T) {
 		"no name at all":                        {"", "GET / HTTP/1.1\r\nHost: \r\n\r\n", 421},
 		"a request that is for somebody else":   {"", "GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n", 421},
 		"one that only claims to be for us":     {"", "GET http://example.com/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 421},
+		"a body that is cut off":                {"", "POST /api/ping HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\ndata", 400},
 		"a tunnel":                              {"", "CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 421},
 		"a page of another site":                {"", "POST /api/pause HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: https://evil.example\r\nContent-Length: 0\r\n\r\n", 403},
 		"a page without an address":             {"", "POST /api/pause HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: null\r\nContent-Length: 0\r\n\r\n", 403},
@@ -342,6 +343,11 @@ func TestOnlyWorkersReachTheGateway(t *testing.T) {
 			defer conn.Close()
 			if _, err := io.WriteString(conn, tc.raw); err != nil {
 				t.Fatal(err)
+			}
+			if tc.want == 400 {
+				if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {

@@ -69,7 +69,8 @@ func TestClocksThatDifferAreTold(t *testing.T) {
 				if got := p.Stats().Skew; got != tc.skew {
 					t.Errorf("measured %s, want %s", got, tc.skew)
 				}
-				if want := tc.skew != 0; (len(told) == 1 && told[0] == tc.skew) != want || len(told) > 1 {
+				// Only what the gateway wrote itself tells of its clock, and once is enough.
+				if tc.header.Get("Crossfade-Reason") == "" && len(told) > 0 || tc.header.Get("Crossfade-Reason") != "" && (len(told) != 1 || told[0] != tc.skew) {
 					t.Errorf("told %v", told)
 				}
 				if !strings.Contains(said.String(), tc.said) || (tc.said == "") != (said.String() == "") {
