@@ -35,7 +35,7 @@ func parseINI(text string) *iniFile {
 		if content == "" {
 			continue // an empty line may stand within a value
 		}
-		depth := len(line) - len(strings.TrimLeft(line, " \t\f\v\r"))
+		depth := indentOf(line)
 		if open >= 0 && depth > indent {
 			o := &f.options[open]
 			o.value, o.last = o.value+"\n"+content, i+1
@@ -73,11 +73,15 @@ func (f *iniFile) set(section, value string, names, drop []string) string {
 	}
 	// ConfigParser would take a % for the beginning of a reference.
 	value = strings.ReplaceAll(value, "%", "%%")
+	at, there := f.sections[section]
+	indent := ""
+	if there {
+		indent = f.indentAfter(at, gone)
+	}
 	var added strings.Builder
 	for _, name := range names {
-		added.WriteString(name + " = " + value + "\n")
+		added.WriteString(indent + name + " = " + value + "\n")
 	}
-	at, there := f.sections[section]
 	var b strings.Builder
 	for i, line := range f.lines {
 		if there && i == at {
@@ -98,3 +102,18 @@ func (f *iniFile) set(section, value string, names, drop []string) string {
 	}
 	return b.String()
 }
+
+// indentAfter returns the white space before the first line from at that says
+// something: behind an option that stands further to the left, the line would go
+// on with its value.
+func (f *iniFile) indentAfter(at int, gone map[int]bool) string {
+	for i := at; i < len(f.lines); i++ {
+		content := strings.TrimSpace(f.lines[i])
+		if !gone[i] && content != "" && content[0] != '#' && content[0] != ';' {
+			return f.lines[i][:indentOf(f.lines[i])]
+		}
+	}
+	return ""
+}
+
+func indentOf(line string) int { return len(line) - len(strings.TrimLeft(line, " \t\f\v\r")) }

@@ -193,15 +193,16 @@ func TestACommandFindsTheAgent(t *testing.T) {
 func TestTheUsersOwnConfigurationGoesOnToCount(t *testing.T) {
 	const ours = "scheduler_url = http://svc:p%%40w@127.0.0.1:5/s3cret/\ndefault_scheduler_url = http://svc:p%%40w@127.0.0.1:5/s3cret/\n"
 	for name, tc := range map[string]struct{ path, own, want string }{
-		"no file":              {"", "", "[core]\n" + ours},
-		"a file without core":  {"own.cfg", "# mine\n[T]\nn = 1", "# mine\n[T]\nn = 1\n[core]\n" + ours},
-		"a file with a URL":    {"own.cfg", "[core]\n\nlog_level = INFO\ndefault-scheduler-url = http://a\n[T]\nn=1\n", "[core]\n" + ours + "\nlog_level = INFO\n[T]\nn=1\n"},
-		"every name of a URL":  {"own", "[core]\nscheduler-url=a\nscheduler_url=b\ndefault_scheduler_url=c\ndefault-scheduler-url=d\nx=e\n", "[core]\n" + ours + "x=e\n"},
-		"a URL on two lines":   {"own.ini", "[core]\nscheduler_url =\n   http://a\n # why\nx=e\n", "[core]\n" + ours + "# why\nx=e\n"},
-		"a URL of another":     {"own.cfg", "[x]\nscheduler_url=a\n[core]\ny=b\n", "[x]\nscheduler_url=a\n[core]\n" + ours + "y=b\n"},
-		"core at the very end": {"own.cfg", "[x]\na=b\n[core]", "[x]\na=b\n[core]\n" + ours},
-		"a section of Windows": {"own.cfg", "[core]\r\nscheduler_url=a\r\nx=y\r\n", "[core]\r\n" + ours + "x=y\r\n"},
-		"of the other format":  {"own.toml", "[core]\nscheduler_url = \"a\"\n", "[core]\n" + ours},
+		"no file":                    {"", "", "[core]\n" + ours},
+		"a file without core":        {"own.cfg", "# mine\n[T]\nn = 1", "# mine\n[T]\nn = 1\n[core]\n" + ours},
+		"a file with a URL":          {"own.cfg", "[core]\n\nlog_level = INFO\ndefault-scheduler-url = http://a\n[T]\nn=1\n", "[core]\n" + ours + "\nlog_level = INFO\n[T]\nn=1\n"},
+		"every name of a URL":        {"own", "[core]\nscheduler-url=a\nscheduler_url=b\ndefault_scheduler_url=c\ndefault-scheduler-url=d\nx=e\n", "[core]\n" + ours + "x=e\n"},
+		"a URL on two lines":         {"own.ini", "[core]\nscheduler_url =\n   http://a\n # why\nx=e\n", "[core]\n" + ours + "# why\nx=e\n"},
+		"a URL of another":           {"own.cfg", "[x]\nscheduler_url=a\n[core]\ny=b\n", "[x]\nscheduler_url=a\n[core]\n" + ours + "y=b\n"},
+		"a section that is indented": {"own.cfg", "[core]\n  # why\n  x = y\n  scheduler_url=a\n [T]\n n=1\n", "[core]\n  scheduler_url = " + ours[len("scheduler_url = "):strings.Index(ours, "\n")+1] + "  " + ours[strings.Index(ours, "\n")+1:] + "  # why\n  x = y\n [T]\n n=1\n"},
+		"core at the very end":       {"own.cfg", "[x]\na=b\n[core]", "[x]\na=b\n[core]\n" + ours},
+		"a section of Windows":       {"own.cfg", "[core]\r\nscheduler_url=a\r\nx=y\r\n", "[core]\r\n" + ours + "x=y\r\n"},
+		"of the other format":        {"own.toml", "[core]\nscheduler_url = \"a\"\n", "[core]\n" + ours},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := wrap(t, agent.Wrapping{Args: []string{"luigi"}, Environ: []string{"LUIGI_CONFIG_PATH=" + tc.path}, Config: tc.own})
