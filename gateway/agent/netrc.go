@@ -137,7 +137,12 @@ func netrcEntries(text, machine string) []netrcEntry {
 	}
 	finish(last)
 	for i := range found {
-		// The line break goes with an entry that has its lines for itself.
+		// The line break goes with an entry that has its lines for itself, and so
+		// does the white space before it: Python stumbles over a comment that
+		// stands behind a line without a word.
+		if indented := strings.TrimRight(text[:found[i].start], " \t"); lineBegins(indented, len(indented)) {
+			found[i].start = len(indented)
+		}
 		if rest := text[found[i].end:lineEnd(text, found[i].end)]; strings.TrimSpace(rest) == "" && lineBegins(text, found[i].start) {
 			found[i].end += len(rest)
 		}
@@ -173,6 +178,9 @@ func EditNetrc(text, machine string, token identity.Secret) string {
 			b.WriteString(entry)
 		}
 		at = e.end
+		if i == 0 && entry != "" && !lineBegins(text, at) && strings.HasPrefix(text[at:], "\n") {
+			at++ // the new entry has brought its own
+		}
 	}
 	b.WriteString(text[at:])
 	return b.String()

@@ -36,6 +36,11 @@ func TestANetrcFileKeepsWhatIsNotOurs(t *testing.T) {
 			"machine a login b password c  machine z login y password x",
 		},
 		"no line break at the end": {"machine gw login oidc password old", fresh, ""},
+		"our own entry, indented": {
+			"machine a login b password c\n  machine gw\n\tlogin oidc password old  \n# end\n",
+			"machine a login b password c\n" + fresh + "# end\n",
+			"machine a login b password c\n# end\n",
+		},
 		"two entries of ours": {
 			"machine gw login oidc password old\n#\nmachine gw password older login oidc\n",
 			fresh + "#\n", "#\n",
