@@ -280,6 +280,13 @@ func TestALogoutEndsTheSessionAtTheProvider(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "refused with 503 Service Unavailable, unsupported_token_type") || strings.Contains(err.Error(), "MARKER") {
 		t.Errorf("got %v", err)
 	}
+	s.Issuer = "https://other.example.com"
+	if err := p.device(t).Revoke(t.Context(), s); err == nil || len(p.revoked) != 2 {
+		t.Errorf("%v, asked %d times: a refresh token must not go to another provider", err, len(p.revoked))
+	}
+	if err := p.device(t).Revoke(t.Context(), token.Session{}); err == nil || !strings.Contains(err.Error(), "there is no login") {
+		t.Errorf("got %v", err)
+	}
 	p.without = "revocation_endpoint"
 	if err := p.device(t).Revoke(t.Context(), p.loggedIn()); !errors.Is(err, token.ErrNoRevocation) {
 		t.Errorf("got %v", err)
