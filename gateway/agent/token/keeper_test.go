@@ -348,6 +348,47 @@ func TestACallerWaitsNoLongerThanItsContext(t *testing.T) {
 	})
 }
 
+func TestACallerThatGaveUpIsToldWhatFailedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{err: errAway}
+		k := keep(t, token.KeeperOptions{Source: p})
+		if _, err := k.Token(t.Context()); !errors.Is(err, errAway) {
+			t.Fatal(err)
+		}
+		p.set(func(p *provider) { p.takes = 10 * time.Second })
+		time.Sleep(1100 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := k.Token(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errAway) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestACallerDuringAnAttemptWaitsForItsOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{err: errAway, life: time.Hour}
+		k := keep(t, token.KeeperOptions{Source: p})
+		if _, err := k.Token(t.Context()); !errors.Is(err, errAway) {
+			t.Fatal(err)
+		}
+		p.set(func(p *provider) { p.err, p.takes = nil, 10*time.Second })
+		time.Sleep(1100 * time.Millisecond) // the second attempt has just begun
+		if got := wantToken(t, k); got != "token-2" {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestATokenOfNothingIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keep(t, token.KeeperOptions{Source: sourceFunc(func(context.Context) (token.Token, error) { return token.Token{}, nil })})
+		if _, err := k.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "its source returned an empty one") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestASourceThatHangsIsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{life: time.Hour, takes: time.Hour}

@@ -481,3 +481,25 @@ func TestAServerThatNobodyTrustsGetsNoSecret(t *testing.T) {
 		t.Error("the secret was sent")
 	}
 }
+
+func TestASecretThatCannotBeReadIsNotSentEmpty(t *testing.T) {
+	s := serve(t, httptest.NewServer)
+	for name, p := range map[string]token.Params{
+		"secret":        {TokenURL: s.URL + "/token", ClientID: "svc-etl", SecretFile: "/nowhere"},
+		"key":           {TokenURL: s.URL + "/token", ClientID: "svc-etl", KeyFile: "/nowhere"},
+		"certificate":   {TokenURL: s.URL + "/token", ClientID: "svc-etl", CertFile: "/nowhere", CertKeyFile: "/nowhere"},
+		"authorities":   {TokenURL: s.URL + "/token", ClientID: "svc-etl", SecretFile: file(t, "s3cret"), CAFile: "/nowhere"},
+		"empty secret":  {TokenURL: s.URL + "/token", ClientID: "svc-etl", SecretFile: file(t, "\n")},
+		"no PEM at all": {TokenURL: s.URL + "/token", ClientID: "svc-etl", SecretFile: file(t, "s3cret"), CAFile: file(t, "no PEM")},
+	} {
+		if _, err := source(t, "client_credentials", p).Token(t.Context(), token.Request{}); err == nil {
+			t.Errorf("%s: a token came", name)
+		}
+	}
+	if _, err := source(t, "token_exchange", token.Params{TokenURL: s.URL + "/token", SubjectTokenFile: "/nowhere"}).Token(t.Context(), token.Request{}); err == nil || !strings.Contains(err.Error(), "read the subject token") {
+		t.Errorf("got %v", err)
+	}
+	if len(s.asked) != 0 {
+		t.Errorf("%d requests without a secret", len(s.asked))
+	}
+}

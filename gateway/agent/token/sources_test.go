@@ -60,6 +60,26 @@ func TestEveryMistakeOfASourceIsNamed(t *testing.T) {
 			token.Params{TokenURL: "https://u:p@idp.example.com/token", ClientID: "a", SecretFile: "x"},
 			[]string{"token source client_credentials: the token endpoint must not hold a user or password"},
 		},
+		"an address that is none": {
+			"client_credentials",
+			token.Params{TokenURL: "https://%MARKER", ClientID: "a", SecretFile: "x"},
+			[]string{"token source client_credentials: the token endpoint cannot be parsed as a URL"},
+		},
+		"an address with a query": {
+			"client_credentials",
+			token.Params{Issuer: "https://idp.example.com/?secret=MARKER", ClientID: "a", SecretFile: "x"},
+			[]string{"token source client_credentials: the issuer must not hold a query"},
+		},
+		"an address with a fragment": {
+			"client_credentials",
+			token.Params{Issuer: "https://idp.example.com/#a", ClientID: "a", SecretFile: "x"},
+			[]string{"token source client_credentials: the issuer https://idp.example.com/#a must not hold a fragment"},
+		},
+		"a secret that is not there": {
+			"client_credentials",
+			token.Params{Issuer: "https://idp.example.com", ClientID: "a", ClientAuth: token.AuthPost},
+			[]string{"token source client_credentials: client_secret_post needs a file with the client's secret"},
+		},
 		"a secret without a method that needs it": {
 			"client_credentials",
 			token.Params{TokenURL: "https://idp.example.com/token", ClientID: "a", ClientAuth: token.AuthTLS, SecretFile: "x"},
