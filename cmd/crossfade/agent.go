@@ -191,7 +191,25 @@ func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
 	if err != nil {
 		return nil, usage("%w", err)
 	}
+	if kind == "file" {
+		source = tokenFileSource{source, params.File}
+	}
 	return source, nil
+}
+
+// tokenFileSource says in the words of the command's flags what is missing.
+type tokenFileSource struct {
+	agenttoken.Source
+	path string
+}
+
+// Token implements agenttoken.Source.
+func (s tokenFileSource) Token(ctx context.Context, r agenttoken.Request) (agenttoken.Token, error) {
+	t, err := s.Source.Token(ctx, r)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%s does not exist. Set --token-file or --client-id", s.path)
+	}
+	return t, err
 }
 
 // agentStage is what both commands have in common: tokens and a way to the

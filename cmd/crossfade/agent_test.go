@@ -138,7 +138,7 @@ func TestAWorkerBehindTheAgentPassesTheGatewayAtEveryPercentage(t *testing.T) {
 	_, refused, _ := strings.Cut(got.stderr, "crossfade agent: REFUSED ")
 	lines := strings.Split(refused, "\n")
 	if len(lines) != 4 || lines[0] != "legacy_refused: this run must use OIDC (data-eng is at 100%)." ||
-		!strings.HasPrefix(lines[1], "  The agent had no token: ") || !strings.HasPrefix(lines[2], "  More: crossfade explain ") || lines[3] != "" {
+		lines[1] != "  The agent had no token: "+missing+" does not exist. Set --token-file or --client-id." || !strings.HasPrefix(lines[2], "  More: crossfade explain ") || lines[3] != "" {
 		t.Errorf("said\n%s", got.stderr)
 	}
 	asProcess(t, both, nil, wrapped(t, clientFlags(t, idp), "call")...).want(t, exitOK)
