@@ -340,7 +340,7 @@ func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
 	}
 	proxy, err := s.proxy(listener.Addr(), "")
 	if err == nil {
-		err = p.keepNetrc(ctx, s, o.netrc)
+		err = s.keepNetrc(o.netrc)
 	}
 	if err != nil {
 		_ = listener.Close()
@@ -376,7 +376,7 @@ func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
 
 // keepNetrc checks that a netrc file has no credential of somebody else's for
 // the gateway: it would be written over.
-func (p *program) keepNetrc(_ context.Context, s *agentStage, file string) error {
+func (s *agentStage) keepNetrc(file string) error {
 	if file == "" {
 		return nil
 	}
