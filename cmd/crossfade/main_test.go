@@ -30,6 +30,9 @@ var update = flag.Bool("update", false, "rewrite golden files")
 const asProgram = "RUN_AS_THE_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asWorker {
+		os.Exit(worker(os.Args[2:]))
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 	}

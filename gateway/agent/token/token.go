@@ -3,6 +3,12 @@
 // a Keeper calls a source when it must, and never hands out a token that has
 // expired.
 //
+// New makes the sources for programs (client credentials, token exchange, what
+// GitHub, Google Cloud and AWS hand to their machines, a program, a file); NewLogin
+// makes the one for a person who has logged in by a Device. Secrets and keys are
+// read from their files for each token. What is asked for over the network is
+// asked for by https, or on a loopback address, and no redirect is followed.
+//
 // The package belongs to the client half: it knows nothing of the gateway but
 // the leaf package identity, whose Secret cannot print itself.
 package token

@@ -1,0 +1,543 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crossfade/gateway/agent"
+	agenttoken "crossfade/gateway/agent/token"
+)
+
+// exitNotPermitted is the exit code of a run that was refused: by the gateway,
+// or by the agent that had no token. It is EX_NOPERM of sysexits.
+const exitNotPermitted = 77
+
+// agentHost is where the agent of a wrapped command listens.
+const agentHost = "127.0.0.1"
+
+// Bounds of the agent.
+const (
+	// agentHeaders is how long a worker may take to send a request's header.
+	agentHeaders = 10 * time.Second
+	// agentDrain is how long requests in flight may take at the end.
+	agentDrain = 10 * time.Second
+	// agentAgain is after which time a long-running agent says the same again.
+	agentAgain = time.Hour
+)
+
+// agentOptions are the flags of the agent.
+type agentOptions struct {
+	gateway, mode, listen, caFile, legacyHeader, netrc, metrics string
+	log                                                         bool
+
+	source, audience, resource, tokenCommand string
+	scopes                                   []string
+	params                                   agenttoken.Params
+}
+
+func (o *agentOptions) addFlags(c *cobra.Command) {
+	f := c.PersistentFlags()
+	f.StringVar(&o.gateway, "gateway", "", "the gateway's URL (exec: by default where Luigi's configuration has its scheduler)")
+	f.StringVar(&o.mode, "mode", "auto", "auto: both credentials while the worker has a legacy one; companion; token: the token alone")
+	f.StringVar(&o.caFile, "ca-file", "", "PEM file of the authorities that are trusted for the gateway and the issuer; default: the system's")
+	f.StringVar(&o.legacyHeader, "legacy-header", agent.DefaultLegacyHeader, "the header of API keys")
+	f.StringVar(&o.metrics, "metrics", "", "serve /metrics, /livez and /readyz on this address")
+
+	f.StringVar(&o.source, "source", "auto", "where tokens come from: auto, "+strings.Join(agenttoken.Kinds(), ", "))
+	f.StringVar(&o.audience, "audience", "", "the gateway's name at the issuer")
+	f.StringSliceVar(&o.scopes, "scope", nil, "scopes to ask for")
+	f.StringVar(&o.resource, "resource", "", "the target service of RFC 8707, a URI")
+	f.StringVar(&o.params.File, "token-file", "", "file that something else keeps a token in (file; default $"+agent.TokenFileVariable+")")
+	f.StringVar(&o.params.Issuer, "issuer", "", "the issuer's URL (client_credentials, token_exchange)")
+	f.StringVar(&o.params.TokenURL, "token-url", "", "the token endpoint, instead of --issuer")
+	f.StringVar(&o.params.ClientID, "client-id", "", "the client's name at the issuer")
+	f.StringVar(&o.params.ClientAuth, "client-auth", "", "how the client proves itself; default: what the files below allow")
+	f.StringVar(&o.params.SecretFile, "client-secret-file", "", "file with the client's secret")
+	f.StringVar(&o.params.KeyFile, "client-key-file", "", "file with the client's private key, PEM or JWK (private_key_jwt)")
+	f.StringVar(&o.params.KeyID, "client-key-id", "", "the kid of that key")
+	f.StringVar(&o.params.CertFile, "client-cert-file", "", "PEM file with the client's certificate (tls_client_auth)")
+	f.StringVar(&o.params.CertKeyFile, "client-cert-key-file", "", "PEM file with its key")
+	f.StringVar(&o.params.SubjectTokenFile, "subject-token-file", "", "file with the token to exchange (token_exchange)")
+	f.StringVar(&o.params.SubjectTokenType, "subject-token-type", "", "its type")
+	f.StringVar(&o.params.RequestedTokenType, "requested-token-type", "", "the type to get for it")
+	f.StringVar(&o.params.ServiceAccount, "service-account", "", "whose token the metadata server issues (gcp)")
+	f.StringVar(&o.tokenCommand, "token-command", "", "program, and its arguments between spaces, that prints a token (exec)")
+	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(agent.Modes(), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("source", cobra.FixedCompletions(append([]string{"auto"}, agenttoken.Kinds()...), cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (p *program) agentCommand() *cobra.Command {
+	var o agentOptions
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Add a fresh token to what a worker sends",
+		Long: `Listen on loopback or a unix socket, and pass on to the gateway what workers send,
+with an OIDC token that is fetched and kept fresh. Only the worker's scheduler URL
+changes. A legacy credential that the worker sends is kept, with the token beside it
+in Crossfade-Token (--mode token replaces it). Without a token nothing is sent that
+has no legacy credential.
+
+Where tokens come from (--source auto): --client-id or --subject-token-file,
+--token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub Actions,
+$AWS_WEB_IDENTITY_TOKEN_FILE, in this order.
+
+Whoever can connect to the agent speaks with its token. On a machine with other
+users listen on a unix socket (mode 0600), or use ` + "`crossfade agent exec`" + `, whose
+URL has a secret in it.`,
+		Example: `  crossfade agent --gateway https://luigi.acme.dev:8082 --token-file /var/run/luigi/token
+  crossfade agent --gateway https://luigi.acme.dev:8082 --listen unix:/run/luigi/agent.sock \
+      --issuer https://acme.okta.com/oauth2/luigi --client-id luigi-etl --client-secret-file /etc/luigi/secret
+  crossfade agent exec -- luigi --module pipelines LoadUsers`,
+	}
+	o.addFlags(c)
+	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8182", "127.0.0.1:PORT or unix:PATH")
+	c.Flags().StringVar(&o.netrc, "netrc", "", "keep an entry for the gateway (user oidc) fresh in this netrc file; it is removed at the end")
+	c.RunE = func(c *cobra.Command, _ []string) error { return p.agent(c.Context(), o) }
+	c.AddCommand(p.agentExec(&o))
+	return c
+}
+
+func (p *program) agentExec(o *agentOptions) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "exec [flags] -- COMMAND [ARGUMENT]...",
+		Short: "Run a command behind an agent of its own",
+		Long: `Start an agent on a free port, run the command so that it finds it, and end with
+it. Signals and the exit code pass through; the exit code is 77 if the command failed
+and the gateway, or the agent for want of a token, had refused it; 126 and 127 are
+those of shells.
+
+Luigi needs no change: it finds the agent by LUIGI_CONFIG_PATH, a private copy of your
+own file of that name with only the scheduler's URL replaced, or by --scheduler-url
+where your command line has one. Code that names a scheduler itself (luigi.build with
+scheduler_url) takes it from the environment. Every command finds there:
+  CROSSFADE_SCHEDULER_URL  the agent's URL, with the user and password of your own one
+  CROSSFADE_TOKEN_FILE     a file with the token, kept fresh
+  NETRC                    a copy of your netrc file with the token for the gateway
+and 127.0.0.1 in no_proxy if there is a proxy.`,
+		Example: `  crossfade agent exec -- luigi --module pipelines LoadUsers
+  crossfade agent exec --gateway https://luigi.acme.dev:8082 --token-file token -- python nightly.py
+  crossfade agent exec --mode token -- sh -c 'curl -d data={} "${CROSSFADE_SCHEDULER_URL}api/is_paused"'`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("there is no command to run: crossfade agent exec -- COMMAND")
+			}
+			return nil
+		},
+	}
+	c.Flags().SetInterspersed(false)
+	c.Flags().BoolVar(&o.log, "log", false, "log to stderr what the agent does")
+	c.RunE = func(_ *cobra.Command, args []string) error { return p.agentRun(c.Context(), *o, args) }
+	return c
+}
+
+// environment returns what is set, and whether it is.
+func (p *program) lookup(name string) (value string, ok bool) {
+	for _, line := range p.environ {
+		if n, v, found := strings.Cut(line, "="); found && n == name {
+			value, ok = v, true // the last one wins
+		}
+	}
+	return value, ok
+}
+
+func (p *program) getenv(name string) string {
+	value, _ := p.lookup(name)
+	return value
+}
+
+// tokenSource chooses where tokens come from.
+func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
+	params := o.params
+	params.Getenv = p.getenv
+	params.CAFile = o.caFile
+	params.Command = strings.Fields(o.tokenCommand)
+	kind := o.source
+	if kind == "auto" {
+		fromEnv := p.getenv(agent.TokenFileVariable)
+		switch {
+		case params.SubjectTokenFile != "":
+			kind = "token_exchange"
+		case params.ClientID != "":
+			kind = "client_credentials"
+		case len(params.Command) > 0:
+			kind = "exec"
+		case params.File != "" || fromEnv != "":
+			kind = "file"
+		case p.getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "":
+			kind = "github_actions"
+		case p.getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "":
+			kind = "aws"
+		default:
+			return nil, usage("no token source: set --token-file, or --issuer and --client-id, or --source (%s)\nRun `crossfade agent --help`.",
+				strings.Join(agenttoken.Kinds(), ", "))
+		}
+	}
+	if kind == "file" && params.File == "" {
+		params.File = p.getenv(agent.TokenFileVariable)
+	}
+	source, err := agenttoken.New(kind, params)
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	if kind == "file" {
+		source = tokenFileSource{source, params.File}
+	}
+	return source, nil
+}
+
+// tokenFileSource says in the words of the command's flags what is missing.
+type tokenFileSource struct {
+	agenttoken.Source
+	path string
+}
+
+// Token implements agenttoken.Source.
+func (s tokenFileSource) Token(ctx context.Context, r agenttoken.Request) (agenttoken.Token, error) {
+	t, err := s.Source.Token(ctx, r)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%s does not exist. Set --token-file or --client-id", s.path)
+	}
+	return t, err
+}
+
+// agentStage is what both commands have in common: tokens and a way to the
+// gateway.
+type agentStage struct {
+	gateway   *url.URL
+	mode      agent.Mode
+	keeper    *agenttoken.Keeper
+	transport *http.Transport
+	report    *agent.Reporter
+	log       *slog.Logger
+	metrics   *agentMetrics
+	header    string
+}
+
+func (p *program) newAgentStage(o agentOptions, gateway string, again time.Duration, log *slog.Logger) (*agentStage, error) {
+	s := &agentStage{report: agent.NewReporter(p.stderr, again), log: log, metrics: newAgentMetrics(), header: o.legacyHeader}
+	var err error
+	if s.mode, err = agent.ParseMode(o.mode); err != nil {
+		return nil, usage("--mode: %w", err)
+	}
+	if gateway == "" {
+		return nil, usage("--gateway: where is the gateway? Write its URL, such as https://luigi.acme.dev:8082")
+	}
+	if s.gateway, err = url.Parse(gateway); err != nil {
+		return nil, usage("--gateway: it is no URL (not shown, since there may be a password in it)")
+	}
+	var roots *x509.CertPool
+	if o.caFile != "" {
+		text, err := os.ReadFile(o.caFile)
+		if err != nil {
+			return nil, usage("--ca-file: %w", err)
+		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(text) {
+			return nil, usage("--ca-file: %s has no certificate in PEM", o.caFile)
+		}
+	}
+	source, err := p.tokenSource(o)
+	if err != nil {
+		return nil, err
+	}
+	s.transport = agent.NewTransport(roots)
+	s.keeper, err = agenttoken.NewKeeper(agenttoken.KeeperOptions{
+		Source:  source,
+		Request: agenttoken.Request{Audience: o.audience, Scopes: o.scopes, Resource: o.resource},
+		OnRefresh: func(err error, expiry time.Time) {
+			s.metrics.refreshed(err, expiry)
+			if err != nil {
+				s.log.Warn("no new token", "error", err)
+				return
+			}
+			s.log.Info("token refreshed", "expiry", expiry)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *agentStage) close() {
+	_ = s.keeper.Close() // it has nothing to report
+	s.transport.CloseIdleConnections()
+}
+
+// proxy returns the handler for a listener.
+func (s *agentStage) proxy(listen net.Addr, secret string) (*agent.Proxy, error) {
+	proxy, err := agent.New(agent.Options{
+		Gateway: s.gateway, Mode: s.mode, Tokens: s.keeper, Secret: secret, Listen: listen, LegacyHeader: s.header,
+		Report: s.report, Log: s.log, OnSkew: s.keeper.SetSkew, Transport: s.transport,
+	})
+	if err != nil {
+		return nil, usage("--gateway: %w", err)
+	}
+	s.metrics.watch(proxy)
+	return proxy, nil
+}
+
+// serving are servers in the background.
+type serving struct {
+	servers []*http.Server
+	failed  chan error
+	ended   chan struct{}
+	running int
+}
+
+func newServing() *serving {
+	return &serving{failed: make(chan error, 2), ended: make(chan struct{}, 2)}
+}
+
+func (s *serving) start(l net.Listener, h http.Handler, log *slog.Logger) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: agentHeaders, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s.servers = append(s.servers, server)
+	s.running++
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+		s.ended <- struct{}{}
+	}()
+}
+
+// end lets requests end until ctx is done, and waits.
+func (s *serving) end(ctx context.Context) {
+	for _, server := range s.servers {
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close() // those that did not end in time
+		}
+	}
+	for range s.running {
+		<-s.ended
+	}
+}
+
+// agent runs until ctx is done.
+func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
+	log := p.logger()
+	s, err := p.newAgentStage(o, o.gateway, agentAgain, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	listener, err := agent.Listen(ctx, o.listen)
+	if errors.Is(err, agent.ErrAddress) {
+		return usage("--listen: %w", err)
+	} else if err != nil {
+		return err
+	}
+	proxy, err := s.proxy(listener.Addr(), "")
+	if err == nil {
+		err = s.keepNetrc(o.netrc)
+	}
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	if o.netrc != "" {
+		upkeep, err := agent.NewUpkeep(ctx, agent.UpkeepOptions{
+			Tokens: s.keeper, Netrc: o.netrc, Machine: s.gateway.Hostname(), Report: s.report,
+		})
+		if err != nil {
+			_ = listener.Close()
+			return fmt.Errorf("--netrc: %w", err)
+		}
+		defer func() { err = errors.Join(err, upkeep.Close()) }()
+	}
+	servers := newServing()
+	metrics, err := s.serveMetrics(ctx, servers, o.metrics)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	servers.start(listener, proxy, log)
+	log.Info("crossfade agent listens", "listen", listener.Addr().String(), "gateway", s.gateway.Redacted(), "mode", s.mode.String(), "metrics", metrics)
+	select {
+	case <-ctx.Done():
+	case err = <-servers.failed:
+	}
+	drain, cancel := context.WithTimeout(p.force, agentDrain)
+	defer cancel()
+	servers.end(drain)
+	return err
+}
+
+// keepNetrc checks that a netrc file has no credential of somebody else's for
+// the gateway: it would be written over.
+func (s *agentStage) keepNetrc(file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return usage("--netrc: %w", err)
+	}
+	if user, _, ok := agent.NetrcCredential(string(text), s.gateway.Hostname()); ok && user != agent.TokenUser {
+		return usage("--netrc: %s has an entry of %q for %s, which would be lost: remove it, or name another file and set NETRC to it",
+			file, user, s.gateway.Hostname())
+	}
+	return nil
+}
+
+// serveMetrics serves metrics and health if that is asked for.
+func (s *agentStage) serveMetrics(ctx context.Context, servers *serving, address string) (listens string, err error) {
+	if address == "" {
+		return "", nil
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("--metrics: %w", err)
+	}
+	servers.start(l, s.metrics.handler(), s.log)
+	return l.Addr().String(), nil
+}
+
+// agentRun runs a command behind an agent of its own.
+func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (err error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	scheduler, err := agent.FindLuigiScheduler(args, p.lookup, dir)
+	if err != nil {
+		return usage("%w", err)
+	}
+	gateway := o.gateway
+	if gateway == "" && scheduler.Configured {
+		gateway = scheduler.URL.String()
+	}
+	log := slog.New(slog.DiscardHandler)
+	if o.log {
+		log = p.logger()
+	}
+	s, err := p.newAgentStage(o, gateway, 0, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	netrc, err := p.userNetrc()
+	if err != nil {
+		return err
+	}
+	if user, password, ok := agent.NetrcCredential(netrc, scheduler.URL.Hostname()); ok && user != agent.TokenUser && s.mode != agent.ModeToken {
+		scheduler = scheduler.WithCredential(user, password)
+	}
+	if s.mode == agent.ModeToken {
+		// A worker that cannot do anything is not started.
+		within, cancel := context.WithTimeout(ctx, agenttoken.DefaultTimeout)
+		_, err := s.keeper.Token(within)
+		cancel()
+		if err != nil {
+			return &exitError{exitNotPermitted, fmt.Errorf("agent: no token, so the command is not started: %w", err)}
+		}
+	}
+	listener, err := agent.Listen(ctx, agentHost+":0")
+	if err != nil {
+		return err
+	}
+	secret := rand.Text()
+	proxy, err := s.proxy(listener.Addr(), secret)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	servers := newServing()
+	servers.start(listener, proxy, log)
+	metrics, err := s.serveMetrics(ctx, servers, o.metrics)
+	defer func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel() // whoever is left has lost the command it worked for
+		servers.end(now)
+	}()
+	if err != nil {
+		return err
+	}
+	log.Info("crossfade agent listens", "listen", listener.Addr().String(), "gateway", s.gateway.Redacted(), "mode", s.mode.String(), "metrics", metrics)
+	code, signaled, err := p.behind(ctx, s, scheduler, agent.LoopbackURL(listener.Addr(), secret), netrc, args)
+	switch {
+	case err != nil && code != 0:
+		return &exitError{code, fmt.Errorf("agent exec: %w", err)}
+	case err != nil:
+		return err
+	case code == 0:
+		return nil
+	case proxy.Refused() && !signaled:
+		code = exitNotPermitted
+	}
+	return &exitError{code, errors.New("")} // the command has said why
+}
+
+// userNetrc returns the text of the netrc file that the command would use.
+func (p *program) userNetrc() (string, error) {
+	for _, file := range agent.UserNetrc(p.environ) {
+		text, err := os.ReadFile(file)
+		switch {
+		case err == nil:
+			return string(text), nil
+		case !errors.Is(err, os.ErrNotExist):
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// behind writes what a command needs to find the agent, runs it and cleans up.
+// An error with a code of 0 is one of before the start.
+func (p *program) behind(ctx context.Context, s *agentStage, scheduler agent.LuigiScheduler, agentURL, netrc string, args []string) (code int, signaled bool, err error) {
+	dir, err := os.MkdirTemp("", "crossfade-agent-") // 0700
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	w := agent.Wrapping{Args: args, Environ: p.environ, Scheduler: scheduler, Agent: agentURL, Dir: dir, Netrc: netrc}
+	if own := p.getenv("LUIGI_CONFIG_PATH"); own != "" {
+		text, err := os.ReadFile(own)
+		if errors.Is(err, os.ErrNotExist) {
+			s.report.Say("config", fmt.Sprintf("crossfade agent: LUIGI_CONFIG_PATH names %s, which does not exist.\n", own))
+		} else if err != nil {
+			return 0, false, err
+		}
+		w.Config = string(text)
+	}
+	plan, err := w.Plan()
+	if err != nil {
+		return 0, false, err
+	}
+	for name, text := range plan.Files {
+		if err := os.WriteFile(name, []byte(text.Reveal()), 0o600); err != nil {
+			return 0, false, err
+		}
+	}
+	keep := agent.UpkeepOptions{
+		Tokens: s.keeper, TokenFile: plan.TokenFile, Netrc: plan.Netrc, Machine: s.gateway.Hostname(), Report: s.report,
+	}
+	if keep.Machine == agentHost {
+		// The agent itself goes by that name, and an entry would win over the
+		// password in its URL (python-requests since 2.32.4).
+		keep.Netrc = ""
+	}
+	upkeep, err := agent.NewUpkeep(ctx, keep)
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { _ = upkeep.Close() }() // the files go anyway
+	if ctx.Err() != nil {
+		return 0, false, errors.New("agent exec: interrupted before the command was started")
+	}
+	return agent.Command{Args: plan.Args, Environ: plan.Environ, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr}.Run()
+}
