@@ -77,7 +77,8 @@ func TestARealProvidersRefusalIsTold(t *testing.T) {
 	}{
 		"a wrong secret": {
 			func(p *agenttoken.Params) { p.SecretFile = clientOf(t, idp, "svc-ml").SecretFile },
-			agenttoken.Request{Audience: "luigi"}, "check the name of the client and its secret",
+			agenttoken.Request{Audience: "luigi"},
+			"check the name of the client and its secret",
 		},
 		"no audience": {func(*agenttoken.Params) {}, agenttoken.Request{}, "invalid_request (say whom the token is for: add the form field audience)"},
 	} {
