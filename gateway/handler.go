@@ -314,7 +314,7 @@ func (h *Handler) judged(a *identity.Authentication, ev *pending) Judged {
 	if a == nil {
 		return Judged{}
 	}
-	j := Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, ev.Call, ev.Other)}
+	j := Judged{Status: a.Status, Reason: a.Primary(), Denied: h.denied(a, &ev.Call, ev.Other)}
 	if a.RetryAfter > 0 { // not judged, and no fault of ours: refused
 		j.Status = identity.StatusRejected
 	}
@@ -390,7 +390,7 @@ func (h *Handler) candidate(ctx context.Context, c identity.Credential) *identit
 
 func (h *Handler) compare(ev *Event, c Call, token *identity.Authentication) shadow.Result {
 	return shadow.Compare(
-		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, c, ev.Other)},
-		shadow.Side{Auth: token, Denied: h.denied(token, c, ev.Other)},
+		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, &c, ev.Other)},
+		shadow.Side{Auth: token, Denied: h.denied(token, &c, ev.Other)},
 		h.RolesCount && h.Mode == Enforce)
 }

@@ -127,7 +127,7 @@ func (h *Handler) handedOut(ctx context.Context, resp *http.Response, ev *pendin
 		return nil
 	}
 	ev.Call.Family = strings.Clone(work.Family)
-	if denied := h.denied(h.governing(ev), ev.Call, ev.Other); denied != "" && h.counts(ev) {
+	if denied := h.denied(h.governing(ev), &ev.Call, ev.Other); denied != "" && h.counts(ev) {
 		return withhold(ev, denied)
 	}
 	registry := h.Tasks.Registry

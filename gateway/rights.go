@@ -13,7 +13,7 @@ import (
 // on it: the registered one for a task that exists, and the claimed one for a
 // task that is new.
 func (h *Handler) resolve(ctx context.Context, c Call, who ...*identity.Authentication) Call {
-	l := c.Luigi
+	l := &c.Luigi
 	if !l.Families || c.Problem != "" || l.Method == "get_work" {
 		return c
 	}
@@ -95,8 +95,8 @@ func (h *Handler) foreignBatch(ctx context.Context, c Call) identity.Reason {
 // scheduler. Workers register what a task depends on right after it, so that no
 // run gets any further. No store and no scheduler is asked: what is not known is
 // allowed if it can be of a family that is.
-func (h *Handler) foreignDependency(a *identity.Authentication, c Call) bool {
-	l := c.Luigi
+func (h *Handler) foreignDependency(a *identity.Authentication, c *Call) bool {
+	l := &c.Luigi
 	if len(l.Dependencies) == 0 || h.Tasks.Registry == nil || c.Problem != "" || !h.restricted(a, c.Action) {
 		return false
 	}
@@ -133,7 +133,7 @@ func (h *Handler) restricted(a *identity.Authentication, action identity.Action)
 // denied says why the principal of a credential may not make a call, "" if it
 // may or the credential names nobody. other is whom the worker or the task of
 // the call belongs to, "" if to nobody else.
-func (h *Handler) denied(a *identity.Authentication, c Call, other string) identity.Reason {
+func (h *Handler) denied(a *identity.Authentication, c *Call, other string) identity.Reason {
 	if a == nil || a.Principal.Name == "" {
 		return ""
 	}

@@ -79,8 +79,8 @@ func (h *Handler) own(ctx context.Context, f *Facts, ev *pending) {
 		}
 	}
 	if ev.Other != "" {
-		f.Legacy.Denied = h.denied(ev.Legacy, ev.Call, ev.Other)
-		f.Token.Denied = h.denied(ev.Token, ev.Call, ev.Other)
+		f.Legacy.Denied = h.denied(ev.Legacy, &ev.Call, ev.Other)
+		f.Token.Denied = h.denied(ev.Token, &ev.Call, ev.Other)
 	}
 }
 
@@ -112,7 +112,7 @@ func lapsed(token *identity.Authentication) bool {
 // was good until a short while ago, and says nothing but that the task ended.
 // Without it the task would hang in RUNNING (PROTOCOL, section 5).
 func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
-	l := ev.Call.Luigi
+	l := &ev.Call.Luigi
 	if h.Tasks.Registry == nil || h.Tasks.Grace <= 0 || f.Mode != Enforce || f.Retired || f.Problem != "" ||
 		ev.Call.Run == "" || !l.Final || l.Alters || l.Report != luigi.Ends && l.Report != luigi.Fails {
 		return false
@@ -121,7 +121,7 @@ func (h *Handler) grace(ctx context.Context, f Facts, ev *pending) bool {
 	var principal string
 	switch {
 	case f.TokenGoverns() && lapsed(ev.Token):
-		if now.Sub(ev.Token.Expires) > h.Tasks.Grace || h.denied(ev.Token, ev.Call, ev.Other) != "" {
+		if now.Sub(ev.Token.Expires) > h.Tasks.Grace || h.denied(ev.Token, &ev.Call, ev.Other) != "" {
 			return false
 		}
 		principal = ev.Token.Principal.Name

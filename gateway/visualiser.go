@@ -18,8 +18,8 @@ func asksAnew(h http.Header, path string) {
 	if strings.HasPrefix(path, "/static/") && !mayBePage(path) {
 		return
 	}
-	h.Del("If-None-Match")
-	h.Del("If-Modified-Since")
+	delete(h, "If-None-Match")
+	delete(h, "If-Modified-Since")
 }
 
 // mayBePage tells a path below /static/ that may name a page.
@@ -32,11 +32,11 @@ func mayBePage(path string) bool {
 // protectBrowser sets on a reply of Luigi's scheduler what browsers go by. path
 // is the escaped path that was asked for. Other clients do not look at it.
 func protectBrowser(resp *http.Response, method, path string) {
-	h := resp.Header
-	h.Set("X-Content-Type-Options", "nosniff") // no reply of the API passes for a script or a page
+	h := resp.Header                             // names in canonical form: this is on every worker's way
+	h["X-Content-Type-Options"] = one("nosniff") // no reply of the API passes for a script or a page
 	if strings.HasPrefix(path, "/api/") {
-		h.Set("Cache-Control", "no-store")
-		h.Del("Etag")
+		h["Cache-Control"] = one("no-store")
+		delete(h, "Etag")
 	}
 	if resp.StatusCode == http.StatusNotModified || !isPage(h["Content-Type"]) {
 		return
@@ -60,11 +60,17 @@ func protectBrowser(resp *http.Response, method, path string) {
 	}
 }
 
+// one is a header with a single value, to which nobody can append in place.
+func one(value string) []string { return []string{value}[:1:1] }
+
 // isPage reports whether a browser may show a reply as a document that runs
 // scripts. What has no type, or several, may be one.
 func isPage(contentType []string) bool {
 	if len(contentType) != 1 {
 		return true
+	}
+	if contentType[0] == "application/json; charset=UTF-8" { // the scheduler's every call
+		return false
 	}
 	t, _, err := mime.ParseMediaType(contentType[0])
 	return err != nil || !strings.Contains(t, "/") || t == "text/html" || strings.HasSuffix(t, "/xml") || strings.HasSuffix(t, "+xml")

@@ -58,6 +58,7 @@ func main() {
 // upstreamHandler answers as luigid answers a ping.
 func upstreamHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 		_, _ = fmt.Fprint(w, `{"response": {"rpc_messages": []}}`)
 	})
 }
