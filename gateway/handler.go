@@ -182,11 +182,11 @@ func (h *Handler) begin(r *http.Request) (context.Context, *pending) {
 	ctx, traceID := h.Recorder.Begin(r)
 	ev := &pending{ctx: ctx, recorder: h.Recorder}
 	ev.parties.Store(1)
-	ev.Event = Event{
-		Start: time.Now(), TraceID: traceID, Mode: h.Mode, Profile: h.Classifier.Profile,
-		Method: r.Method, Path: r.URL.EscapedPath(), Host: r.Host, Proto: r.Proto,
-		UserAgent: r.UserAgent(), Client: h.Proxy.ClientAddr(r),
-	}
+	// Field by field: the event is large, and a value would be built and copied.
+	e := &ev.Event
+	e.Start, e.TraceID, e.Mode, e.Profile = time.Now(), traceID, h.Mode, h.Classifier.Profile
+	e.Method, e.Path, e.Host, e.Proto = r.Method, r.URL.EscapedPath(), r.Host, r.Proto
+	e.UserAgent, e.Client = r.UserAgent(), h.Proxy.ClientAddr(r)
 	return withEvent(ctx, &ev.Event), ev
 }
 
