@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"crossfade/gateway/agent"
+	agenttoken "crossfade/gateway/agent/token"
+)
+
+// agentStage is what both commands have in common: tokens and a way to the
+// gateway.
+type agentStage struct {
+	gateway   *url.URL
+	mode      agent.Mode
+	keeper    *agenttoken.Keeper
+	transport *http.Transport
+	report    *agent.Reporter
+	log       *slog.Logger
+	metrics   *agentMetrics
+	header    string
+}
+
+func (p *program) newAgentStage(o agentOptions, gateway string, again time.Duration, log *slog.Logger) (*agentStage, error) {
+	s := &agentStage{report: agent.NewReporter(p.stderr, again), log: log, metrics: newAgentMetrics(), header: o.legacyHeader}
+	var err error
+	if s.mode, err = agent.ParseMode(o.mode); err != nil {
+		return nil, usage("--mode: %w", err)
+	}
+	if gateway == "" {
+		return nil, usage("--gateway: where is the gateway? Write its URL, such as https://luigi.acme.dev:8082")
+	}
+	if s.gateway, err = url.Parse(gateway); err != nil {
+		return nil, usage("--gateway: it is no URL (not shown, since there may be a password in it)")
+	}
+	var roots *x509.CertPool
+	if o.caFile != "" {
+		text, err := os.ReadFile(o.caFile)
+		if err != nil {
+			return nil, usage("--ca-file: %w", err)
+		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(text) {
+			return nil, usage("--ca-file: %s has no certificate in PEM", o.caFile)
+		}
+	}
+	source, err := p.tokenSource(o)
+	if err != nil {
+		return nil, err
+	}
+	s.transport = agent.NewTransport(roots)
+	s.keeper, err = agenttoken.NewKeeper(agenttoken.KeeperOptions{
+		Source:  source,
+		Request: agenttoken.Request{Audience: o.audience, Scopes: o.scopes, Resource: o.resource},
+		OnRefresh: func(err error, expiry time.Time) {
+			s.metrics.refreshed(err, expiry)
+			if err != nil {
+				s.log.Warn("no new token", "error", err)
+				return
+			}
+			s.log.Info("token refreshed", "expiry", expiry)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *agentStage) close() {
+	_ = s.keeper.Close() // it has nothing to report
+	s.transport.CloseIdleConnections()
+}
+
+// proxy returns the handler for a listener.
+func (s *agentStage) proxy(listen net.Addr, secret string) (*agent.Proxy, error) {
+	proxy, err := agent.New(agent.Options{
+		Gateway: s.gateway, Mode: s.mode, Tokens: s.keeper, Secret: secret, Listen: listen, LegacyHeader: s.header,
+		Report: s.report, Log: s.log, OnSkew: s.keeper.SetSkew, Transport: s.transport,
+	})
+	if err != nil {
+		return nil, usage("--gateway: %w", err)
+	}
+	s.metrics.watch(proxy)
+	return proxy, nil
+}
+
+// serving are servers in the background.
+type serving struct {
+	servers []*http.Server
+	failed  chan error
+	ended   chan struct{}
+	running int
+}
+
+func newServing() *serving {
+	return &serving{failed: make(chan error, 2), ended: make(chan struct{}, 2)}
+}
+
+func (s *serving) start(l net.Listener, h http.Handler, log *slog.Logger) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: agentHeaders, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s.servers = append(s.servers, server)
+	s.running++
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+		s.ended <- struct{}{}
+	}()
+}
+
+// end lets requests end until ctx is done, and waits.
+func (s *serving) end(ctx context.Context) {
+	for _, server := range s.servers {
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close() // those that did not end in time
+		}
+	}
+	for range s.running {
+		<-s.ended
+	}
+}
