@@ -326,6 +326,8 @@ func (r *Registry) Running(ctx context.Context, task string) *Started {
 // execution that the scheduler has thereby given up, nil if there was none.
 func (r *Registry) Start(ctx context.Context, s Started) *Execution {
 	s.At, s.Task, s.Worker = r.stamp(), boundID(s.Task), boundID(s.Worker)
+	// Names come from clients, and what is kept here is kept in the store as well.
+	s.Family, s.Module = shorten(s.Family, longestID), shorten(s.Module, longestID)
 	key := s.Task
 	k, _ := r.tasks.Get(key)
 	k.family = cmp.Or(k.family, s.Family)

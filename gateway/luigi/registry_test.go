@@ -378,12 +378,12 @@ func TestHugeNamesCostNoMoreThanTheirDigest(t *testing.T) {
 		r := replicas(t, 2)
 		huge := strings.Repeat("A", 1<<20)
 		r[0].Owner(t.Context(), huge, "svc-etl", "data-eng")
-		r[0].Start(t.Context(), luigi.Started{Task: huge + "_1", Family: "A", Worker: huge})
+		r[0].Start(t.Context(), luigi.Started{Task: huge + "_1", Family: huge, Module: huge, Worker: huge})
 		if got := r[1].Owner(t.Context(), huge, "mallory", "x").Principal; got != "svc-etl" {
 			t.Errorf("owner %q", got)
 		}
 		got := r[1].End(t.Context(), huge+"_1", huge, luigi.Done, &luigi.Started{})
-		if got == nil || got.At.IsZero() || len(got.Task) > 300 || len(got.Worker) > 300 {
+		if got == nil || got.At.IsZero() || len(got.Task) > 300 || len(got.Worker) > 300 || len(got.Family) > 300 || len(got.Module) > 300 {
 			t.Errorf("%+v", got)
 		}
 	})
