@@ -83,6 +83,7 @@ type Options struct {
 type Handler struct {
 	Options
 	notice legacyNotice
+	lists  chan struct{} // places for lists that are read to be filtered
 }
 
 // DefaultMaxBody bounds RPC bodies: Luigi's calls are below 2 KB, tasks with
@@ -112,7 +113,10 @@ func New(o Options) (*Handler, error) {
 		o.Classifier.Profile = ProfileHTTP
 	}
 	o.Tasks.Grace = min(o.Tasks.Grace, luigi.WorkerTie)
-	return &Handler{Options: o, notice: newLegacyNotice(o.Deprecated, o.Sunset, o.Refusals.Help.URL)}, nil
+	return &Handler{
+		Options: o, notice: newLegacyNotice(o.Deprecated, o.Sunset, o.Refusals.Help.URL),
+		lists: make(chan struct{}, maxLists),
+	}, nil
 }
 
 // ServeHTTP is the straight pass.

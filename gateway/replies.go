@@ -20,6 +20,10 @@ import (
 const (
 	maxWork = 4 << 20
 	maxList = 128 << 20
+	// maxLists is how many lists are read to be filtered at a time; others wait.
+	// Most lists are far below maxList, and nobody may fill the memory with those
+	// that are not.
+	maxLists = 4
 )
 
 // reading returns what reads the reply to a call before the client does, and nil
@@ -182,7 +186,13 @@ func (h *Handler) filters(ev *pending) bool {
 }
 
 // listed takes out of a list what the principal may not see.
-func (h *Handler) listed(_ context.Context, resp *http.Response, ev *pending) error {
+func (h *Handler) listed(ctx context.Context, resp *http.Response, ev *pending) error {
+	select {
+	case h.lists <- struct{}{}:
+		defer func() { <-h.lists }()
+	case <-ctx.Done():
+		return ctx.Err() // nobody waits for the list any more
+	}
 	body, err := readReply(resp, maxList)
 	if err != nil {
 		return withhold(ev, identity.PolicyError)

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -961,4 +963,44 @@ func TestATaskDependsOnNothingThatThePrincipalMayNotExecute(t *testing.T) {
 		append(pass("operator"), "Crossfade-Token", "runner.token.sig")...); reason != "" || ev.Shadow.Reason != identity.TaskFamilyDenied {
 		t.Errorf("a companion that may do less: %q, %+v", reason, ev.Shadow)
 	}
+}
+
+func TestOnlySoManyListsAreReadAtATime(t *testing.T) {
+	t.Parallel()
+	const all, places = 5, 4
+	half := strings.Repeat(" ", 12<<20) // more than the sockets in between hold
+	var read atomic.Int64
+	release := make(chan struct{})
+	s := newTasksStage(t, nil)
+	s.up.reply = func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"response": {`)
+		if r.Header.Get("X-Forwarded-User") == "svc-runner" {
+			_, _ = io.WriteString(w, half)
+			read.Add(1)
+			<-release
+		}
+		_, _ = io.WriteString(w, `}}`)
+	}
+	var wg sync.WaitGroup
+	for range all {
+		wg.Go(func() {
+			_, body := s.do(t, "POST", "/api/task_list", rpc("{}"), append(bearer("runner"), "Content-Type", form)...)
+			if body != `{"response": {}}` {
+				t.Errorf("a list of %d bytes", len(body))
+			}
+		})
+	}
+	for s.up.count() < all || read.Load() < places {
+		runtime.Gosched()
+	}
+	for range 20 { // who sees everything does not wait for those who do not
+		if _, body := s.do(t, "POST", "/api/task_list", rpc("{}"), append(bearer("viewer"), "Content-Type", form)...); body != `{"response": {}}` {
+			t.Errorf("a viewer got %q", body)
+		}
+	}
+	if n := read.Load(); n > places {
+		t.Errorf("%d lists are read at once", n)
+	}
+	close(release)
+	wg.Wait()
 }
