@@ -1,0 +1,328 @@
+// Package evidence gathers what requests teach about a cutover: how often each
+// verdict was given, the worst one of every run, when accounts and task families
+// were last used and how, and what was lost on the way.
+//
+// A Recorder takes one Observation for each request, off whose path it folds
+// them into a Batch a second and hands that to a Store. The package knows no
+// database; package redisstore provides the Store, and package rollouttest the
+// suite that each of them passes.
+//
+// Nothing here judges: the statistics and checks that stand on the evidence are
+// of the readiness packages.
+package evidence
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+
+	"crossfade/gateway/identity"
+)
+
+// Grade is how bad a run is: its worst request. A greater one is worse.
+type Grade uint8
+
+// The grades, from the best to the worst (ARCHITECTURE, section 4).
+const (
+	// Clean is a run of which nothing worse is known.
+	Clean Grade = iota
+	// Indeterminate could not be judged.
+	Indeterminate
+	// NoToken sent no token.
+	NoToken
+	// WouldBreak sent a token that would not have been let in, or was refused.
+	WouldBreak
+	// IdentityDrift is another principal, team or right by token.
+	IdentityDrift
+	// WouldOpen is denied today and would be allowed.
+	WouldOpen
+)
+
+// Grades lists every grade, the best first.
+func Grades() []Grade {
+	return []Grade{Clean, Indeterminate, NoToken, WouldBreak, IdentityDrift, WouldOpen}
+}
+
+// String returns the word for the grade: the verdict that it stands for, or
+// "clean".
+func (g Grade) String() string {
+	switch g {
+	case Indeterminate:
+		return "indeterminate"
+	case NoToken:
+		return "no_token"
+	case WouldBreak:
+		return "would_break"
+	case IdentityDrift:
+		return "identity_drift"
+	case WouldOpen:
+		return "would_open"
+	default:
+		return "clean"
+	}
+}
+
+// Bad reports whether a run of this grade counts against the team.
+func (g Grade) Bad() bool { return g >= WouldBreak }
+
+// The bounds of what is kept. They keep who can make runs, or has a worker id
+// and a family made up for each request, from drowning the rest.
+const (
+	// MaxRuns is how many runs are kept of an account, a pipeline and a day. They
+	// are those with the smallest keyed hash, so that nobody can choose them by
+	// coming first (ARCHITECTURE, section 4).
+	MaxRuns = 24
+	// MaxBad is how many bad runs are kept of the same beyond those: failures are
+	// kept whether chosen or not.
+	MaxBad = 240
+	// MaxPipelines is how many pipelines are kept of an account and a day, MaxPairs
+	// how many pairs of account and pipeline of a team and a day.
+	MaxPipelines, MaxPairs = 500, 5000
+	// MaxFamilies is how many pairs of account and task family are kept of a
+	// team. The oldest are forgotten.
+	MaxFamilies = 20_000
+	// Retention is how long a day is kept: two windows of the longest cycle that
+	// makes sense, a month, and some days.
+	Retention = 70 * 24 * time.Hour
+)
+
+// Day is a day of UTC as 2006-01-02. A run belongs to the one on which it
+// started.
+type Day string
+
+// DayOf returns the day of a time.
+func DayOf(t time.Time) Day { return Day(t.UTC().Format(time.DateOnly)) }
+
+// Before returns the day before. Of what is no day it is "".
+func (d Day) Before() Day {
+	t, err := time.Parse(time.DateOnly, string(d))
+	if err != nil {
+		return ""
+	}
+	return DayOf(t.AddDate(0, 0, -1))
+}
+
+// End returns when the day has passed. Of what is no day it is the zero time.
+func (d Day) End() time.Time {
+	t, err := time.Parse(time.DateOnly, string(d))
+	if err != nil {
+		return time.Time{}
+	}
+	return t.AddDate(0, 0, 1)
+}
+
+// Observation is what one request teaches. Texts that a client chose are in it
+// only together with the account whose credential it presented.
+type Observation struct {
+	At   time.Time
+	Team identity.Team
+	// Account is the verified principal; "" for a request of nobody, which is
+	// counted and is no part of a run.
+	Account string
+	// Run is the worker that speaks; "" for a request of no run, such as those of
+	// people in browsers.
+	Run string
+	// Pipeline is the run's, Family the one that the request is about; "" while
+	// they are not known.
+	Pipeline, Family string
+	// Scheme is what the request was judged by.
+	Scheme identity.Scheme
+	// Verdict, Reason and Source are the shadow's: its verdict, primary reason
+	// and evidence, each from a closed list.
+	Verdict string
+	Reason  identity.Reason
+	Source  string
+	Grade   Grade
+	// Legacy tells that a legacy credential was verified, Token that the client
+	// sent a token that could be judged, and TokenExpiry when it ends.
+	Legacy, Token bool
+	TokenExpiry   time.Time
+	// Enforced tells that the run was enforced, Refused that the request was
+	// refused for its credential.
+	Enforced, Refused bool
+	TraceID           string
+	// DayRun tells that a run is what the account does in a day: where clients
+	// have no life that could be told (profile http). Run is not looked at.
+	DayRun bool
+}
+
+// RunKey names a run within a team. A store keeps runs under keys of its own,
+// which it makes of these.
+type RunKey [16]byte
+
+// NewRunKey returns the key of an account's run. Both go through SHA-256, cut to
+// 128 bits, so that whatever a client sends a key has one length.
+func NewRunKey(account, run string) RunKey {
+	var buffer [256]byte
+	in := binary.AppendUvarint(buffer[:0], uint64(len(account)))
+	in = append(in, account...)
+	in = append(in, run...)
+	sum := sha256.Sum256(in)
+	return RunKey(sum[:16])
+}
+
+// String returns the key in lower-case hex.
+func (k RunKey) String() string { return hex.EncodeToString(k[:]) }
+
+// Run is what is known of a run.
+type Run struct {
+	Account string
+	// Pipeline is the family of the first task that it registered; "" while it
+	// has registered none.
+	Pipeline string
+	Grade    Grade
+	// Reason and TraceID are of the first request of the worst grade, Worst is
+	// when that was.
+	Reason  identity.Reason
+	TraceID string
+	Worst   time.Time
+	// First and Last are when it was seen, in milliseconds of UTC; Last may lag
+	// a minute behind.
+	First, Last time.Time
+	// Legacy tells that it used a legacy credential, Token that it sent a token
+	// that could be judged.
+	Legacy, Token bool
+	// Enforced tells that it was, Refused that a request of it was refused for
+	// its credential.
+	Enforced, Refused bool
+	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
+	// earliest and the latest; zero without one. They differ once it renewed.
+	FirstExpiry, LastExpiry time.Time
+}
+
+// Renewed reports whether the run has sent more than one token.
+func (r Run) Renewed() bool { return r.LastExpiry.After(r.FirstExpiry) }
+
+// Merge adds what another replica, or a later request, knows of the same run; to
+// the zero Run it adds all.
+// The order does not matter, but for which of two requests of the same grade and
+// time is named. The store on the server does the same; the conformance suite
+// compares them.
+func (r Run) Merge(o Run) Run {
+	worse := o.Grade > r.Grade || o.Grade == r.Grade && (r.Worst.IsZero() || o.Worst.Before(r.Worst) && !o.Worst.IsZero())
+	if worse {
+		r.Grade, r.Reason, r.TraceID, r.Worst = o.Grade, o.Reason, o.TraceID, o.Worst
+	}
+	r.Account, r.Pipeline = cmp.Or(r.Account, o.Account), cmp.Or(r.Pipeline, o.Pipeline)
+	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
+	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
+	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
+	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)
+	return r
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// Count is what requests are counted by.
+type Count struct {
+	Verdict string
+	Reason  identity.Reason
+	Source  string
+}
+
+// Use is when an account was last seen; zero times are never.
+type Use struct {
+	Legacy, Token time.Time
+	// Failed is when its token, or the want of one, was last a mismatch, and
+	// Reason why.
+	Failed time.Time
+	Reason identity.Reason
+}
+
+// Merge adds what another replica knows of the same account.
+func (u Use) Merge(o Use) Use {
+	u.Legacy, u.Token = latest(u.Legacy, o.Legacy), latest(u.Token, o.Token)
+	if o.Failed.After(u.Failed) {
+		u.Failed, u.Reason = o.Failed, o.Reason
+	}
+	return u
+}
+
+// Family is a task family that an account used.
+type Family struct{ Account, Name string }
+
+// Daily is what is known of a team's day.
+type Daily struct {
+	Counts  map[Count]int64
+	Schemes map[identity.Scheme]int64
+	Runs    map[RunKey]Run
+	// Unkept is about how many runs were not kept, for there were enough of their
+	// kind.
+	Unkept int64
+}
+
+// Batch is what a replica learned since its last one.
+type Batch struct {
+	// Replica and Seq name the batch: a store takes it once, whatever happens to
+	// the answer. Seq grows from 1; a replica that starts again has another name.
+	Replica string
+	Seq     int64
+	// From and To are the times between which it was gathered.
+	From, To time.Time
+	Teams    map[identity.Team]*TeamBatch
+	// Lost is how many observations there was no room for.
+	Lost int64
+}
+
+// Requests returns how many requests the batch counts.
+func (b Batch) Requests() int64 {
+	n := int64(0)
+	for _, team := range b.Teams {
+		for _, day := range team.Days {
+			for _, count := range day.Counts {
+				n += count
+			}
+		}
+	}
+	return n
+}
+
+func (b Batch) empty() bool { return len(b.Teams) == 0 && b.Lost == 0 }
+
+// TeamBatch is the part of one team.
+type TeamBatch struct {
+	Days     map[Day]*Daily
+	Accounts map[string]Use
+	Families map[Family]time.Time
+}
+
+// Gap is a loss of evidence: between two times a replica did not record so many
+// requests.
+type Gap struct {
+	Replica  string    `json:"replica"`
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	Requests int64     `json:"requests"`
+}
+
+// Store keeps evidence. Implementations pass rollouttest.TestEvidence and are
+// safe for concurrent use. Errors match rollout.ErrUnavailable.
+type Store interface {
+	// Record adds a batch. One that was recorded already changes nothing, so
+	// whoever got no answer may send it again.
+	Record(ctx context.Context, b Batch) error
+	// Daily returns what is known of a team's day; of one that nothing is known
+	// of, empty maps.
+	Daily(ctx context.Context, team identity.Team, day Day) (Daily, error)
+	// Accounts returns when each account of a team was last used, Families when
+	// each family was by each account.
+	Accounts(ctx context.Context, team identity.Team) (map[string]Use, error)
+	Families(ctx context.Context, team identity.Team) (map[Family]time.Time, error)
+	// Gaps returns the losses since a time, oldest first.
+	Gaps(ctx context.Context, since time.Time) ([]Gap, error)
+}

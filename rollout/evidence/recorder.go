@@ -1,0 +1,214 @@
+package evidence
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// ringSize is how many observations wait to be folded. The folding begins at
+	// half of it, so that it takes a second of 20,000 requests in pieces.
+	ringSize = 8192
+	// DefaultEvery is the time between two batches.
+	DefaultEvery = time.Second
+	// DefaultTimeout bounds one attempt to record a batch.
+	DefaultTimeout = 2 * time.Second
+)
+
+// Recorder takes observations and records them in batches. It is safe for
+// concurrent use.
+//
+// While the store is away, what was learned is kept folded: its size depends on
+// how many accounts, families and runs there are and not on how long it lasts,
+// and is bounded. What finds no room is counted, and recorded as a loss when the
+// store is back.
+type Recorder struct {
+	o RecorderOptions
+
+	mu   sync.Mutex
+	ring []Observation
+	used int
+	lost int64 // of the ring, until the next folding
+	kick chan struct{}
+
+	total  atomic.Int64
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// RecorderOptions are the options of NewRecorder.
+type RecorderOptions struct {
+	// Store is required.
+	Store Recording
+	// Replica names this process among all that ever were; a random name by
+	// default.
+	Replica string
+	// Every is the time between two batches, Timeout bounds the recording of one;
+	// the defaults when 0.
+	Every, Timeout time.Duration
+	// MaxRuns bounds the runs that wait for the store, and those that are
+	// remembered so that they are not sent again; 50,000 by default, some 20 MB.
+	MaxRuns int
+	// Report, if set, is told when recording begins to fail, and with nil when
+	// all is well again, by one goroutine. It must return soon.
+	Report func(error)
+}
+
+// Recording is what a Recorder needs of a Store.
+type Recording interface {
+	Record(ctx context.Context, b Batch) error
+}
+
+// NewRecorder starts a recorder. Close it.
+func NewRecorder(o RecorderOptions) (*Recorder, error) {
+	if o.Store == nil {
+		return nil, errors.New("record evidence: no store")
+	}
+	if o.Every < 0 || o.Timeout < 0 || o.MaxRuns < 0 {
+		return nil, errors.New("record evidence: times and bounds must not be negative")
+	}
+	if o.Report == nil {
+		o.Report = func(error) {}
+	}
+	o.Replica = cmp.Or(o.Replica, rand.Text())
+	o.Every = cmp.Or(o.Every, DefaultEvery)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.MaxRuns = cmp.Or(o.MaxRuns, 50_000)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Recorder{o: o, ring: make([]Observation, ringSize), kick: make(chan struct{}, 1), cancel: cancel}
+	f, err := newFolder(o.Replica, o.MaxRuns)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	r.done.Go(func() { r.run(ctx, f) })
+	return r, nil
+}
+
+// Observe takes what a request taught. It copies o, waits for nobody and
+// allocates nothing.
+func (r *Recorder) Observe(o *Observation) {
+	r.mu.Lock()
+	if r.used == len(r.ring) {
+		r.lost++
+		r.mu.Unlock()
+		r.total.Add(1)
+		return
+	}
+	r.ring[r.used] = *o
+	r.used++
+	half := r.used == len(r.ring)/2
+	r.mu.Unlock()
+	if half {
+		select {
+		case r.kick <- struct{}{}:
+		default: // it is going to look
+		}
+	}
+}
+
+// Lost returns how many observations were lost since the start.
+func (r *Recorder) Lost() int64 { return r.total.Load() }
+
+// Close records what is left, with one more attempt for each of the two batches
+// that there may be, and ends. What could not be recorded is lost and counted.
+func (r *Recorder) Close() error {
+	r.cancel()
+	r.done.Wait()
+	return nil
+}
+
+// run folds what comes and hands over a batch each time one is due and the one
+// before is recorded.
+func (r *Recorder) run(ctx context.Context, f *folder) {
+	tick := time.NewTicker(r.o.Every)
+	defer tick.Stop()
+	spare := make([]Observation, ringSize)
+	batches, idle := make(chan Batch), make(chan struct{}, 1)
+	r.done.Go(func() { r.send(ctx, batches, idle) })
+	defer close(batches)
+	for {
+		select {
+		case <-ctx.Done():
+			_ = r.fold(f, spare)
+			batches <- f.take(time.Now())
+			return
+		case <-r.kick:
+			spare = r.fold(f, spare)
+		case <-tick.C:
+			spare = r.fold(f, spare)
+			select {
+			case <-idle:
+				batches <- f.take(time.Now())
+			default: // the store is slow or away: what comes is folded further
+			}
+		}
+	}
+}
+
+// send records batches, each until the store has it. From the end of ctx on
+// each has one attempt.
+func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- struct{}) {
+	failing := false
+	for {
+		select {
+		case idle <- struct{}{}:
+		default: // it says so already
+		}
+		b, ok := <-batches
+		if !ok {
+			return
+		}
+		for {
+			err := r.record(b)
+			if err != nil != failing {
+				failing = err != nil
+				r.o.Report(err)
+			}
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				r.total.Add(b.Requests())
+			case <-time.After(r.o.Every):
+				continue
+			}
+			break
+		}
+	}
+}
+
+// record makes one attempt, which the end of the recorder does not cut short:
+// what happened to it would not be known.
+func (r *Recorder) record(b Batch) error {
+	if b.empty() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), r.o.Timeout)
+	defer cancel()
+	return r.o.Store.Record(ctx, b)
+}
+
+// fold takes all that waits, with the other half of the double buffer in its
+// place, and returns the one to use next time.
+func (r *Recorder) fold(f *folder, spare []Observation) []Observation {
+	r.mu.Lock()
+	full, used, lost := r.ring, r.used, r.lost
+	r.ring, r.used, r.lost = spare, 0, 0
+	r.mu.Unlock()
+	f.batch.Lost += lost
+	for i := range full[:used] {
+		if !f.add(&full[i]) {
+			f.batch.Lost++
+			r.total.Add(1)
+		}
+	}
+	clear(full[:used]) // the texts are not to be kept alive
+	return full
+}

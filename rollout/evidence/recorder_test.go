@@ -1,0 +1,391 @@
+package evidence_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout/evidence"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store keeps batches in memory, or fails.
+type store struct {
+	mu      sync.Mutex
+	err     error
+	delay   time.Duration
+	batches []evidence.Batch
+	calls   int
+}
+
+func (s *store) Record(ctx context.Context, b evidence.Batch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.delay > 0 {
+		select {
+		case <-time.After(s.delay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if s.err != nil {
+		return s.err
+	}
+	s.batches = append(s.batches, b)
+	return nil
+}
+
+func (s *store) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *store) recorded() []evidence.Batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.batches
+}
+
+// counted adds up the requests of all batches.
+func (s *store) counted() (n int64) {
+	for _, b := range s.recorded() {
+		n += b.Requests()
+	}
+	return n
+}
+
+func newRecorder(t *testing.T, o evidence.RecorderOptions) *evidence.Recorder {
+	t.Helper()
+	r, err := evidence.NewRecorder(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func closing(t *testing.T, r *evidence.Recorder) {
+	t.Helper()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// sees returns what a request of a run teaches, now.
+func sees(account, run string, g evidence.Grade) *evidence.Observation {
+	return &evidence.Observation{
+		At: time.Now(), Team: "data-eng", Account: account, Run: run, Pipeline: "Load", Family: "Load",
+		Scheme: identity.SchemeBasic, Verdict: "match_allow", Source: "client", Grade: g, Legacy: true, Token: true,
+		TokenExpiry: time.Now().Add(time.Hour),
+	}
+}
+
+func TestRequestsOfASecondBecomeOneBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, Replica: "a"})
+		defer closing(t, r)
+		began := time.Now()
+		for range 50 {
+			r.Observe(sees("svc", "w1", evidence.Clean))
+		}
+		r.Observe(&evidence.Observation{At: time.Now(), Team: "data-eng", Verdict: "match_deny", Reason: "legacy_unknown"})
+		bad := sees("svc", "w2", evidence.WouldBreak)
+		bad.Reason, bad.TraceID = "aud_mismatch", "4bf9"
+		r.Observe(bad)
+		time.Sleep(evidence.DefaultEvery)
+		synctest.Wait()
+		batches := s.recorded()
+		if len(batches) != 1 {
+			t.Fatalf("%d batches, want one", len(batches))
+		}
+		b := batches[0]
+		if b.Replica != "a" || b.Seq != 1 || !b.From.Equal(began) || !b.To.Equal(time.Now()) || b.Lost != 0 {
+			t.Errorf("the batch is of %s %d, %s to %s", b.Replica, b.Seq, b.From, b.To)
+		}
+		d := b.Teams["data-eng"].Days[evidence.DayOf(began)]
+		want := map[evidence.Count]int64{
+			{Verdict: "match_allow", Source: "client"}: 50, {Verdict: "match_deny", Reason: "legacy_unknown"}: 1,
+			{Verdict: "match_allow", Reason: "aud_mismatch", Source: "client"}: 1,
+		}
+		if diff := cmp.Diff(want, d.Counts); diff != "" {
+			t.Errorf("counts (-want +got):\n%s", diff)
+		}
+		if len(d.Runs) != 2 {
+			t.Fatalf("%d runs, want two: nobody is no run", len(d.Runs))
+		}
+		got := d.Runs[evidence.NewRunKey("svc", "w2")]
+		if got.Grade != evidence.WouldBreak || got.Reason != "aud_mismatch" || got.TraceID != "4bf9" || got.Pipeline != "Load" {
+			t.Errorf("the bad run: %+v", got)
+		}
+		use := b.Teams["data-eng"].Accounts["svc"]
+		if use.Legacy.IsZero() || use.Token.IsZero() || use.Reason != "aud_mismatch" {
+			t.Errorf("the account: %+v", use)
+		}
+		if len(b.Teams["data-eng"].Families) != 1 {
+			t.Errorf("families: %v", b.Teams["data-eng"].Families)
+		}
+	})
+}
+
+func TestARunIsRecordedAgainOnlyWhenItHasNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		defer closing(t, r)
+		key := evidence.NewRunKey("svc", "w1")
+		expiry := time.Now().Add(time.Hour)
+		// told reports whether a batch after the request tells of the run.
+		told := func(g evidence.Grade, expiry time.Time) bool {
+			before := len(s.recorded())
+			o := sees("svc", "w1", g)
+			o.TokenExpiry = expiry
+			r.Observe(o)
+			time.Sleep(evidence.DefaultEvery)
+			synctest.Wait()
+			batches := s.recorded()
+			if len(batches) != before+1 {
+				t.Fatalf("%d batches after one second", len(batches)-before)
+			}
+			for _, d := range batches[before].Teams["data-eng"].Days {
+				if _, ok := d.Runs[key]; ok {
+					return true
+				}
+			}
+			return false
+		}
+		for _, step := range []struct {
+			what string
+			told bool
+			want bool
+		}{
+			{"the first request", told(evidence.Clean, expiry), true},
+			{"another one", told(evidence.Clean, expiry), false},
+			{"a worse one", told(evidence.NoToken, expiry), true},
+			{"a better one", told(evidence.Clean, expiry), false},
+			{"a renewed token", told(evidence.Clean, expiry.Add(time.Minute)), true},
+		} {
+			if step.told != step.want {
+				t.Errorf("%s: told %t, want %t", step.what, step.told, step.want)
+			}
+		}
+		time.Sleep(time.Minute)
+		if !told(evidence.Clean, expiry) {
+			t.Error("a run that goes on is not told after a minute")
+		}
+	})
+}
+
+func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		defer closing(t, r)
+		today := evidence.DayOf(time.Now())
+		r.Observe(sees("svc", "w1", evidence.Clean))
+		time.Sleep(time.Until(today.End()) + time.Hour)
+		r.Observe(sees("svc", "w1", evidence.NoToken))
+		all := sees("web", "", evidence.Clean)
+		all.DayRun = true
+		r.Observe(all)
+		time.Sleep(evidence.DefaultEvery)
+		synctest.Wait()
+		batches := s.recorded()
+		days := batches[len(batches)-1].Teams["data-eng"].Days
+		key := evidence.NewRunKey("svc", "w1")
+		if got := days[today].Runs[key]; got.Grade != evidence.NoToken {
+			t.Errorf("the day on which it began knows %+v", got)
+		}
+		tomorrow := days[evidence.DayOf(time.Now())]
+		if _, ok := tomorrow.Runs[key]; ok {
+			t.Error("the run counts on a second day")
+		}
+		if len(tomorrow.Runs) != 1 {
+			t.Errorf("the account without runs has %d on the day", len(tomorrow.Runs))
+		}
+		if n := tomorrow.Counts[evidence.Count{Verdict: "match_allow", Source: "client"}]; n != 2 {
+			t.Errorf("%d requests count on the day on which they were, want 2", n)
+		}
+	})
+}
+
+func TestAnOutageOfTheStoreLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{err: errors.New("away")}
+		var told []bool
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, Report: func(err error) { told = append(told, err == nil) }})
+		for i := range 600 { // ten minutes
+			r.Observe(sees("svc", fmt.Sprint("w", i%20), evidence.Clean))
+			time.Sleep(time.Second)
+		}
+		s.fail(nil)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if n := s.counted(); n != 600 {
+			t.Errorf("%d requests are recorded, want 600", n)
+		}
+		for i, b := range s.recorded() {
+			if b.Seq != int64(i+1) {
+				t.Errorf("batch %d has the number %d", i, b.Seq)
+			}
+		}
+		closing(t, r)
+		if r.Lost() != 0 || !reflect.DeepEqual(told, []bool{false, true}) {
+			t.Errorf("lost %d, reported %v", r.Lost(), told)
+		}
+	})
+}
+
+func TestAnAttemptWithoutAnswerIsMadeAgainWithTheSameNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{delay: time.Minute}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		r.Observe(sees("svc", "w", evidence.Clean))
+		time.Sleep(10 * time.Second)
+		s.mu.Lock()
+		s.delay = 0
+		s.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got := s.recorded(); len(got) != 1 || got[0].Seq != 1 || got[0].Requests() != 1 {
+			t.Errorf("recorded: %+v", got)
+		}
+		closing(t, r)
+	})
+}
+
+func TestWhatFindsNoRoomIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, MaxRuns: 10})
+		for account := range 5 {
+			for i := range 4 {
+				r.Observe(sees(fmt.Sprint("svc", account), fmt.Sprint("w", i), evidence.Clean))
+			}
+		}
+		time.Sleep(evidence.DefaultEvery)
+		synctest.Wait()
+		if got := s.recorded()[0]; got.Lost != 10 || got.Requests() != 20 {
+			t.Errorf("the batch counts %d requests and says that %d found no room", got.Requests(), got.Lost)
+		}
+		closing(t, r)
+		if r.Lost() != 10 {
+			t.Errorf("lost %d, want 10", r.Lost())
+		}
+	})
+}
+
+func TestOneAccountCannotDrownTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, MaxRuns: 3000})
+		for i := range 4000 { // a made-up worker for each request
+			r.Observe(sees("flood", fmt.Sprint("w", i), evidence.Clean))
+		}
+		r.Observe(sees("flood", "failing", evidence.WouldBreak))
+		r.Observe(sees("honest", "w", evidence.Clean))
+		time.Sleep(evidence.DefaultEvery)
+		synctest.Wait()
+		closing(t, r)
+		b := s.recorded()[0]
+		d := b.Teams["data-eng"].Days[evidence.DayOf(time.Now())]
+		if b.Lost != 0 || d.Unkept == 0 || int(d.Unkept)+len(d.Runs) != 4002 {
+			t.Errorf("lost %d, %d runs and %d not kept, want 4002 in all and no loss", b.Lost, len(d.Runs), d.Unkept)
+		}
+		for _, key := range []evidence.RunKey{evidence.NewRunKey("honest", "w"), evidence.NewRunKey("flood", "failing")} {
+			if _, ok := d.Runs[key]; !ok {
+				t.Error("an honest run, or a failing one, found no room")
+			}
+		}
+	})
+}
+
+func TestABurstThatNobodyFoldsInTimeIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		const burst = 100_000
+		for i := range burst {
+			r.Observe(sees("svc", fmt.Sprint("w", i%10), evidence.Clean))
+		}
+		closing(t, r)
+		lost := int64(0)
+		for _, b := range s.recorded() {
+			lost += b.Lost
+		}
+		if s.counted()+lost != burst || lost != r.Lost() {
+			t.Errorf("%d recorded and %d lost of %d; the recorder says %d", s.counted(), lost, burst, r.Lost())
+		}
+	})
+}
+
+func TestTheEndRecordsWhatIsLeftOrCountsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		r.Observe(sees("svc", "w", evidence.Clean))
+		closing(t, r)
+		if s.counted() != 1 || r.Lost() != 0 {
+			t.Errorf("recorded %d, lost %d", s.counted(), r.Lost())
+		}
+
+		away := &store{err: errors.New("away")}
+		r = newRecorder(t, evidence.RecorderOptions{Store: away})
+		r.Observe(sees("svc", "w", evidence.Clean))
+		time.Sleep(5 * time.Second) // one batch waits
+		r.Observe(sees("svc", "w", evidence.Clean))
+		began := time.Now()
+		closing(t, r)
+		if r.Lost() != 2 || time.Since(began) > 2*evidence.DefaultTimeout {
+			t.Errorf("lost %d, want 2; the end took %s", r.Lost(), time.Since(began))
+		}
+	})
+}
+
+func TestNewRecorderNamesWhatIsWrong(t *testing.T) {
+	for name, o := range map[string]evidence.RecorderOptions{
+		"no store":       {},
+		"negative times": {Store: &store{}, Every: -1},
+		"negative bound": {Store: &store{}, MaxRuns: -1},
+	} {
+		if r, err := evidence.NewRecorder(o); err == nil {
+			t.Errorf("%s: no error", name)
+			closing(t, r)
+		}
+	}
+}
+
+// What a request costs the machine: taking it, which the request waits for, and
+// folding it, which it does not. The first alone is about 12 ns.
+func BenchmarkObserve(b *testing.B) {
+	r, err := evidence.NewRecorder(evidence.RecorderOptions{Store: &store{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	o := sees("svc", "w", evidence.Clean)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if n%(evidence.RingSize/2) == evidence.RingSize/2-1 {
+			for r.Waiting() > evidence.RingSize/4 {
+				runtime.Gosched()
+			}
+		}
+		r.Observe(o)
+	}
+	if r.Lost() > 0 {
+		b.Errorf("%d were lost: what was measured is no work", r.Lost())
+	}
+}

@@ -1,0 +1,344 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/evidence"
+)
+
+var _ evidence.Store = (*Store)(nil)
+
+// runsACall is how many runs one call of a script merges, so that none holds
+// the server up for long: about 10 ms.
+const runsACall = 200
+
+// runRow is a run as scripts read and write it: times in milliseconds, 0 for
+// none.
+type runRow struct {
+	ID       string `json:"id,omitempty"`
+	Account  string `json:"a"`
+	Pipeline string `json:"p"`
+	Grade    uint8  `json:"g"`
+	Reason   string `json:"r"`
+	Trace    string `json:"t"`
+	Worst    int64  `json:"w"`
+	First    int64  `json:"f"`
+	Last     int64  `json:"l"`
+	Legacy   bool   `json:"legacy"`
+	Token    bool   `json:"token"`
+	Enforced bool   `json:"enforced"`
+	Refused  bool   `json:"refused"`
+	From     int64  `json:"x"`
+	Until    int64  `json:"y"`
+}
+
+func rowOf(id string, r evidence.Run) runRow {
+	return runRow{
+		ID: id, Account: r.Account, Pipeline: r.Pipeline, Grade: uint8(r.Grade), Reason: string(r.Reason), Trace: r.TraceID,
+		Worst: millis(r.Worst), First: millis(r.First), Last: millis(r.Last),
+		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused,
+		From: millis(r.FirstExpiry), Until: millis(r.LastExpiry),
+	}
+}
+
+func (r runRow) run() evidence.Run {
+	return evidence.Run{
+		Account: r.Account, Pipeline: r.Pipeline, Grade: evidence.Grade(r.Grade), Reason: identity.Reason(r.Reason), TraceID: r.Trace,
+		Worst: instant(r.Worst), First: instant(r.First), Last: instant(r.Last),
+		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused,
+		FirstExpiry: instant(r.From), LastExpiry: instant(r.Until),
+	}
+}
+
+// Record implements evidence.Store. Each team's day is one step on the server,
+// in pieces if it has many runs; of a batch that comes again the requests are
+// counted once, and all else may be merged twice without a difference.
+func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
+	secret, err := s.id(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.Teams)) {
+		if err := rollout.ValidateTeam(name); err != nil {
+			return fmt.Errorf("record evidence: %w", err)
+		}
+		team := b.Teams[name]
+		for _, day := range slices.Sorted(maps.Keys(team.Days)) {
+			if err := s.recordDay(ctx, b, name, day, team.Days[day], []byte(secret)); err != nil {
+				return err
+			}
+		}
+		if err := s.recordUses(ctx, name, team); err != nil {
+			return err
+		}
+	}
+	if b.Lost == 0 {
+		return nil
+	}
+	gap, err := json.Marshal(evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: b.Lost})
+	if err != nil {
+		return fmt.Errorf("record a loss of evidence: %w", err)
+	}
+	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZAdd(ctx, s.gapsKey(), redis.Z{Score: float64(b.To.UnixMilli()), Member: string(gap)})
+		p.ZRemRangeByScore(ctx, s.gapsKey(), "-inf", fmt.Sprint(b.To.Add(-evidence.Retention).UnixMilli()))
+		return nil
+	})
+	return unavailable("record a loss of evidence", err)
+}
+
+// dayPart is what recordDay reads.
+type dayPart struct {
+	Replica string           `json:"replica"`
+	Seq     int64            `json:"seq"`
+	Counts  map[string]int64 `json:"counts"`
+	Runs    []runRow         `json:"runs"`
+	Expire  int64            `json:"expire"`
+	MaxRuns int              `json:"max_runs"`
+	MaxBad  int              `json:"max_bad"`
+	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
+	MaxPipe int              `json:"max_pipelines"`
+	MaxPair int              `json:"max_pairs"`
+}
+
+func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.Team, day evidence.Day, d *evidence.Daily, secret []byte) error {
+	part := dayPart{
+		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
+		Expire: day.End().Add(evidence.Retention).UnixMilli(), Bad: evidence.WouldBreak,
+		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
+	}
+	for c, n := range d.Counts {
+		part.Counts["v:"+c.Verdict+":"+string(c.Reason)+":"+c.Source] = n
+	}
+	for scheme, n := range d.Schemes {
+		part.Counts["s:"+scheme.String()] = n
+	}
+	if d.Unkept > 0 {
+		part.Counts["unkept"] = d.Unkept
+	}
+	rows := make([]runRow, 0, len(d.Runs))
+	for key, run := range d.Runs {
+		rows = append(rows, rowOf(runID(secret, key), run))
+	}
+	keys := []string{
+		s.teamKey(team, "count:"+string(day)), s.teamKey(team, "runs:"+string(day)),
+		s.teamKey(team, "runs:"+string(day.Before())), s.teamKey(team, "unkept:"+string(day)),
+	}
+	for {
+		part.Runs = rows[:min(len(rows), runsACall)]
+		rows = rows[len(part.Runs):]
+		text, err := json.Marshal(part)
+		if err != nil {
+			return fmt.Errorf("record evidence: %w", err)
+		}
+		if err := recordDay.Run(ctx, s.client, keys, text).Err(); err != nil {
+			return unavailable("record evidence of team "+string(team), err)
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		part.Counts = nil // once
+	}
+}
+
+// runID is what a run is kept under, and what the choice among many is made by:
+// nobody outside knows the store's id, so nobody can work out a run that is
+// chosen.
+func runID(secret []byte, key evidence.RunKey) string {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write(key[:])
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// recordUses notes when accounts and families were used.
+func (s *Store) recordUses(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
+	if len(t.Accounts) == 0 {
+		return nil // and so there are no families
+	}
+	args := make([]any, 0, 5*len(t.Accounts))
+	for account, u := range t.Accounts {
+		args = append(args, account, millis(u.Legacy), millis(u.Token), millis(u.Failed), string(u.Reason))
+	}
+	if err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err(); err != nil {
+		return unavailable("record the accounts of team "+string(team), err)
+	}
+	if len(t.Families) == 0 {
+		return nil
+	}
+	key := s.teamKey(team, "families")
+	members := make([]redis.Z, 0, len(t.Families))
+	for f, at := range t.Families {
+		members = append(members, redis.Z{Score: float64(millis(at)), Member: familyMember(f)})
+	}
+	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZAddArgs(ctx, key, redis.ZAddArgs{GT: true, Members: members})
+		p.ZRemRangeByRank(ctx, key, 0, -evidence.MaxFamilies-1)
+		return nil
+	})
+	return unavailable("record the families of team "+string(team), err)
+}
+
+// familyMember writes a family so that no account and family can be taken for
+// two others.
+func familyMember(f evidence.Family) string {
+	return strconv.Itoa(len(f.Account)) + ":" + f.Account + f.Name
+}
+
+func parseFamily(member string) (evidence.Family, bool) {
+	length, rest, ok := strings.Cut(member, ":")
+	n, err := strconv.Atoi(length)
+	if !ok || err != nil || n < 0 || n > len(rest) {
+		return evidence.Family{}, false
+	}
+	return evidence.Family{Account: rest[:n], Name: rest[n:]}, true
+}
+
+// Daily implements evidence.Store.
+func (s *Store) Daily(ctx context.Context, team identity.Team, day evidence.Day) (evidence.Daily, error) {
+	d := evidence.Daily{
+		Counts: make(map[evidence.Count]int64), Schemes: make(map[identity.Scheme]int64), Runs: make(map[evidence.RunKey]evidence.Run),
+	}
+	var counts, runs *redis.MapStringStringCmd
+	var unkept *redis.IntCmd
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		counts = p.HGetAll(ctx, s.teamKey(team, "count:"+string(day)))
+		runs = p.HGetAll(ctx, s.teamKey(team, "runs:"+string(day)))
+		unkept = p.PFCount(ctx, s.teamKey(team, "unkept:"+string(day)))
+		return nil
+	})
+	if err != nil {
+		return d, unavailable("read the evidence of team "+string(team), err)
+	}
+	d.Unkept = unkept.Val()
+	for field, text := range counts.Val() {
+		if err := addCount(&d, field, text); err != nil {
+			return d, damaged(s.teamKey(team, "count:"+string(day)), fmt.Errorf("field %q: %w", field, err))
+		}
+	}
+	for field, text := range runs.Val() {
+		id, ok := strings.CutPrefix(field, "r:")
+		if !ok {
+			continue
+		}
+		var row runRow
+		key, err := hex.DecodeString(id)
+		if err == nil && len(key) != len(evidence.RunKey{}) {
+			err = errors.New("its name is no key of a run")
+		}
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &row)
+		}
+		if err == nil && int(row.Grade) >= len(evidence.Grades()) {
+			err = fmt.Errorf("grade %d is not known", row.Grade)
+		}
+		if err != nil {
+			return d, damaged(s.teamKey(team, "runs:"+string(day)), fmt.Errorf("field %q: %w", field, err))
+		}
+		d.Runs[evidence.RunKey(key)] = row.run()
+	}
+	return d, nil
+}
+
+// addCount takes a field of a day's counts.
+func addCount(d *evidence.Daily, field, text string) error {
+	kind, rest, _ := strings.Cut(field, ":")
+	if kind == "seq" {
+		return nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "unkept":
+		d.Unkept += n
+	case "s":
+		for _, scheme := range identity.Schemes() {
+			if scheme.String() == rest {
+				d.Schemes[scheme] = n
+			}
+		}
+	case "v":
+		parts := strings.Split(rest, ":")
+		if len(parts) != 3 {
+			return errors.New("it is no count of a verdict")
+		}
+		d.Counts[evidence.Count{Verdict: parts[0], Reason: identity.Reason(parts[1]), Source: parts[2]}] = n
+	}
+	return nil // a newer version may count more
+}
+
+// Accounts implements evidence.Store.
+func (s *Store) Accounts(ctx context.Context, team identity.Team) (map[string]evidence.Use, error) {
+	key := s.teamKey(team, "accounts")
+	rows, err := s.client.HGetAll(ctx, key).Result()
+	if err != nil {
+		return nil, unavailable("read the accounts of team "+string(team), err)
+	}
+	uses := make(map[string]evidence.Use, len(rows))
+	for account, text := range rows {
+		parts := strings.Split(text, " ")
+		if len(parts) != 4 {
+			return nil, damaged(key, fmt.Errorf("field %q: %w", account, errors.New("unknown form")))
+		}
+		f := fields{row: map[string]string{"legacy": parts[0], "token": parts[1], "failed": parts[2]}}
+		uses[account] = evidence.Use{
+			Legacy: f.time("legacy"), Token: f.time("token"), Failed: f.time("failed"), Reason: identity.Reason(parts[3]),
+		}
+		if f.err != nil {
+			return nil, damaged(key, fmt.Errorf("field %q: %w", account, f.err))
+		}
+	}
+	return uses, nil
+}
+
+// Families implements evidence.Store.
+func (s *Store) Families(ctx context.Context, team identity.Team) (map[evidence.Family]time.Time, error) {
+	key := s.teamKey(team, "families")
+	members, err := s.client.ZRangeWithScores(ctx, key, 0, -1).Result()
+	if err != nil {
+		return nil, unavailable("read the families of team "+string(team), err)
+	}
+	families := make(map[evidence.Family]time.Time, len(members))
+	for _, m := range members {
+		name, _ := m.Member.(string)
+		f, ok := parseFamily(name)
+		if !ok {
+			return nil, damaged(key, fmt.Errorf("field %q: %w", name, errors.New("it names no account and family")))
+		}
+		families[f] = instant(int64(m.Score))
+	}
+	return families, nil
+}
+
+func (s *Store) gapsKey() string { return s.prefix + ":gaps" }
+
+// Gaps implements evidence.Store.
+func (s *Store) Gaps(ctx context.Context, since time.Time) ([]evidence.Gap, error) {
+	rows, err := s.client.ZRangeByScore(ctx, s.gapsKey(), &redis.ZRangeBy{Min: fmt.Sprint(since.UnixMilli()), Max: "+inf"}).Result()
+	if err != nil {
+		return nil, unavailable("read the losses of evidence", err)
+	}
+	gaps := make([]evidence.Gap, len(rows))
+	for i, row := range rows {
+		if err := json.Unmarshal([]byte(row), &gaps[i]); err != nil {
+			return nil, damaged(s.gapsKey(), fmt.Errorf("field %q: %w", row, err))
+		}
+	}
+	return gaps, nil
+}

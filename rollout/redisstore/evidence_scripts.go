@@ -1,0 +1,150 @@
+package redisstore
+
+import "github.com/redis/go-redis/v9"
+
+// recordDay counts requests and merges runs as evidence.Run.Merge says. Of the
+// runs of an account and a pipeline it keeps those with the smallest ids, and
+// bad ones beyond those.
+//
+//	KEYS  1 counts, 2 runs, 3 runs of the day before, 4 runs that are not kept
+//	ARGV  1 a dayPart as JSON
+//
+// The fields of the runs' key are r:<id>, a run as JSON; p:<pair>, the ids that
+// are chosen of a pair of account and pipeline, 32 digits each, in their order;
+// b:<pair>, how many bad ones are kept beyond; a:<account>, how many pipelines
+// it has; and pairs, how many there are. The counts' key has seq:<replica> for
+// the last batch that was counted. A run that began on the day before is merged
+// there.
+var recordDay = redis.NewScript(`
+local part = cjson.decode(ARGV[1])
+local seq = 'seq:' .. part.replica
+if type(part.counts) == 'table' and tonumber(redis.call('HGET', KEYS[1], seq) or '0') < part.seq then
+  for field, n in pairs(part.counts) do redis.call('HINCRBY', KEYS[1], field, n) end
+  redis.call('HSET', KEYS[1], seq, part.seq)
+end
+
+local function earliest(a, b)
+  if a == 0 or (b ~= 0 and b < a) then return b end
+  return a
+end
+
+local function merge(a, b)
+  if b.g > a.g or (b.g == a.g and (a.w == 0 or (b.w < a.w and b.w ~= 0))) then
+    a.g, a.r, a.t, a.w = b.g, b.r, b.t, b.w
+  end
+  if a.p == '' then a.p = b.p end
+  a.f, a.l = earliest(a.f, b.f), math.max(a.l, b.l)
+  for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused'}) do a[flag] = a[flag] or b[flag] end
+  a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
+  return a
+end
+
+local function pair(run) return redis.sha1hex(#run.a .. ':' .. run.a .. run.p) end
+
+local function number(key, field) return tonumber(redis.call('HGET', key, field) or '0') end
+
+local function drop(key, id, from)
+  local ids = redis.call('HGET', key, 'p:' .. from) or ''
+  for at = 1, #ids, 32 do
+    if string.sub(ids, at, at + 31) == id then
+      redis.call('HSET', key, 'p:' .. from, string.sub(ids, 1, at - 1) .. string.sub(ids, at + 32))
+      return
+    end
+  end
+end
+
+-- room reports whether another pair may be kept, and counts it.
+local function room(key, run)
+  local account = 'a:' .. redis.sha1hex(run.a)
+  if number(key, account) >= part.max_pipelines or number(key, 'pairs') >= part.max_pairs then return false end
+  redis.call('HINCRBY', key, account, 1)
+  redis.call('HINCRBY', key, 'pairs', 1)
+  return true
+end
+
+-- chosen reports whether the run is kept.
+local function chosen(key, id, run)
+  local of = pair(run)
+  local ids = redis.call('HGET', key, 'p:' .. of)
+  if not ids then
+    if not room(key, run) then return false end
+    ids = ''
+  end
+  local at = 1
+  while at <= #ids and string.sub(ids, at, at + 31) < id do at = at + 32 end
+  if string.sub(ids, at, at + 31) == id then return true end
+  if at > 32 * part.max_runs then
+    if run.g < part.bad or number(key, 'b:' .. of) >= part.max_bad then return false end
+    redis.call('HINCRBY', key, 'b:' .. of, 1)
+    return true
+  end
+  ids = string.sub(ids, 1, at - 1) .. id .. string.sub(ids, at)
+  if #ids > 32 * part.max_runs then
+    local last = string.sub(ids, -32)
+    ids = string.sub(ids, 1, -33)
+    local text = redis.call('HGET', key, 'r:' .. last)
+    if text and cjson.decode(text).g >= part.bad and number(key, 'b:' .. of) < part.max_bad then
+      redis.call('HINCRBY', key, 'b:' .. of, 1)
+    else
+      redis.call('HDEL', key, 'r:' .. last)
+      redis.call('PFADD', KEYS[4], last)
+    end
+  end
+  redis.call('HSET', key, 'p:' .. of, ids)
+  return true
+end
+
+for _, run in ipairs(part.runs) do
+  local id, key = run.id, KEYS[2]
+  local text = redis.call('HGET', key, 'r:' .. id)
+  if not text then
+    text = redis.call('HGET', KEYS[3], 'r:' .. id)
+    if text then key = KEYS[3] end
+  end
+  run.id = nil
+  local keep
+  if text then
+    local was = cjson.decode(text)
+    local before = pair(was)
+    run = merge(was, run)
+    keep = true
+    if pair(run) ~= before then
+      drop(key, id, before)
+      keep = chosen(key, id, run)
+    end
+  else
+    keep = chosen(key, id, run)
+  end
+  if keep then
+    redis.call('HSET', key, 'r:' .. id, cjson.encode(run))
+  else
+    redis.call('HDEL', key, 'r:' .. id)
+    redis.call('PFADD', KEYS[4], id)
+  end
+end
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIREAT', key, part.expire) end
+return 1
+`)
+
+// recordAccounts notes when accounts were used as evidence.Use.Merge says.
+//
+//	KEYS  accounts
+//	ARGV  account, legacy, token, failed, reason; and again
+//
+// An account is kept as "<legacy> <token> <failed> <reason>".
+var recordAccounts = redis.NewScript(`
+for i = 1, #ARGV, 5 do
+  local legacy, token, failed, reason = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local text = redis.call('HGET', KEYS[1], ARGV[i])
+  if text then
+    local l, t, f, r = string.match(text, '^(%d+) (%d+) (%d+) ([^ ]*)$')
+    if l then
+      if tonumber(l) > tonumber(legacy) then legacy = l end
+      if tonumber(t) > tonumber(token) then token = t end
+      if tonumber(f) >= tonumber(failed) then failed, reason = f, r end
+    end
+  end
+  redis.call('HSET', KEYS[1], ARGV[i], legacy .. ' ' .. token .. ' ' .. failed .. ' ' .. reason)
+end
+return 1
+`)

@@ -1,0 +1,443 @@
+package rollouttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/evidence"
+)
+
+// TestEvidence runs the conformance suite of evidence.Store. newStore returns an
+// empty store that is closed by t.Cleanup.
+func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
+	for name, test := range map[string]func(*testing.T, evidence.Store){
+		"of a day without evidence there is nothing":                         noEvidence,
+		"what was recorded is read back":                                     recordAndRead,
+		"a batch that comes again changes nothing":                           recordAgain,
+		"batches of several replicas add up to what all of them saw":         recordModel,
+		"a run that goes on after midnight stays in the day it began":        runOverMidnight,
+		"of many runs of a pair as many are kept as there may, never others": keepsSome,
+		"bad runs are kept whether chosen or not, within their bound":        keepsBad,
+		"a run whose pipeline becomes known moves to it":                     pipelineLater,
+		"pipelines beyond the bound of an account are not kept":              manyPipelines,
+		"a loss leaves a gap, once":                                          lossLeavesGap,
+		"a call whose context has ended is unavailable":                      evidenceEnded,
+		"replicas that record at once lose nothing":                          recordRace,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })
+	}
+}
+
+// day is the one of moment. It is far from today, for what has passed long ago is
+// forgotten.
+const day evidence.Day = "2130-01-02"
+
+// moment returns a fixed time of the day, seconds after its third hour.
+func moment(seconds int) time.Time {
+	return time.Date(2130, 1, 2, 3, 0, 0, 123_000_000, time.UTC).Add(time.Duration(seconds) * time.Second)
+}
+
+// batchOf returns a batch with one day of a team.
+func batchOf(replica string, seq int64, d evidence.Daily) evidence.Batch {
+	return evidence.Batch{
+		Replica: replica, Seq: seq, From: moment(0), To: moment(1),
+		Teams: map[identity.Team]*evidence.TeamBatch{team: {Days: map[evidence.Day]*evidence.Daily{day: &d}}},
+	}
+}
+
+// tester is a test of testing or of rapid.
+type tester interface {
+	Helper()
+	Context() context.Context
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func record(t *testing.T, s evidence.Store, b evidence.Batch) {
+	t.Helper()
+	if err := s.Record(t.Context(), b); err != nil {
+		t.Fatalf("Record: %v", err)
+	}
+}
+
+func daily(t tester, s evidence.Store, day evidence.Day) evidence.Daily {
+	t.Helper()
+	d, err := s.Daily(t.Context(), team, day)
+	if err != nil {
+		t.Fatalf("Daily: %v", err)
+	}
+	return d
+}
+
+// runs are those of a day by the trace id that a test gave each: keys are the
+// store's own.
+func runs(t tester, s evidence.Store, day evidence.Day) map[string]evidence.Run {
+	t.Helper()
+	by := make(map[string]evidence.Run)
+	for _, r := range daily(t, s, day).Runs {
+		if _, twice := by[r.TraceID]; twice {
+			t.Errorf("run %q is kept twice", r.TraceID)
+		}
+		by[r.TraceID] = r
+	}
+	return by
+}
+
+// run returns a run of an account that differs by its number.
+func run(n int, account, pipeline string, g evidence.Grade) evidence.Run {
+	return evidence.Run{
+		Account: account, Pipeline: pipeline, Grade: g, TraceID: fmt.Sprint("run-", n), Worst: moment(n),
+		First: moment(n), Last: moment(n + 1), Legacy: true,
+	}
+}
+
+func keyOf(r evidence.Run) evidence.RunKey { return evidence.NewRunKey(r.Account, r.TraceID) }
+
+func keyed(list ...evidence.Run) map[evidence.RunKey]evidence.Run {
+	m := make(map[evidence.RunKey]evidence.Run, len(list))
+	for _, r := range list {
+		m[keyOf(r)] = r
+	}
+	return m
+}
+
+func noEvidence(t *testing.T, s evidence.Store) {
+	d := daily(t, s, day)
+	if len(d.Counts)+len(d.Schemes)+len(d.Runs) != 0 || d.Unkept != 0 {
+		t.Errorf("a day without evidence: %+v", d)
+	}
+	accounts, err := s.Accounts(t.Context(), team)
+	if err != nil || len(accounts) != 0 {
+		t.Errorf("accounts: %v, %v", accounts, err)
+	}
+	gaps, err := s.Gaps(t.Context(), moment(-1000))
+	if err != nil || len(gaps) != 0 {
+		t.Errorf("gaps: %v, %v", gaps, err)
+	}
+}
+
+// everything is a batch with something of everything.
+func everything() evidence.Batch {
+	r := evidence.Run{
+		Account: "svc etl|ü", Pipeline: "Load:Users", Grade: evidence.WouldBreak, Reason: "aud_mismatch", TraceID: "4bf92f3577b34da6",
+		Worst: moment(3), First: moment(1), Last: moment(4), Legacy: true, Token: true, Enforced: true, Refused: true,
+		FirstExpiry: moment(100), LastExpiry: moment(200),
+	}
+	b := batchOf("a", 1, evidence.Daily{
+		Counts: map[evidence.Count]int64{
+			{Verdict: "would_break", Reason: "aud_mismatch", Source: "client"}: 3,
+			{Verdict: "match_allow", Source: "client"}:                         40,
+		},
+		Schemes: map[identity.Scheme]int64{identity.SchemeBasic: 42, identity.SchemeOIDC: 1},
+		Runs:    keyed(r),
+		Unkept:  2,
+	})
+	b.Teams[team].Accounts = map[string]evidence.Use{
+		r.Account: {Legacy: moment(4), Token: moment(3), Failed: moment(3), Reason: "aud_mismatch"},
+		"seldom":  {Legacy: moment(2)},
+	}
+	b.Teams[team].Families = map[evidence.Family]time.Time{
+		{Account: r.Account, Name: "Load:Users"}: moment(4), {Account: "seldom", Name: "X"}: moment(2),
+	}
+	return b
+}
+
+func recordAndRead(t *testing.T, s evidence.Store) {
+	b := everything()
+	record(t, s, b)
+	checkWhole(t, s, b)
+}
+
+func checkWhole(t *testing.T, s evidence.Store, b evidence.Batch) {
+	t.Helper()
+	want := b.Teams[team].Days[day]
+	got := daily(t, s, day)
+	same(t, "counts", got.Counts, want.Counts)
+	same(t, "schemes", got.Schemes, want.Schemes)
+	same(t, "not kept", got.Unkept, want.Unkept)
+	wantRuns := make(map[string]evidence.Run)
+	for _, r := range want.Runs {
+		wantRuns[r.TraceID] = r
+	}
+	same(t, "runs", runs(t, s, day), wantRuns)
+	accounts, err := s.Accounts(t.Context(), team)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "accounts", accounts, b.Teams[team].Accounts)
+	families, err := s.Families(t.Context(), team)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "families", families, b.Teams[team].Families)
+	if other, err := s.Daily(t.Context(), "another", day); err != nil || len(other.Counts)+len(other.Runs) != 0 {
+		t.Errorf("another team has %+v, %v", other, err)
+	}
+}
+
+func recordAgain(t *testing.T, s evidence.Store) {
+	b := everything()
+	record(t, s, b)
+	record(t, s, b)
+	older := everything() // of the same replica, delayed on its way
+	older.Seq = 0
+	record(t, s, older)
+	checkWhole(t, s, b)
+}
+
+// recordModel compares with what evidence itself says of merging, in any order
+// and with batches that come twice.
+func recordModel(t *testing.T, s evidence.Store) {
+	seq := map[string]int64{}
+	rounds := 0
+	rapid.Check(t, func(t *rapid.T) {
+		rounds++
+		name := func(n int) string { return fmt.Sprintf("%d-%d", rounds, n) }
+		counts := map[evidence.Count]int64{}
+		want := map[string]evidence.Run{}
+		uses := map[string]evidence.Use{}
+		before := daily(t, s, day)
+		for range rapid.IntRange(1, 6).Draw(t, "batches") {
+			replica := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "replica")
+			d := evidence.Daily{Counts: map[evidence.Count]int64{}, Runs: map[evidence.RunKey]evidence.Run{}}
+			c := evidence.Count{Verdict: "no_token", Reason: "token_absent", Source: name(rapid.IntRange(0, 1).Draw(t, "count"))}
+			d.Counts[c] = int64(rapid.IntRange(1, 9).Draw(t, "n"))
+			counts[c] += d.Counts[c]
+			b := batchOf(replica, 0, d)
+			b.Teams[team].Accounts = map[string]evidence.Use{}
+			for range rapid.IntRange(0, 4).Draw(t, "runs") {
+				account := name(rapid.IntRange(0, 2).Draw(t, "account"))
+				id := name(rapid.IntRange(0, 3).Draw(t, "run"))
+				r := drawRun(t, account)
+				// Merging is told apart by the account and the moment it began; the
+				// earliest and the worst are what tests look at.
+				key := evidence.NewRunKey(account, id)
+				if known, ok := d.Runs[key]; ok {
+					r = known.Merge(r)
+				}
+				d.Runs[key] = r
+				u := evidence.Use{Legacy: r.Last, Failed: r.Worst, Reason: r.Reason}
+				b.Teams[team].Accounts[account] = b.Teams[team].Accounts[account].Merge(u)
+			}
+			for key, r := range d.Runs {
+				want[key.String()] = want[key.String()].Merge(r)
+			}
+			for account, u := range b.Teams[team].Accounts {
+				uses[account] = uses[account].Merge(u)
+			}
+			seq[replica]++
+			b.Seq = seq[replica]
+			for range rapid.IntRange(1, 2).Draw(t, "times") {
+				if err := s.Record(t.Context(), b); err != nil {
+					t.Fatalf("Record: %v", err)
+				}
+			}
+		}
+		after := daily(t, s, day)
+		for c, n := range counts {
+			if got := after.Counts[c] - before.Counts[c]; got != n {
+				t.Fatalf("%v is counted %d times, want %d", c, got, n)
+			}
+		}
+		got := map[evidence.Run]int{}
+		for key, r := range after.Runs {
+			if _, old := before.Runs[key]; !old {
+				got[r]++
+			}
+		}
+		wanted := map[evidence.Run]int{}
+		for _, r := range want {
+			wanted[r]++
+		}
+		if diff := cmp.Diff(wanted, got); diff != "" {
+			t.Fatalf("runs (-want +got):\n%s", diff)
+		}
+		accounts, err := s.Accounts(t.Context(), team)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for account, u := range uses {
+			if diff := cmp.Diff(u, accounts[account]); diff != "" {
+				t.Fatalf("account %s (-want +got):\n%s", account, diff)
+			}
+		}
+	})
+}
+
+func drawRun(t *rapid.T, account string) evidence.Run {
+	bit := func(label string) bool { return rapid.Bool().Draw(t, label) }
+	g := rapid.SampledFrom(evidence.Grades()).Draw(t, "grade")
+	n := rapid.IntRange(0, 1_000_000).Draw(t, "time")
+	r := evidence.Run{
+		// The reason follows from grade and time, so that two runs that are
+		// equally bad at once do not differ.
+		Account: account, Pipeline: "P", Grade: g, Reason: identity.Reason(fmt.Sprintf("r%d_%d", g, n)), TraceID: fmt.Sprint(n), Worst: moment(n),
+		First: moment(n - rapid.IntRange(0, 9).Draw(t, "before")), Last: moment(n + rapid.IntRange(0, 9).Draw(t, "after")),
+		Legacy: bit("legacy"), Token: bit("token"), Enforced: bit("enforced"), Refused: bit("refused"),
+	}
+	if r.Token {
+		r.FirstExpiry = moment(rapid.IntRange(0, 99).Draw(t, "from"))
+		r.LastExpiry = r.FirstExpiry.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "more")) * time.Second)
+	}
+	return r
+}
+
+func runOverMidnight(t *testing.T, s evidence.Store) {
+	r := run(1, "svc", "Load", evidence.Clean)
+	record(t, s, batchOf("a", 1, evidence.Daily{Runs: keyed(r)}))
+	later := r
+	later.Grade, later.Worst, later.Last = evidence.NoToken, moment(90_000), moment(90_000)
+	b := batchOf("b", 1, evidence.Daily{})
+	b.Teams[team].Days = map[evidence.Day]*evidence.Daily{"2130-01-03": {Runs: keyed(later)}}
+	record(t, s, b)
+	if got := runs(t, s, day)[r.TraceID]; got.Grade != evidence.NoToken || !got.Last.Equal(moment(90_000)) {
+		t.Errorf("the run in the day it began: %+v", got)
+	}
+	if got := runs(t, s, "2130-01-03"); len(got) != 0 {
+		t.Errorf("runs of the next day: %v", got)
+	}
+}
+
+func keepsSome(t *testing.T, s evidence.Store) {
+	const all = 100
+	list := make([]evidence.Run, all)
+	for i := range list {
+		list[i] = run(i, "svc", "Load", evidence.Clean)
+	}
+	record(t, s, batchOf("a", 1, evidence.Daily{Runs: keyed(list...)}))
+	first := runs(t, s, day)
+	if len(first) != evidence.MaxRuns {
+		t.Fatalf("%d of %d runs are kept, want %d", len(first), all, evidence.MaxRuns)
+	}
+	// The same in another order, one by one, from another replica.
+	for i := range list {
+		record(t, s, batchOf("b", int64(i+1), evidence.Daily{Runs: keyed(list[all-1-i])}))
+	}
+	same(t, "the choice", runs(t, s, day), first)
+	if got := daily(t, s, day).Unkept; got < 70 || got > 82 {
+		t.Errorf("%d runs are said not to be kept, want about %d", got, all-evidence.MaxRuns)
+	}
+	other := run(all, "svc", "Extract", evidence.Clean)
+	record(t, s, batchOf("a", 2, evidence.Daily{Runs: keyed(other)}))
+	if _, ok := runs(t, s, day)[other.TraceID]; !ok {
+		t.Error("a run of another pipeline found no room")
+	}
+}
+
+func keepsBad(t *testing.T, s evidence.Store) {
+	const all = evidence.MaxRuns + evidence.MaxBad + 50
+	list := make([]evidence.Run, all)
+	for i := range list {
+		list[i] = run(i, "svc", "Load", evidence.Clean)
+	}
+	record(t, s, batchOf("a", 1, evidence.Daily{Runs: keyed(list...)}))
+	for i := range list[:50] {
+		list[i].Grade, list[i].Reason = evidence.WouldBreak, "expired"
+	}
+	record(t, s, batchOf("a", 2, evidence.Daily{Runs: keyed(list[:50]...)}))
+	kept := runs(t, s, day)
+	for _, r := range list[:50] {
+		if kept[r.TraceID].Grade != evidence.WouldBreak {
+			t.Errorf("%s failed and is kept as %q", r.TraceID, kept[r.TraceID].Grade)
+		}
+	}
+	for i := range list {
+		list[i].Grade = evidence.WouldOpen
+	}
+	record(t, s, batchOf("a", 3, evidence.Daily{Runs: keyed(list...)}))
+	if got := len(runs(t, s, day)); got != evidence.MaxRuns+evidence.MaxBad {
+		t.Errorf("%d bad runs are kept, want %d", got, evidence.MaxRuns+evidence.MaxBad)
+	}
+}
+
+func pipelineLater(t *testing.T, s evidence.Store) {
+	list := make([]evidence.Run, evidence.MaxRuns+1)
+	for i := range list {
+		list[i] = run(i, "svc", "", evidence.Clean)
+		record(t, s, batchOf("a", int64(2*i+1), evidence.Daily{Runs: keyed(list[i])}))
+		list[i].Pipeline = fmt.Sprint("Load", i)
+		record(t, s, batchOf("a", int64(2*i+2), evidence.Daily{Runs: keyed(list[i])}))
+	}
+	got := runs(t, s, day)
+	if len(got) != len(list) {
+		t.Fatalf("%d runs are kept, want %d: each has a pipeline of its own", len(got), len(list))
+	}
+	for _, r := range list {
+		same(t, "run", got[r.TraceID], r)
+	}
+}
+
+func manyPipelines(t *testing.T, s evidence.Store) {
+	list := make([]evidence.Run, evidence.MaxPipelines+20)
+	for i := range list {
+		list[i] = run(i, "svc", fmt.Sprint("Made up ", i), evidence.WouldBreak)
+	}
+	record(t, s, batchOf("a", 1, evidence.Daily{Runs: keyed(list...)}))
+	if got := len(runs(t, s, day)); got != evidence.MaxPipelines {
+		t.Errorf("%d pipelines are kept, want %d", got, evidence.MaxPipelines)
+	}
+	honest := run(len(list), "other", "Load", evidence.Clean)
+	record(t, s, batchOf("a", 2, evidence.Daily{Runs: keyed(honest)}))
+	if _, ok := runs(t, s, day)[honest.TraceID]; !ok {
+		t.Error("another account found no room")
+	}
+}
+
+func lossLeavesGap(t *testing.T, s evidence.Store) {
+	b := evidence.Batch{Replica: "a", Seq: 4, From: moment(0), To: moment(60), Lost: 17}
+	record(t, s, b)
+	record(t, s, b)
+	want := []evidence.Gap{{Replica: "a", From: moment(0), To: moment(60), Requests: 17}}
+	got, err := s.Gaps(t.Context(), moment(60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "gaps", got, want)
+	if got, err = s.Gaps(t.Context(), moment(61)); err != nil || len(got) != 0 {
+		t.Errorf("gaps after it: %v, %v", got, err)
+	}
+}
+
+func evidenceEnded(t *testing.T, s evidence.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, daily := s.Daily(ctx, team, day)
+	for what, err := range map[string]error{"Record": s.Record(ctx, everything()), "Daily": daily} {
+		if !errors.Is(err, rollout.ErrUnavailable) {
+			t.Errorf("%s: %v, want %v", what, err, rollout.ErrUnavailable)
+		}
+	}
+}
+
+func recordRace(t *testing.T, s evidence.Store) {
+	const replicas, batches = 8, 20
+	count := evidence.Count{Verdict: "match_allow", Source: "client"}
+	var all sync.WaitGroup
+	for n := range replicas {
+		all.Go(func() {
+			for i := range batches {
+				b := batchOf(fmt.Sprint(n), int64(i+1), evidence.Daily{
+					Counts: map[evidence.Count]int64{count: 1},
+					Runs:   keyed(run(n, fmt.Sprint("svc", n), "Load", evidence.Grade(i%2))),
+				})
+				if err := s.Record(t.Context(), b); err != nil {
+					t.Errorf("Record: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	d := daily(t, s, day)
+	if d.Counts[count] != replicas*batches || len(d.Runs) != replicas {
+		t.Errorf("counted %d and kept %d runs, want %d and %d", d.Counts[count], len(d.Runs), replicas*batches, replicas)
+	}
+}
