@@ -24,6 +24,10 @@ func (t *Telemetry) ObserveShadow(depth func() int, shed func() uint64) {
 	t.metrics.live.shadow.Store(&shadowSource{depth, shed})
 }
 
+// ObserveEvidence measures at each scrape how many observations were lost since
+// the start, of those that the readiness of teams rests on.
+func (t *Telemetry) ObserveEvidence(lost func() int64) { t.metrics.live.evidence.Store(&lost) }
+
 // ObserveRollout measures the rollouts at each scrape. latched, which may be
 // nil, counts the latched runs of each team; see rollout.Runs.Latched. Teams
 // that are not configured are left out.
@@ -39,9 +43,10 @@ type live struct {
 	spans    func() float64
 	shadow   atomic.Pointer[shadowSource]
 	rollout  atomic.Pointer[rolloutSource]
+	evidence atomic.Pointer[func() int64]
 
 	descInFlight, descLines, descSpans *prometheus.Desc
-	descDepth, descShed                *prometheus.Desc
+	descDepth, descShed, descEvidence  *prometheus.Desc
 	descLive, descLatched, descLoaded  *prometheus.Desc
 }
 
@@ -67,6 +72,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		descSpans:    desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
 		descDepth:    desc("shadow_queue_depth", "Candidates that wait for the shadow."),
 		descShed:     desc("shadow_shed_total", "Candidates that the shadow had no room for."),
+		descEvidence: desc("evidence_lost_total", "Observations that there was no room for while the store was away or slow; each leaves a gap in the evidence."),
 		descLive:     desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
 		descLatched:  desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
 		descLoaded:   desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
@@ -76,7 +82,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descLive, l.descLatched, l.descLoaded,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descLatched, l.descLoaded,
 	} {
 		ch <- d
 	}
@@ -97,6 +103,12 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(l.descDepth, prometheus.GaugeValue, depth)
 	send(l.descShed, prometheus.CounterValue, shed)
+
+	var lost float64
+	if f := l.evidence.Load(); f != nil {
+		lost = float64((*f)())
+	}
+	send(l.descEvidence, prometheus.CounterValue, lost)
 
 	var loaded float64
 	if s := l.rollout.Load(); s != nil {

@@ -78,9 +78,11 @@ const (
 	// MaxBad is how many bad runs are kept of the same beyond those: failures are
 	// kept whether chosen or not.
 	MaxBad = 240
-	// MaxPipelines is how many pipelines are kept of an account and a day, MaxPairs
-	// how many pairs of account and pipeline of a team and a day.
-	MaxPipelines, MaxPairs = 500, 5000
+	// MaxPipelines is how many pipelines are kept of an account and a day.
+	MaxPipelines = 500
+	// MaxPairs is how many pairs of account and pipeline are kept of a team and a
+	// day.
+	MaxPairs = 5000
 	// MaxFamilies is how many pairs of account and task family are kept of a
 	// team. The oldest are forgotten.
 	MaxFamilies = 20_000

@@ -377,13 +377,13 @@ func BenchmarkObserve(b *testing.B) {
 	defer func() { _ = r.Close() }()
 	o := sees("svc", "w", evidence.Clean)
 	b.ReportAllocs()
-	for n := 0; b.Loop(); n++ {
-		if n%(evidence.RingSize/2) == evidence.RingSize/2-1 {
-			for r.Waiting() > evidence.RingSize/4 {
+	for n := 1; b.Loop(); n++ {
+		r.Observe(o)
+		if n%(evidence.RingSize/2) == 0 {
+			for r.Waiting() > 0 {
 				runtime.Gosched()
 			}
 		}
-		r.Observe(o)
 	}
 	if r.Lost() > 0 {
 		b.Errorf("%d were lost: what was measured is no work", r.Lost())

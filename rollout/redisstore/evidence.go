@@ -235,23 +235,42 @@ func (s *Store) Daily(ctx context.Context, team identity.Team, day evidence.Day)
 		if !ok {
 			continue
 		}
-		var row runRow
-		key, err := hex.DecodeString(id)
-		if err == nil && len(key) != len(evidence.RunKey{}) {
-			err = errors.New("its name is no key of a run")
-		}
-		if err == nil {
-			err = json.Unmarshal([]byte(text), &row)
-		}
-		if err == nil && int(row.Grade) >= len(evidence.Grades()) {
-			err = fmt.Errorf("grade %d is not known", row.Grade)
-		}
+		key, run, err := parseRun(id, text)
 		if err != nil {
 			return d, damaged(s.teamKey(team, "runs:"+string(day)), fmt.Errorf("field %q: %w", field, err))
 		}
-		d.Runs[evidence.RunKey(key)] = row.run()
+		d.Runs[key] = run
 	}
 	return d, nil
+}
+
+// parseRun reads a run as recordDay writes it.
+func parseRun(id, text string) (evidence.RunKey, evidence.Run, error) {
+	key, err := hex.DecodeString(id)
+	if err != nil || len(key) != len(evidence.RunKey{}) {
+		return evidence.RunKey{}, evidence.Run{}, errors.New("its name is no key of a run")
+	}
+	var row runRow
+	if err := json.Unmarshal([]byte(text), &row); err != nil {
+		return evidence.RunKey{}, evidence.Run{}, err
+	}
+	if int(row.Grade) >= len(evidence.Grades()) {
+		return evidence.RunKey{}, evidence.Run{}, fmt.Errorf("grade %d is not known", row.Grade)
+	}
+	return evidence.RunKey(key), row.run(), nil
+}
+
+// parseUse reads an account as recordAccounts writes it.
+func parseUse(text string) (evidence.Use, error) {
+	parts := strings.Split(text, " ")
+	if len(parts) != 4 {
+		return evidence.Use{}, errors.New("unknown form")
+	}
+	f := fields{row: map[string]string{"legacy": parts[0], "token": parts[1], "failed": parts[2]}}
+	u := evidence.Use{
+		Legacy: f.time("legacy"), Token: f.time("token"), Failed: f.time("failed"), Reason: identity.Reason(parts[3]),
+	}
+	return u, f.err
 }
 
 // addCount takes a field of a day's counts.
@@ -292,16 +311,8 @@ func (s *Store) Accounts(ctx context.Context, team identity.Team) (map[string]ev
 	}
 	uses := make(map[string]evidence.Use, len(rows))
 	for account, text := range rows {
-		parts := strings.Split(text, " ")
-		if len(parts) != 4 {
-			return nil, damaged(key, fmt.Errorf("field %q: %w", account, errors.New("unknown form")))
-		}
-		f := fields{row: map[string]string{"legacy": parts[0], "token": parts[1], "failed": parts[2]}}
-		uses[account] = evidence.Use{
-			Legacy: f.time("legacy"), Token: f.time("token"), Failed: f.time("failed"), Reason: identity.Reason(parts[3]),
-		}
-		if f.err != nil {
-			return nil, damaged(key, fmt.Errorf("field %q: %w", account, f.err))
+		if uses[account], err = parseUse(text); err != nil {
+			return nil, damaged(key, fmt.Errorf("field %q: %w", account, err))
 		}
 	}
 	return uses, nil

@@ -7,6 +7,11 @@ var (
 	ParseLatch   = parseLatch
 	ParseStarted = parseStarted
 	ParseOwner   = parseOwner
+	ParseRun     = parseRun
+	ParseUse     = parseUse
+	ParseFamily  = parseFamily
+	FamilyMember = familyMember
+	AddCount     = addCount
 )
 
 // SetClock puts the clock of the in-process Redis at now, which is later than

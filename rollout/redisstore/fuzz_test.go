@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"crossfade/gateway/identity"
+	"crossfade/rollout/evidence"
 	"crossfade/rollout/redisstore"
 )
 
@@ -84,6 +86,28 @@ func FuzzOwner(f *testing.F) {
 		}
 		if _, err := redisstore.ParseOwner([]any{principal, team, nil, seen}); err == nil {
 			t.Error("a row without a field is read")
+		}
+	})
+}
+
+// FuzzEvidence reads what stands in the keys of the evidence, which others may
+// have written.
+func FuzzEvidence(f *testing.F) {
+	f.Add("v:match_allow::client", "3", "0123456789abcdef0123456789abcdef", `{"a":"svc","p":"Load","g":2,"f":1,"l":2}`, "1 2 3 expired", "3:svcLoad")
+	f.Add("unkept", "-1", "", `[]`, "  0 ", "99:x")
+	f.Add("seq:a", "x", "zz", `{"g":200}`, "1 2 3", ":")
+	f.Fuzz(func(t *testing.T, field, count, id, run, use, member string) {
+		d := evidence.Daily{Counts: map[evidence.Count]int64{}, Schemes: map[identity.Scheme]int64{}}
+		_ = redisstore.AddCount(&d, field, count)
+		if _, r, err := redisstore.ParseRun(id, run); err == nil && int(r.Grade) >= len(evidence.Grades()) {
+			t.Errorf("grade %d", r.Grade)
+		}
+		_, _ = redisstore.ParseUse(use)
+		if family, ok := redisstore.ParseFamily(member); ok {
+			again, ok := redisstore.ParseFamily(redisstore.FamilyMember(family))
+			if !ok || again != family {
+				t.Errorf("%q is %v, and written and read again %v", member, family, again)
+			}
 		}
 	})
 }

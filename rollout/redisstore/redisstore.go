@@ -10,8 +10,17 @@
 //	crossfade:{team}:rollout       hash: percent, previous, revision, ...
 //	crossfade:{team}:history       stream: one entry a change, about the last 1000
 //	crossfade:{team}:latch:<run>   string with a sliding time to live
+//	crossfade:{team}:count:<day>   hash: requests by verdict, reason and evidence, and by scheme
+//	crossfade:{team}:runs:<day>    hash: the runs that are kept, and why these; see recordDay
+//	crossfade:{team}:unkept:<day>  HyperLogLog of the runs that are not
+//	crossfade:{team}:accounts      hash: account -> when it used which credential, and last failed
+//	crossfade:{team}:families      sorted set: account and family, by the last use
+//	crossfade:gaps                 sorted set: losses of evidence, by their end
 //	crossfade:events               channel: "<revision> <team>" for each change
 //	crossfade:audit:heads          hash: replica -> how far its audit trail has come
+//
+// A run takes about 250 bytes, so that 24 a day of each of 100 pairs of account
+// and pipeline are 600 KB a team and day, and days end after evidence.Retention.
 //
 // A write needs three steps, since the first two keys live on other slots: it
 // makes the store's id if there is none, adds the team to the set, and then
@@ -81,7 +90,7 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store is a rollout.Store and a luigi.Store on Redis. It is safe for concurrent use.
+// Store is a rollout.Store, an evidence.Store and a luigi.Store on Redis. It is safe for concurrent use.
 type Store struct {
 	client redis.UniversalClient
 	owned  bool

@@ -24,6 +24,7 @@ import (
 	"crossfade/gateway/shadow"
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 )
 
 // Options configures an App.
@@ -61,6 +62,7 @@ type App struct {
 	table     *rollout.Table
 	runs      *rollout.Runs
 	registry  *luigi.Registry
+	evidence  *evidence.Recorder
 	shadow    *shadow.Runner
 	transport *http.Transport
 	accessLog *accessLog
@@ -152,6 +154,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.evidence, err = evidence.NewRecorder(evidence.RecorderOptions{
+		Store: a.store.Store, Report: func(err error) { report(a.log, "recording of evidence", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.telemetry.ObserveEvidence(a.evidence.Lost)
 	a.shadow = shadow.NewRunner(shadow.RunnerOptions{
 		Queue: c.Shadow.Queue, Workers: c.Shadow.Workers, Deadline: c.Shadow.Timeout,
 	})
@@ -198,7 +207,7 @@ func (a *App) apply(c *config.Config) error {
 	running.Upstream.Profile = a.profile
 	handler, err := NewHandler(&running, parts, Shared{
 		Rollout: a.runs, Registry: a.registry, Upstream: a.transport, Shadow: a.shadow,
-		Recorder: recorder{a.telemetry, a.audit, a.options.OnEvent}, Auditor: a.auditor,
+		Recorder: recorder{a.telemetry, a.audit, a.evidence, a.options.OnEvent}, Auditor: a.auditor,
 		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
 		Deprecated: a.started,
 		ErrorLog:   slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -326,6 +335,7 @@ func issuerNames(c *config.Config) []string {
 type recorder struct {
 	*telemetry.Telemetry
 	audit    *audit.Trail
+	evidence *evidence.Recorder
 	listener func(*gateway.Event)
 }
 
@@ -335,6 +345,10 @@ func (r recorder) Observe(ctx context.Context, ev *gateway.Event) {
 	}
 	r.Telemetry.Observe(ctx, ev)
 	r.audit.Observe(ctx, ev)
+	var o evidence.Observation
+	if observation(ev, &o) {
+		r.evidence.Observe(&o)
+	}
 }
 
 // Close frees everything without waiting for requests. It is for an App that
@@ -358,6 +372,7 @@ func (a *App) shut(ctx context.Context) error {
 			}
 		},
 		func() { closeIf(a.registry) },
+		func() { closeIf(a.evidence) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },

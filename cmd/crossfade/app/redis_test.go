@@ -16,6 +16,7 @@ import (
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/luigi/luigitest"
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -193,12 +194,19 @@ func TestWithASnapshotAStartWithoutRedisKnowsThePercentages(t *testing.T) {
 	}
 }
 
+// What is embedded must differ in name.
+type (
+	luigiStore    = luigi.Store
+	evidenceStore = evidence.Store
+)
+
 func TestTheAppTakesAStoreThatItIsGiven(t *testing.T) {
 	t.Parallel()
 	memory := struct {
 		*rollouttest.Memory
-		luigi.Store
-	}{rollouttest.NewMemory(), luigitest.NewMemory(nil)}
+		luigiStore
+		evidenceStore
+	}{rollouttest.NewMemory(), luigitest.NewMemory(nil), inProcess(t)}
 	s := newSite(t)
 	g := s.start(func(o *app.Options) { o.Store = memory }).loaded()
 	if g.Store() != app.Store(memory) {

@@ -14,13 +14,15 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 	"crossfade/rollout/redisstore"
 )
 
-// Store is what replicas share: percentages and latches, and what is known of
-// Luigi's tasks and workers.
+// Store is what replicas share: percentages and latches, the evidence, and what
+// is known of Luigi's tasks and workers.
 type Store interface {
 	rollout.Store
+	evidence.Store
 	luigi.Store
 }
 

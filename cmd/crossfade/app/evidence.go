@@ -1,0 +1,74 @@
+package app
+
+import (
+	"crossfade/gateway"
+	"crossfade/gateway/identity"
+	"crossfade/gateway/shadow"
+	"crossfade/rollout/evidence"
+)
+
+// observation is what an event teaches about the cutover. It is pure, and ok is
+// false for requests that teach nothing. It allocates nothing: o is filled on
+// the request's path.
+//
+// An account stands there when its credential was proven: a run of whoever only
+// names one would let strangers write a team's evidence.
+func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
+	if ev.Decision.Outcome == gateway.Exempt {
+		return false
+	}
+	token := ev.Token
+	if ev.Shadowed {
+		token = ev.ShadowToken
+	}
+	*o = evidence.Observation{
+		At: ev.Start, Team: ev.Team(), Account: ev.Principal.Name,
+		Run: ev.Call.Run, DayRun: ev.Profile == gateway.ProfileHTTP,
+		Pipeline: ev.Enforcement.Pipeline, Family: ev.Call.Family,
+		Scheme:  ev.Scheme(),
+		Verdict: string(ev.Shadow.Verdict), Reason: ev.Shadow.Reason, Source: string(ev.Shadow.Evidence),
+		Legacy:   ev.Legacy.OK(),
+		Token:    token != nil && (token.Status == identity.StatusVerified || token.Status == identity.StatusRejected),
+		Enforced: ev.Enforcement.Enforced,
+		TraceID:  ev.TraceID,
+	}
+	if o.Pipeline == "" {
+		o.Pipeline = ev.Call.Registers
+	}
+	if o.Token && token.Token != nil && token.Token.Verified {
+		o.TokenExpiry = token.Token.Expiry
+	}
+	info, _ := ev.Decision.Reason.Info()
+	// What makes the request itself unacceptable says nothing about credentials.
+	o.Refused = ev.Decision.Outcome == gateway.Refused && info.Stage != identity.StageRequest
+	o.Grade = gradeOf(ev.Shadow)
+	if o.Scheme == identity.SchemeOIDC && !o.Legacy {
+		// A token alone has nothing to be compared with: what counts is whether it
+		// was let in.
+		switch {
+		case o.Refused:
+			o.Grade, o.Reason = evidence.WouldBreak, ev.Decision.Reason
+		case ev.Decision.Outcome == gateway.Unavailable:
+			o.Grade, o.Reason = evidence.Indeterminate, ev.Decision.Reason
+		}
+	}
+	return true
+}
+
+// gradeOf is how bad a verdict makes a run.
+func gradeOf(r shadow.Result) evidence.Grade {
+	switch {
+	case r.Verdict == shadow.WouldOpen:
+		return evidence.WouldOpen
+	case r.Verdict == shadow.IdentityDrift:
+		return evidence.IdentityDrift
+	case r.Verdict == shadow.WouldBreak:
+		return evidence.WouldBreak
+	case r.Verdict == shadow.NoToken:
+		return evidence.NoToken
+	case r.Verdict == shadow.Indeterminate, r.Verdict == shadow.NotEvaluated && r.Reason == identity.ShadowShed:
+		return evidence.Indeterminate
+	default:
+		return evidence.Clean
+	}
+}
