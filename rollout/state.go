@@ -1,11 +1,14 @@
 package rollout
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"crossfade/gateway/identity"
 )
@@ -44,6 +47,55 @@ type State struct {
 	UpdatedAt time.Time
 	// Source is where the last change came from; see Change.Source.
 	Source string
+	// Request is what the team asks for, by its file or the API; the zero value
+	// while nothing was. The live percentage follows it as Next says.
+	Request Request
+	// Hold, while it is active, keeps requests from raising the team.
+	Hold Hold
+}
+
+// Request is the percentage that a team asks for.
+type Request struct {
+	Percent Percent `json:"percent"`
+	// Digest tells whether a file says what it said before; "" for a request that
+	// came from elsewhere.
+	Digest string `json:"digest,omitempty"`
+	// Override, if its reason is not empty, lets this very request pass without
+	// its checks, security signals excepted. Another request has another one or
+	// none, so it cannot leak into the next raise.
+	Override string `json:"override,omitempty"`
+	// Actor, Verified, Source and Reason are as in Change.
+	Actor    string `json:"actor,omitempty"`
+	Verified bool   `json:"verified,omitempty"`
+	Source   string `json:"source,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// At is when it was made, in milliseconds of UTC; zero for no request.
+	At time.Time `json:"at,omitzero"`
+}
+
+// Made reports whether there is a request.
+func (r Request) Made() bool { return !r.At.IsZero() }
+
+// Hold is a brake: requests wait until it is released, or ends by itself.
+type Hold struct {
+	// Reason is why, for whoever wants to raise the team.
+	Reason string `json:"reason"`
+	// Requested is the request's percentage when the hold was placed: another one
+	// may pass on evidence that is younger than the hold.
+	Requested Percent `json:"requested"`
+	// Actor, Verified and Source are as in Change.
+	Actor    string `json:"actor,omitempty"`
+	Verified bool   `json:"verified,omitempty"`
+	Source   string `json:"source,omitempty"`
+	// At is when it was placed, in milliseconds of UTC; zero for no hold.
+	At time.Time `json:"at,omitzero"`
+	// Until is when it ends by itself; zero for never.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Active reports whether the hold is there and has not ended.
+func (h Hold) Active(now time.Time) bool {
+	return !h.At.IsZero() && (h.Until.IsZero() || now.Before(h.Until))
 }
 
 // Phase returns what the team is.
@@ -75,10 +127,41 @@ func (s State) Cautious(now time.Time) Percent {
 	return min(s.Percent, s.Previous)
 }
 
+// Kind says what a change is, for its history.
+type Kind string
+
+// The kinds of change. The zero value is a KindSet.
+const (
+	// KindSet gives the team another percentage at once.
+	KindSet Kind = "set"
+	// KindRequest notes what the team asks for; the percentage may follow in the
+	// same step. KindApply follows a request later.
+	KindRequest Kind = "request"
+	KindApply   Kind = "apply"
+	// KindHold and KindRelease place and lift a hold and leave the percentage.
+	KindHold    Kind = "hold"
+	KindRelease Kind = "release"
+	// KindRollback returns to the percentage before the last raise, with a hold.
+	KindRollback Kind = "rollback"
+	// KindRetire ends legacy credentials for good.
+	KindRetire Kind = "retire"
+)
+
+// Kinds lists every kind, in the order of documentation.
+func Kinds() []Kind {
+	return []Kind{KindSet, KindRequest, KindApply, KindHold, KindRelease, KindRollback, KindRetire}
+}
+
 // Change is one write to a team's rollout.
 type Change struct {
-	Team    identity.Team
+	Team identity.Team
+	Kind Kind
+	// Percent is what the team stands at after it.
 	Percent Percent
+	// Request and Hold replace the state's; nil leaves what is there, and the
+	// zero Hold takes it away.
+	Request *Request
+	Hold    *Hold
 	// Retire makes the change the last one: Percent must be 100.
 	Retire bool
 	// Expect is the revision that the change was decided upon, 0 for a team
@@ -94,6 +177,8 @@ type Change struct {
 	// Source is where the change came from: cli, file, demo or api.
 	Source string
 	Reason string
+	// Evidence is what was known of the team's readiness then, in a few words.
+	Evidence string
 	// At is when; the zero time is now. Stores keep milliseconds.
 	At time.Time
 }
@@ -101,12 +186,14 @@ type Change struct {
 // Entry is one line of a team's history.
 type Entry struct {
 	Revision int64
+	Kind     Kind
 	From, To Percent
 	Retired  bool // whether the team was retired after the change
 	Actor    string
 	Verified bool
 	Source   string
 	Reason   string
+	Evidence string
 	At       time.Time
 }
 
@@ -128,14 +215,57 @@ func (c Change) Validate() error {
 	if len(c.Actor) > maxActor || len(c.Source) > maxActor {
 		return fmt.Errorf("team %q: actor and source must not be longer than %d bytes", c.Team, maxActor)
 	}
-	if len(c.Reason) > maxReason {
+	if len(c.Reason) > maxReason || len(c.Evidence) > maxReason {
 		return fmt.Errorf("team %q: the reason must not be longer than %d bytes", c.Team, maxReason)
+	}
+	if c.Kind != "" && !slices.Contains(Kinds(), c.Kind) {
+		return fmt.Errorf("team %q: %q is no kind of change", c.Team, c.Kind)
+	}
+	if err := errors.Join(c.Request.validate(), c.Hold.validate()); err != nil {
+		return fmt.Errorf("team %q: %w", c.Team, err)
 	}
 	if c.Expect < AnyRevision {
 		return fmt.Errorf("team %q: expected revision %d: must be 0 or above, or -1 for any", c.Team, c.Expect)
 	}
 	return nil
 }
+
+func (r *Request) validate() error {
+	switch {
+	case r == nil:
+		return nil
+	case !r.Made() || r.At != millisecond(r.At):
+		return errors.New("a request needs its time, in whole milliseconds of UTC")
+	case len(r.Actor) > maxActor || len(r.Source) > maxActor || len(r.Digest) > maxActor:
+		return fmt.Errorf("actor, source and digest of a request must not be longer than %d bytes", maxActor)
+	case len(r.Reason) > maxReason || len(r.Override) > maxReason:
+		return fmt.Errorf("the reasons of a request must not be longer than %d bytes", maxReason)
+	case !utf8.ValidString(r.Actor + "|" + r.Source + "|" + r.Digest + "|" + r.Reason + "|" + r.Override):
+		return errors.New("the texts of a request must be UTF-8")
+	}
+	return r.Percent.Validate()
+}
+
+func (h *Hold) validate() error {
+	switch {
+	case h == nil || *h == Hold{}:
+		return nil
+	case h.At.IsZero() || h.At != millisecond(h.At) || !h.Until.IsZero() && h.Until != millisecond(h.Until):
+		return errors.New("a hold needs its time, in whole milliseconds of UTC")
+	case h.Reason == "":
+		return errors.New("a hold needs a reason: whoever meets it must know what to wait for")
+	case len(h.Actor) > maxActor || len(h.Source) > maxActor:
+		return fmt.Errorf("actor and source of a hold must not be longer than %d bytes", maxActor)
+	case len(h.Reason) > maxReason:
+		return fmt.Errorf("the reason of a hold must not be longer than %d bytes", maxReason)
+	case !utf8.ValidString(h.Actor + "|" + h.Source + "|" + h.Reason):
+		return errors.New("the texts of a hold must be UTF-8")
+	}
+	return h.Requested.Validate()
+}
+
+// millisecond is a time as stores keep it: UTC, in whole milliseconds.
+func millisecond(t time.Time) time.Time { return time.UnixMilli(t.UnixMilli()).UTC() }
 
 // ValidateTeam returns an error unless the id can stand in a key: not empty, at
 // most 128 bytes, no braces (a Redis Cluster hashes what is between them),
@@ -177,6 +307,12 @@ func Apply(s State, c Change, now time.Time) (State, Entry, error) {
 	next.UpdatedAt = at
 	next.Source = c.Source
 	next.Retired = s.Retired || c.Retire
+	if c.Request != nil {
+		next.Request = *c.Request
+	}
+	if c.Hold != nil {
+		next.Hold = *c.Hold
+	}
 	if next.Algorithm == 0 {
 		next.Algorithm = Algorithm
 	}
@@ -187,8 +323,8 @@ func Apply(s State, c Change, now time.Time) (State, Entry, error) {
 		next.Previous, next.LoweredAt, next.LoweredRevision = s.Percent, at, next.Revision
 	}
 	return next, Entry{
-		Revision: next.Revision, From: s.Percent, To: c.Percent, Retired: next.Retired,
-		Actor: c.Actor, Verified: c.Verified, Source: c.Source, Reason: c.Reason, At: at,
+		Revision: next.Revision, Kind: cmp.Or(c.Kind, KindSet), From: s.Percent, To: c.Percent, Retired: next.Retired,
+		Actor: c.Actor, Verified: c.Verified, Source: c.Source, Reason: c.Reason, Evidence: c.Evidence, At: at,
 	}, nil
 }
 
@@ -198,5 +334,5 @@ func (c Change) When(now time.Time) time.Time {
 	if !c.At.IsZero() {
 		now = c.At
 	}
-	return time.UnixMilli(now.UnixMilli()).UTC()
+	return millisecond(now)
 }

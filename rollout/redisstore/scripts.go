@@ -23,7 +23,8 @@ return redis.call('HMGET', KEYS[1], 'id', 'schema')
 //
 //	KEYS  rollout, history
 //	ARGV  1 channel, 2 team, 3 expect, 4 percent, 5 retire, 6 at, 7 algorithm,
-//	      8 change, 9 history length, 10 actor, 11 verified, 12 source, 13 reason
+//	      8 change, 9 history length, 10 actor, 11 verified, 12 source, 13 reason,
+//	      14 kind, 15 evidence, 16 request, 17 hold; the last two '' to leave them
 var writeChange = redis.NewScript(`
 local row = redis.call('HMGET', KEYS[1], 'revision', 'percent', 'retired', 'change')
 local revision, from = tonumber(row[1] or '0'), tonumber(row[2] or '0')
@@ -44,13 +45,16 @@ if row[3] == '1' or ARGV[5] == '1' then retired = '1' end
 redis.call('HSET', KEYS[1], 'revision', next, 'percent', ARGV[4], 'retired', retired,
   'updated_at', ARGV[6], 'change', ARGV[8], 'source', ARGV[12])
 redis.call('HSETNX', KEYS[1], 'algorithm', ARGV[7])
+if ARGV[16] ~= '' then redis.call('HSET', KEYS[1], 'request', ARGV[16]) end
+if ARGV[17] ~= '' then redis.call('HSET', KEYS[1], 'hold', ARGV[17]) end
 if to > from then
   redis.call('HSET', KEYS[1], 'previous', before, 'raised_at', ARGV[6])
 elseif to < from then
   redis.call('HSET', KEYS[1], 'previous', before, 'lowered_at', ARGV[6], 'lowered_revision', next)
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[9], '*', 'revision', next, 'from', before, 'to', ARGV[4],
-  'retired', retired, 'actor', ARGV[10], 'verified', ARGV[11], 'source', ARGV[12], 'reason', ARGV[13], 'at', ARGV[6])
+  'retired', retired, 'actor', ARGV[10], 'verified', ARGV[11], 'source', ARGV[12], 'reason', ARGV[13], 'at', ARGV[6],
+  'kind', ARGV[14], 'evidence', ARGV[15])
 redis.call('PUBLISH', ARGV[1], next .. ' ' .. ARGV[2])
 return {'ok', redis.call('HGETALL', KEYS[1])}
 `)

@@ -1,8 +1,10 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -95,10 +97,19 @@ func (s *Store) Write(ctx context.Context, c rollout.Change) (rollout.State, err
 	if err := s.client.SAdd(ctx, s.teamsKey(), string(c.Team)).Err(); err != nil {
 		return rollout.State{}, unavailable("add team", err)
 	}
+	request, err := rowText(c.Request)
+	if err != nil {
+		return rollout.State{}, err
+	}
+	hold, err := rowText(c.Hold)
+	if err != nil {
+		return rollout.State{}, err
+	}
 	reply, err := writeChange.Run(ctx, s.client,
 		[]string{s.teamKey(c.Team, "rollout"), s.teamKey(c.Team, "history")},
 		s.channel(), string(c.Team), c.Expect, uint8(c.Percent), flag(c.Retire), c.When(s.now()).UnixMilli(), rollout.Algorithm,
 		rand.Text(), historyLength, c.Actor, flag(c.Verified), c.Source, c.Reason,
+		string(cmp.Or(c.Kind, rollout.KindSet)), c.Evidence, request, hold,
 	).Slice()
 	if err != nil {
 		return rollout.State{}, unavailable("write team "+string(c.Team)+" (look whether the change was made before trying again)", err)
@@ -114,6 +125,18 @@ func (s *Store) Write(ctx context.Context, c rollout.Change) (rollout.State, err
 		return state, fmt.Errorf("%w: %q stays at 100 percent and cannot be lowered", rollout.ErrRetired, string(c.Team))
 	}
 	return state, nil
+}
+
+// rowText writes what is to be replaced as JSON; "" leaves it.
+func rowText[T any](v *T) (string, error) {
+	if v == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("write a change: %w", err)
+	}
+	return string(text), nil
 }
 
 // History implements rollout.Reader.
@@ -136,7 +159,8 @@ func (s *Store) History(ctx context.Context, team identity.Team, limit int) ([]r
 		entries = append(entries, rollout.Entry{
 			Revision: f.number("revision"), From: f.percent("from"), To: f.percent("to"),
 			Retired: f.flag("retired"), Actor: row["actor"], Verified: f.flag("verified"),
-			Source: row["source"], Reason: row["reason"], At: f.time("at"),
+			Source: row["source"], Reason: row["reason"], Evidence: row["evidence"], At: f.time("at"),
+			Kind: cmp.Or(rollout.Kind(row["kind"]), rollout.KindSet), // before there were kinds, all were of this one
 		})
 		if f.err != nil {
 			return nil, fmt.Errorf("%w: entry %s of key %s is damaged: %w", rollout.ErrUnavailable, m.ID, key, f.err)
@@ -219,6 +243,8 @@ func parseState(team identity.Team, row map[string]string) (rollout.State, error
 		Algorithm: int(f.number("algorithm")), Retired: f.flag("retired"), UpdatedAt: f.time("updated_at"),
 		Source: row["source"],
 	}
+	f.json("request", &state.Request)
+	f.json("hold", &state.Hold)
 	if f.err != nil {
 		return rollout.State{}, fmt.Errorf("%w: the rollout of team %q is damaged: %w", rollout.ErrUnavailable, string(team), f.err)
 	}
@@ -250,6 +276,15 @@ func (f *fields) percent(name string) rollout.Percent {
 		f.err = fmt.Errorf("field %s: %d is above 100", name, n)
 	}
 	return rollout.Percent(min(max(n, 0), int64(rollout.Full)))
+}
+
+// json reads a field of JSON.
+func (f *fields) json(name string, into any) {
+	if text := f.row[name]; text != "" {
+		if err := json.Unmarshal([]byte(text), into); err != nil && f.err == nil {
+			f.err = fmt.Errorf("field %s: %w", name, err)
+		}
+	}
 }
 
 func (f *fields) flag(name string) bool { return f.number(name) == 1 }

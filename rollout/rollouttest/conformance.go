@@ -154,7 +154,24 @@ func sameAsApply(t *testing.T, s rollout.Store) {
 		c := rollout.Change{
 			Team: identity.Team(fmt.Sprintf("team-%d", random.IntN(4))), Percent: rollout.Percent(random.IntN(101)),
 			Expect: rollout.AnyRevision, Actor: "model", Verified: random.IntN(2) == 0, Source: "api",
-			Reason: fmt.Sprint("change ", i), At: at(i),
+			Reason: fmt.Sprint("change ", i), At: at(i), Kind: append(rollout.Kinds(), "")[random.IntN(len(rollout.Kinds())+1)],
+		}
+		if random.IntN(3) == 0 {
+			c.Evidence = fmt.Sprint(i, " clean runs")
+		}
+		if random.IntN(3) == 0 {
+			c.Request = &rollout.Request{
+				Percent: rollout.Percent(random.IntN(101)), Digest: fmt.Sprint("digest ", i), Override: `a "reason", ünïcode`,
+				Actor: "lead", Verified: random.IntN(2) == 0, Source: "file", Reason: "week 2", At: at(i),
+			}
+		}
+		switch random.IntN(6) {
+		case 0:
+			c.Hold = &rollout.Hold{Reason: "look first", Requested: 50, Actor: "sre", Source: "cli", At: at(i)}
+		case 1:
+			c.Hold = &rollout.Hold{Reason: "for an hour", Verified: true, At: at(i), Until: at(i + 3600)}
+		case 2:
+			c.Hold = &rollout.Hold{}
 		}
 		current := want[c.Team]
 		current.Team = c.Team
@@ -374,8 +391,8 @@ func history(t *testing.T, s rollout.Store) {
 		})
 	}
 	same(t, "last two entries", entries(t, s, team, 2), []rollout.Entry{
-		{Revision: 5, From: 30, To: 40, Actor: "alice@acme.dev", Source: "cli", Reason: reason, At: at(4)},
-		{Revision: 4, From: 20, To: 30, Actor: "alice@acme.dev", Verified: true, Source: "cli", Reason: reason, At: at(3)},
+		{Revision: 5, Kind: rollout.KindSet, From: 30, To: 40, Actor: "alice@acme.dev", Source: "cli", Reason: reason, At: at(4)},
+		{Revision: 4, Kind: rollout.KindSet, From: 20, To: 30, Actor: "alice@acme.dev", Verified: true, Source: "cli", Reason: reason, At: at(3)},
 	})
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 100: 5} {
 		if got := entries(t, s, team, limit); len(got) != want {
