@@ -31,10 +31,12 @@ authenticate by OIDC. Without a Redis in the configuration there is nothing to
 show: the percentages of an in-process one live and die with their gateway.`,
 		Example: `  crossfade rollout status
   crossfade rollout set data-eng 25 --reason "week 2"
+  crossfade rollout rollback data-eng --reason "workers fail with aud_mismatch"
+  crossfade rollout hold data-eng --reason "until Monday's deploy"
   crossfade rollout history data-eng`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
-	c.AddCommand(p.rolloutStatus(), p.rolloutSet(), p.rolloutHistory())
+	c.AddCommand(p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutHistory())
 	return c
 }
 
@@ -72,10 +74,49 @@ type teamRow struct {
 	Phase    rollout.Phase `json:"phase"`
 	Revision int64         `json:"revision"`
 	Updated  time.Time     `json:"updated"`
+	// Requested is what the team asks for, Hold why that waits; absent without.
+	Requested *int     `json:"requested,omitempty"`
+	Hold      *holdRow `json:"hold,omitempty"`
 }
 
-func rowOf(s rollout.State) teamRow {
-	return teamRow{s.Team, int(s.Percent), int(s.Previous), s.Phase(), s.Revision, s.UpdatedAt}
+// holdRow is a hold that is in force.
+type holdRow struct {
+	Reason string    `json:"reason"`
+	Actor  string    `json:"actor"`
+	At     time.Time `json:"at"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+func rowOf(s rollout.State, now time.Time) teamRow {
+	r := teamRow{Team: s.Team, Percent: int(s.Percent), Previous: int(s.Previous), Phase: s.Phase(), Revision: s.Revision, Updated: s.UpdatedAt}
+	if s.Request.Made() {
+		requested := int(s.Request.Percent)
+		r.Requested = &requested
+	}
+	if h := s.Hold; h.Active(now) {
+		r.Hold = &holdRow{h.Reason, h.Actor, h.At, h.Until}
+	}
+	return r
+}
+
+// asked and held are the cells of a table.
+func (r teamRow) asked() string {
+	if r.Requested == nil {
+		return "-"
+	}
+	return percent(*r.Requested)
+}
+
+func (r teamRow) held(now time.Time) string {
+	switch {
+	case r.Hold == nil:
+		return "-"
+	case r.Hold.Until.IsZero():
+		return r.Hold.Reason
+	default:
+		left := r.Hold.Until.Sub(now).Round(time.Minute).String()
+		return fmt.Sprintf("%s (%s left)", r.Hold.Reason, strings.TrimSuffix(left, "0s"))
+	}
 }
 
 func (p *program) rolloutStatus() *cobra.Command {
@@ -94,10 +135,10 @@ func (p *program) rolloutStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows := []teamRow{}
+			rows, now := []teamRow{}, time.Now()
 			for _, state := range snapshot.Teams {
 				if len(args) == 0 || slices.Contains(args, string(state.Team)) {
-					rows = append(rows, rowOf(state))
+					rows = append(rows, rowOf(state, now))
 				}
 			}
 			slices.SortFunc(rows, func(a, b teamRow) int { return strings.Compare(string(a.Team), string(b.Team)) })
@@ -110,11 +151,11 @@ func (p *program) rolloutStatus() *cobra.Command {
 				_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
 				return err
 			}
-			t := table{{"TEAM", "OIDC-ONLY", "BEFORE", "PHASE", "REVISION", "CHANGED"}}
+			t := table{{"TEAM", "OIDC-ONLY", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
 			for _, r := range rows {
 				t = append(t, []string{
-					string(r.Team), percent(r.Percent), percent(r.Previous), r.Phase.String(),
-					strconv.FormatInt(r.Revision, 10), ago(time.Since(r.Updated)),
+					string(r.Team), percent(r.Percent), r.asked(), percent(r.Previous), r.Phase.String(),
+					strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
 				})
 			}
 			return out.write(p.stdout, rows, t)
@@ -123,65 +164,31 @@ func (p *program) rolloutStatus() *cobra.Command {
 	return c
 }
 
-func (p *program) rolloutSet() *cobra.Command {
-	var reason string
-	var expect int64
-	c := &cobra.Command{
-		Use:   "set TEAM PERCENT",
-		Short: "Set a team's percentage at once",
-		Long: `Set a team's percentage at once. Nothing checks yet whether the team is ready:
-look at its would_break and no_token verdicts first. The change is recorded with
-the user who runs the command, as an unverified name.`,
-		Example: `  crossfade rollout set data-eng 25 --reason "week 2"
-  crossfade rollout set data-eng 0 --reason "workers fail with aud_mismatch"
-  crossfade rollout set data-eng 50 --expect 7    # only if nobody changed it since revision 7`,
-		Args: cobra.ExactArgs(2),
-	}
-	out := outputFlag(c, "table", "json", "yaml")
-	c.Flags().StringVar(&reason, "reason", "", "why, for the history")
-	c.Flags().Int64Var(&expect, "expect", rollout.AnyRevision, "the revision that the change was decided upon; -1 is any")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := out.check(); err != nil {
-			return err
-		}
-		to, err := rollout.ParsePercent(args[1])
-		if err != nil {
-			return usage("%w", err)
-		}
-		change := rollout.Change{
-			Team: identity.Team(args[0]), Percent: to, Expect: expect,
-			Actor: actor(), Source: "cli", Reason: reason,
-		}
-		if err := change.Validate(); err != nil {
-			return usage("%w", err)
-		}
-		return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-			state, err := s.Write(ctx, change)
-			if errors.Is(err, rollout.ErrRetired) {
-				return &exitError{exitRefused, err}
-			}
-			if err != nil {
-				return err
-			}
-			r := rowOf(state)
-			return out.write(p.stdout, r, table{{
-				fmt.Sprintf("%s is at %s (revision %d). Gateways follow within seconds.", r.Team, percent(r.Percent), r.Revision),
-			}})
-		})
-	}
-	return c
-}
-
 // historyRow is one change as history shows it.
 type historyRow struct {
-	Revision int64     `json:"revision"`
-	At       time.Time `json:"at"`
-	From     int       `json:"from"`
-	To       int       `json:"to"`
-	Actor    string    `json:"actor"`
-	Verified bool      `json:"verified"`
-	Source   string    `json:"source"`
-	Reason   string    `json:"reason"`
+	Revision int64        `json:"revision"`
+	Kind     rollout.Kind `json:"kind"`
+	At       time.Time    `json:"at"`
+	From     int          `json:"from"`
+	To       int          `json:"to"`
+	Actor    string       `json:"actor"`
+	Verified bool         `json:"verified"`
+	Source   string       `json:"source"`
+	Reason   string       `json:"reason"`
+	Evidence string       `json:"evidence,omitempty"`
+}
+
+// change is the cell of a table: what was done, in the fewest words.
+func (r historyRow) change() string {
+	moved := percent(r.From) + " -> " + percent(r.To)
+	switch {
+	case r.Kind == rollout.KindSet || r.Kind == rollout.KindApply:
+		return moved
+	case r.From == r.To:
+		return string(r.Kind)
+	default:
+		return moved + " (" + string(r.Kind) + ")"
+	}
 }
 
 func (p *program) rolloutHistory() *cobra.Command {
@@ -217,15 +224,16 @@ func (p *program) rolloutHistory() *cobra.Command {
 			rows := make([]historyRow, 0, len(entries))
 			t := table{{"WHEN", "CHANGE", "WHO", "BY", "REVISION", "WHY"}}
 			for _, e := range entries {
-				rows = append(rows, historyRow{
-					e.Revision, e.At, int(e.From), int(e.To), e.Actor, e.Verified, e.Source, e.Reason,
-				})
+				row := historyRow{
+					e.Revision, e.Kind, e.At, int(e.From), int(e.To), e.Actor, e.Verified, e.Source, e.Reason, e.Evidence,
+				}
+				rows = append(rows, row)
 				who := e.Actor
 				if !e.Verified {
 					who += " (unverified)"
 				}
 				t = append(t, []string{
-					e.At.Local().Format("2 Jan 15:04:05"), percent(int(e.From)) + " -> " + percent(int(e.To)),
+					e.At.Local().Format("2 Jan 15:04:05"), row.change(),
 					who, e.Source, strconv.FormatInt(e.Revision, 10), e.Reason,
 				})
 			}

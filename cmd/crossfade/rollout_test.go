@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
@@ -161,4 +162,57 @@ func TestARolloutOfOneProcessReachesAnother(t *testing.T) {
 	if e := entries[0]; e.Actor != actor() || e.Verified || e.Source != "cli" || e.Reason != "week 2" || e.To != 25 {
 		t.Errorf("the history says %+v", e)
 	}
+}
+
+func TestAHoldIsPlacedShownAndReleased(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	flag := "--redis=" + redis.URL()
+	at := time.Now().UTC().Truncate(time.Millisecond)
+	changed(
+		t, redis, rollout.Change{Team: "data-eng", Percent: 10},
+		rollout.Change{Team: "data-eng", Kind: rollout.KindRequest, Percent: 50, Request: &rollout.Request{
+			Percent: 50, Actor: "lead", Source: "file", At: at,
+		}},
+	)
+	run(t, "rollout", "release", "data-eng", flag).want(t, exitOK, "data-eng is not held")
+	run(t, "rollout", "set", "data-eng", "25", flag).want(t, exitOK, "data-eng is at 25%", "Held, since its file asks for 50%", "rollout release data-eng")
+	run(t, "rollout", "status", flag).want(t, exitOK, "50%", "set to 25% by "+actor())
+	run(t, "rollout", "release", "data-eng", flag, "--reason", "again").want(t, exitOK, "released at 25%. It asks for 50%")
+
+	run(t, "rollout", "hold", "data-eng", flag, "--reason", "until Monday").want(t, exitOK, "held at 25%")
+	var rows []struct {
+		Requested int
+		Hold      struct{ Reason, Actor string }
+	}
+	if err := json.Unmarshal([]byte(run(t, "rollout", "status", flag, "-o", "json").want(t, exitOK).stdout), &rows); err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != 1 || rows[0].Requested != 50 || rows[0].Hold.Reason != "until Monday" || rows[0].Hold.Actor != actor() {
+		t.Errorf("status: %+v", rows)
+	}
+	run(t, "rollout", "set", "data-eng", "80", flag).want(t, exitOK, "data-eng is at 80%")
+
+	run(t, "rollout", "rollback", "data-eng", flag).want(t, exitUsage, "--reason")
+	run(t, "rollout", "rollback", "data-eng", flag, "--reason", "aud_mismatch").want(t, exitOK, "back at 25% and held")
+	run(t, "rollout", "rollback", "data-eng", flag, "--reason", "again").want(t, exitRefused, "there is no raise to roll back")
+	run(t, "rollout", "rollback", "nobody", flag, "--reason", "x").want(t, exitRefused, "nobody")
+	golden(t, "rollout.holds.history", timeless(run(t, "rollout", "history", "data-eng", flag).want(t, exitOK).stdout))
+}
+
+func TestBreakingTheGlassEndsByItself(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	flag := "--redis=" + redis.URL()
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 100}, rollout.Change{Team: "growth", Percent: 100, Retire: true})
+	for _, args := range [][]string{
+		{"--break-glass"},
+		{"--break-glass", "--reason", "x", "--for", "0s"},
+		{"--break-glass", "--reason", "x", "--for", "100h"},
+		{"--for", "1h"},
+	} {
+		run(t, append([]string{"rollout", "set", "data-eng", "0", flag}, args...)...).want(t, exitUsage)
+	}
+	run(t, "rollout", "set", "data-eng", "0", flag, "--break-glass", "--for", "2h", "--reason", "the provider is away").
+		want(t, exitOK, "data-eng is at 0%", "Held until")
+	run(t, "rollout", "status", flag).want(t, exitOK, "the provider is away (2h0m left)")
+	run(t, "rollout", "set", "growth", "0", flag, "--break-glass", "--reason", "the provider is away").want(t, exitRefused, "retired")
 }

@@ -48,6 +48,7 @@ type live struct {
 	descInFlight, descLines, descSpans *prometheus.Desc
 	descDepth, descShed, descEvidence  *prometheus.Desc
 	descLive, descLatched, descLoaded  *prometheus.Desc
+	descRequested, descHold            *prometheus.Desc
 }
 
 type shadowSource struct {
@@ -67,22 +68,24 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 	}
 	return &live{
 		inFlight: inFlight, lines: lines, spans: spans,
-		descInFlight: desc("requests_in_flight", "Requests whose event is not told yet; one that waits for its shadow is among them."),
-		descLines:    desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
-		descSpans:    desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
-		descDepth:    desc("shadow_queue_depth", "Candidates that wait for the shadow."),
-		descShed:     desc("shadow_shed_total", "Candidates that the shadow had no room for."),
-		descEvidence: desc("evidence_lost_total", "Observations that there was no room for while the store was away or slow; each leaves a gap in the evidence."),
-		descLive:     desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
-		descLatched:  desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
-		descLoaded:   desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
+		descInFlight:  desc("requests_in_flight", "Requests whose event is not told yet; one that waits for its shadow is among them."),
+		descLines:     desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
+		descSpans:     desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
+		descDepth:     desc("shadow_queue_depth", "Candidates that wait for the shadow."),
+		descShed:      desc("shadow_shed_total", "Candidates that the shadow had no room for."),
+		descEvidence:  desc("evidence_lost_total", "Observations that there was no room for while the store was away or slow; each leaves a gap in the evidence."),
+		descLive:      desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
+		descRequested: desc("rollout_requested_ratio", "Share that the team asks for, from 0 to 1; the live share where it asks for none.", "team"),
+		descHold:      desc("rollout_hold", "1 while the team is held, so that what it asks for waits.", "team"),
+		descLatched:   desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
+		descLoaded:    desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descLatched, l.descLoaded,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descHold, l.descLatched, l.descLoaded,
 	} {
 		ch <- d
 	}
@@ -114,8 +117,10 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	if s := l.rollout.Load(); s != nil {
 		if at := s.table.LoadedAt(); !at.IsZero() {
 			loaded = seconds(at)
-			s.collect(func(team identity.Team, ratio float64) {
-				send(l.descLive, prometheus.GaugeValue, ratio, string(team))
+			s.collect(time.Now(), func(team identity.Team, live, requested, hold float64) {
+				send(l.descLive, prometheus.GaugeValue, live, string(team))
+				send(l.descRequested, prometheus.GaugeValue, requested, string(team))
+				send(l.descHold, prometheus.GaugeValue, hold, string(team))
 			}, func(team identity.Team, runs int) {
 				send(l.descLatched, prometheus.GaugeValue, float64(runs), string(team))
 			})
@@ -125,19 +130,29 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 }
 
 // collect tells of every configured team; one that was never written is at 0.
-func (s *rolloutSource) collect(ratio func(identity.Team, float64), runs func(identity.Team, int)) {
-	live := make(map[identity.Team]rollout.Percent)
+func (s *rolloutSource) collect(now time.Time, tell func(team identity.Team, live, requested, hold float64), runs func(identity.Team, int)) {
+	states := make(map[identity.Team]rollout.State)
 	for _, state := range s.table.States() {
-		live[state.Team] = state.Percent
+		states[state.Team] = state
 	}
 	var latched map[identity.Team]int
 	if s.latched != nil {
 		latched = s.latched()
 	}
 	for team := range s.known() {
-		ratio(team, float64(live[team])/float64(rollout.Full))
+		state := states[team]
+		requested, hold := state.Percent, 0.0
+		if state.Request.Made() {
+			requested = state.Request.Percent
+		}
+		if state.Hold.Active(now) {
+			hold = 1
+		}
+		tell(team, ratioOf(state.Percent), ratioOf(requested), hold)
 		if s.latched != nil {
 			runs(team, latched[team])
 		}
 	}
 }
+
+func ratioOf(p rollout.Percent) float64 { return float64(p) / float64(rollout.Full) }

@@ -230,19 +230,26 @@ func TestHooks(t *testing.T) {
 	tel.RedisUp(true)
 	tel.CertificateExpiry(noon())
 	tel.ObserveShadow(func() int { return 3 }, func() uint64 { return 9 })
+	tel.ObserveEvidence(func() int64 { return 4 })
 	tel.ObserveRollout(table{noon(), []rollout.State{
-		{Team: "data-eng", Percent: 25}, {Team: "gone", Percent: 100},
+		{
+			Team: "data-eng", Percent: 25, Request: rollout.Request{Percent: 50, At: noon()},
+			Hold: rollout.Hold{Reason: "look first", At: noon()},
+		},
+		{Team: "gone", Percent: 100},
 	}}, func() map[identity.Team]int { return map[identity.Team]int{"data-eng": 12, "gone": 5} })
 	got := samples(t, tel, "crossfade_audit_records_total", "crossfade_jwks_refresh_total", "crossfade_jwks_last_refresh_timestamp_seconds",
 		"crossfade_token_cache_total", "crossfade_config_last_reload_successful", "crossfade_config_info",
 		"crossfade_rollout_changes_total", "crossfade_redis_up", "crossfade_tls_not_after_timestamp_seconds",
 		"crossfade_shadow_queue_depth", "crossfade_shadow_shed_total", "crossfade_rollout_live_ratio",
+		"crossfade_rollout_requested_ratio", "crossfade_rollout_hold", "crossfade_evidence_lost_total",
 		"crossfade_rollout_latched_runs", "crossfade_rollout_table_timestamp_seconds")
 	want := `crossfade_audit_records_total{result="error"} 1
 crossfade_audit_records_total{result="lost"} 2
 crossfade_audit_records_total{result="ok"} 3
 crossfade_config_info{hash="new"} 1
 crossfade_config_last_reload_successful 1
+crossfade_evidence_lost_total 4
 crossfade_jwks_last_refresh_timestamp_seconds{issuer="https://a"} 1.7723664e+09
 crossfade_jwks_last_refresh_timestamp_seconds{issuer="https://c"} 1.7723664e+09
 crossfade_jwks_refresh_total{issuer="https://a",result="ok"} 1
@@ -250,8 +257,10 @@ crossfade_jwks_refresh_total{issuer="https://b",result="error"} 1
 crossfade_jwks_refresh_total{issuer="https://c",result="ok"} 1
 crossfade_redis_up 1
 crossfade_rollout_changes_total{direction="raise",source="file",team="data-eng"} 2
+crossfade_rollout_hold{team="data-eng"} 1
 crossfade_rollout_latched_runs{team="data-eng"} 12
 crossfade_rollout_live_ratio{team="data-eng"} 0.25
+crossfade_rollout_requested_ratio{team="data-eng"} 0.5
 crossfade_rollout_table_timestamp_seconds 1.7723664e+09
 crossfade_shadow_queue_depth 3
 crossfade_shadow_shed_total 9
