@@ -81,11 +81,17 @@ func (l *loader) subfile(file Path, path string, out any) (*document, error) {
 		l.add(l.main.origin(path), shown(path), "", "cannot read %s: %s", file, err)
 		return nil, nil
 	}
-	root := l.parse(string(file), content)
+	return l.tree(string(file), content, out)
+}
+
+// tree decodes the content of a file into out. It returns nil when there is
+// nothing to check any further.
+func (l *loader) tree(file string, content []byte, out any) (*document, error) {
+	root := l.parse(file, content)
 	if root == nil {
 		return nil, nil
 	}
-	d := newDocument(string(file), filepath.Dir(string(file)))
+	d := newDocument(file, filepath.Dir(file))
 	v, ok := l.value(d, "", spec{typ: reflect.TypeOf(out).Elem()}, root)
 	tree, isMap := v.(map[string]any)
 	if !ok || !isMap {

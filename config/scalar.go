@@ -177,7 +177,7 @@ func checkText(s spec, text string) (suggestion string, err error) {
 		if text == "" || strings.ContainsAny(text, "{}: \t*?[]") {
 			return "", errors.New("must be a word without spaces, colons, braces and wildcards")
 		}
-	case "output":
+	case "output", "hours":
 	default:
 		if text == "" && s.check != "" {
 			return "", errors.New("must not be empty: give a path or remove the key")

@@ -1,0 +1,228 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"crossfade/config"
+)
+
+var knownTeams = []string{"billing", "data-eng", "growth", "ml-platform", "search"}
+
+// teamFiles writes files into a directory and loads it.
+func teamFiles(t *testing.T, files map[string]string) ([]config.TeamFile, config.Errors) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, mistakes, err := config.LoadTeamFiles(dir, knownTeams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range mistakes {
+		mistakes[i].File = strings.TrimPrefix(mistakes[i].File, dir+"/")
+	}
+	for i := range got {
+		got[i].File = strings.TrimPrefix(got[i].File, dir+"/")
+	}
+	return got, mistakes
+}
+
+func TestTeamFilesAreRead(t *testing.T) {
+	got, mistakes := teamFiles(t, map[string]string{
+		"data-eng.yaml": "# two weeks without a failure\npercent: 50\n",
+		"billing.yaml": `percent: 10
+reason: week 1
+override: { percent: 10, reason: the two failing runs are a test }
+apply_hours: ["Mon-Thu 09:00-16:00 Europe/Berlin", "Fri 09:00-12:00"]
+brownouts:
+  - { from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }
+`,
+		"growth.yaml":        "retired: true\n",
+		".search.yaml.swp":   "not read",
+		"README.md":          "not read",
+		"ml-platform.yaml~":  "not read",
+		".ml-platform.yaml":  "not read",
+		"ml-platform.yaml.x": "not read",
+	})
+	if len(mistakes) > 0 {
+		t.Errorf("mistakes: %v", mistakes)
+	}
+	want := []config.TeamFile{
+		{
+			Team: "billing", File: "billing.yaml", Line: 1, Percent: 10, Reason: "week 1",
+			Override:   config.Override{Percent: 10, Reason: "the two failing runs are a test"},
+			ApplyHours: []string{"Mon-Thu 09:00-16:00 Europe/Berlin", "Fri 09:00-12:00"},
+			Brownouts:  []config.Brownout{{From: time.Date(2027, 3, 31, 10, 0, 0, 0, time.UTC), For: 30 * time.Minute, Percent: 100}},
+		},
+		{Team: "data-eng", File: "data-eng.yaml", Line: 2, Percent: 50},
+		{Team: "growth", File: "growth.yaml", Percent: 100, Retired: true},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.TeamFile{})); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	friday := time.Date(2026, 11, 27, 11, 0, 0, 0, time.UTC)
+	for at, open := range map[time.Time]bool{friday: true, friday.Add(time.Hour): false, friday.Add(-21 * time.Hour): true} {
+		if got[0].Open(at) != open || !got[1].Open(at) {
+			t.Errorf("at %s: billing is open %t, data-eng %t", at, got[0].Open(at), got[1].Open(at))
+		}
+	}
+}
+
+// A mistake is named with file, line and key, and leaves the other teams.
+func TestAMistakeInATeamFileLeavesTheOthers(t *testing.T) {
+	for name, test := range map[string]struct{ file, text, want string }{
+		"above 100":      {"data-eng.yaml", "percent: 101\n", "data-eng.yaml:1: percent: must be a whole number from 0 to 100, not \"101\""},
+		"a percent sign": {"data-eng.yaml", "percent: 50%\n", "data-eng.yaml:1: percent: must be a whole number, not \"50%\""},
+		"a fraction":     {"data-eng.yaml", "percent: 12.5\n", "data-eng.yaml:1: percent: must be a whole number, not \"12.5\""},
+		"below 0":        {"data-eng.yaml", "percent: -1\n", "data-eng.yaml:1: percent: must be a whole number from 0 to 100, not \"-1\""},
+		"no percentage":  {"data-eng.yaml", "reason: week 2\n", "data-eng.yaml: percent: is missing: write percent: 0, or what the team asks for"},
+		"nothing at all": {"data-eng.yaml", "", "data-eng.yaml: is empty"},
+		"a key that is not known": {
+			"data-eng.yaml", "\npercnt: 50\n",
+			"data-eng.yaml:2: percnt: unknown key (did you mean \"percent\"?)",
+		},
+		"a key twice":            {"data-eng.yaml", "percent: 5\npercent: 50\n", "data-eng.yaml:2: percent: stands twice, first on line 1"},
+		"a team that is unknown": {"data-egn.yaml", "percent: 5\n", "data-egn.yaml: no principal is of a team \"data-egn\" (did you mean \"data-eng\"?)"},
+		"a name that is no team": {"Data Eng.yaml", "percent: 5\n", "Data Eng.yaml: the name of a team's file must be a team id of 1 to 63 of a-z, 0-9, dot, underscore and hyphen that begins with a letter or digit"},
+		"another ending":         {"data-eng.yml", "percent: 5\n", "data-eng.yml: is not read: a team's file ends in .yaml (did you mean \"data-eng.yaml\"?)"},
+		"retired and not at 100": {"data-eng.yaml", "percent: 50\nretired: true\n", "data-eng.yaml:1: percent: is 50 and the team is retired, which means 100: remove one of the two"},
+		"an override for nothing": {
+			"data-eng.yaml", "percent: 50\noverride: { percent: 50 }\n",
+			"data-eng.yaml:2: override: needs reason: an override is for one percentage and says why",
+		},
+		"hours that are none": {
+			"data-eng.yaml", "percent: 50\napply_hours: [office]\n",
+			"data-eng.yaml:2: apply_hours[0]: must be days, times and a time zone like \"Mon-Fri 09:00-16:00 Europe/Berlin\", not \"office\"",
+		},
+		"a brownout without a length": {
+			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, percent: 100 }\n",
+			"data-eng.yaml:3: brownouts[0]: needs for: a brownout is like { from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }",
+		},
+		"a brownout of a week": {
+			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, for: 168h, percent: 100 }\n",
+			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s or 5m from 1m to 24h, not \"168h\"",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, mistakes := teamFiles(t, map[string]string{test.file: test.text, "search.yaml": "percent: 1\n"})
+			if diff := cmp.Diff(test.want, mistakes.Error()); diff != "" {
+				t.Errorf("mistakes (-want +got):\n%s", diff)
+			}
+			if len(got) != 1 || got[0].Team != "search" {
+				t.Errorf("the other team's file: %+v", got)
+			}
+		})
+	}
+	if _, _, err := config.LoadTeamFiles(filepath.Join(t.TempDir(), "rollout.d"), nil); err == nil || !strings.Contains(err.Error(), "rollout.d") {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+func TestTheDigestOfATeamFileIsOfWhatItAsksFor(t *testing.T) {
+	digest := func(text string) string {
+		got, mistakes := teamFiles(t, map[string]string{"data-eng.yaml": text})
+		if len(got) != 1 {
+			t.Fatalf("%q: %v", text, mistakes)
+		}
+		return got[0].Digest()
+	}
+	base := digest("percent: 50\noverride: { percent: 50, reason: a }\n")
+	for _, same := range []string{
+		"# comment\noverride: { reason: a, percent: 50 }\npercent: 50   # here too\n",
+		"percent: 50\nreason: week 2\noverride: { percent: 50, reason: a }\napply_hours: [Mon 00:00-24:00]\n",
+	} {
+		if digest(same) != base {
+			t.Errorf("%q asks for the same and is told apart", same)
+		}
+	}
+	seen := map[string]string{base: "the first"}
+	for _, other := range []string{
+		"percent: 51\noverride: { percent: 50, reason: a }\n", "percent: 50\n", "percent: 50\noverride: { percent: 50, reason: b }\n",
+		"percent: 100\n", "retired: true\n", "percent: 50\nbrownouts: [{ from: 2027-03-31, for: 1h, percent: 100 }]\n",
+	} {
+		d := digest(other)
+		if seen[d] != "" {
+			t.Errorf("%q and %q are not told apart", other, seen[d])
+		}
+		seen[d] = other
+	}
+}
+
+func TestHours(t *testing.T) {
+	at := func(text string) time.Time {
+		when, err := time.Parse("Mon 2006-01-02 15:04 MST", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return when
+	}
+	for text, times := range map[string]map[string]bool{
+		"Mon-Fri 09:00-16:00 Europe/Berlin": {
+			"Mon 2026-11-23 07:59 UTC": false, "Mon 2026-11-23 08:00 UTC": true, "Fri 2026-11-27 14:59 UTC": true,
+			"Fri 2026-11-27 15:00 UTC": false, "Sat 2026-11-28 10:00 UTC": false,
+			"Mon 2026-07-06 07:00 UTC": true, // summer
+		},
+		"Sat-Mon 22:00-24:00": {
+			"Sat 2026-11-28 23:59 UTC": true, "Sun 2026-11-29 22:00 UTC": true, "Tue 2026-11-24 23:00 UTC": false,
+			"Tue 2026-11-24 00:00 UTC": false,
+		},
+		"wed 00:00-00:01 UTC": {"Wed 2026-11-25 00:00 UTC": true, "Wed 2026-11-25 00:01 UTC": false},
+	} {
+		h, err := config.ParseHours(text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		for when, want := range times {
+			if got := h.Contains(at(when)); got != want {
+				t.Errorf("%q contains %s: %t, want %t", text, when, got, want)
+			}
+		}
+	}
+	for _, text := range []string{
+		"", "Mon", "Mon 9:00-10:00", "Mon 10:00-09:00", "Mon 09:00-09:00", "Mon-Foo 09:00-10:00", "Monday 09:00-10:00",
+		"Mon 09:00-25:00", "Mon 09:00", "Mon 09:00-10:00 Mars/Base", "Mon 09:00-10:00 Local", "Mon 09:00-10:00 UTC x", "- - -",
+	} {
+		if h, err := config.ParseHours(text); err == nil {
+			t.Errorf("%q is read as %+v", text, h)
+		}
+	}
+	if (config.Hours{}).Contains(time.Now()) {
+		t.Error("no hours contain now")
+	}
+}
+
+func FuzzTeamFile(f *testing.F) {
+	for _, seed := range []string{
+		"percent: 50\n", "percent: 50\noverride: { percent: 50, reason: x }\napply_hours: [Mon-Fri 09:00-16:00 Europe/Berlin]\n",
+		"retired: true\nbrownouts: [{ from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }]\n", "percent: &a 5\nreason: *a\n",
+	} {
+		f.Add(seed)
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(filepath.Join(dir, "data-eng.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files, mistakes, err := config.LoadTeamFiles(dir, knownTeams)
+		if err != nil || len(files)+len(mistakes) == 0 {
+			t.Fatalf("%d files, %v, %v", len(files), mistakes, err)
+		}
+		for _, file := range files {
+			if file.Percent < 0 || file.Percent > 100 || file.Retired && file.Percent != 100 {
+				t.Errorf("percent %d", file.Percent)
+			}
+			_ = file.Open(time.Now())
+		}
+	})
+}
