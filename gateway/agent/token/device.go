@@ -107,7 +107,7 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 		return Session{}, "", err
 	}
 	if found.Device == "" {
-		return Session{}, "", errors.New("the provider offers no device authorization grant (RFC 8628)")
+		return Session{}, "", errors.New("the provider offers no device authorization grant (RFC 8628): let it be switched on there, or use another source of tokens")
 	}
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, maxLogin)
@@ -237,7 +237,10 @@ func (d *Device) revoke(ctx context.Context, s Session) error {
 		Description string `json:"error_description"`
 	}
 	_ = json.Unmarshal(body, &said) // an answer that is no JSON says nothing more than its status
-	return &Refusal{Status: res.StatusCode, Code: plain(said.Code, s.Refresh), Description: plain(said.Description, s.Refresh)}
+	return &Refusal{
+		Status: res.StatusCode, Code: plain(said.Code, s.Refresh), Description: plain(said.Description, s.Refresh),
+		RetryAfter: retryAfter(res.StatusCode, res.Header, time.Now()),
+	}
 }
 
 // owns keeps a refresh token from going to another provider than its own.
