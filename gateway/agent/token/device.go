@@ -51,6 +51,9 @@ type Session struct {
 	Who string
 	// Since is when the person logged in.
 	Since time.Time
+	// Until is when the refresh token ends, unless it is used before, as far as
+	// the provider says so. Zero if it does not.
+	Until time.Time
 	// Refresh is the refresh token (RFC 6749 section 1.5).
 	Refresh identity.Secret
 }
@@ -149,7 +152,8 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 	}
 	idToken, _ := answer.Extra("id_token").(string)
 	return Session{
-		Issuer: d.issuer, ClientID: d.prover.clientID, Request: r, Who: nameIn(idToken), Since: started.Round(0),
+		Issuer: d.issuer, ClientID: d.prover.clientID, Request: r, Who: nameIn(idToken), Since: time.Now().Round(0),
+		Until:   untilOf(answer, time.Now()),
 		Refresh: identity.NewSecret(answer.RefreshToken),
 	}, found.Token, nil
 }
@@ -184,6 +188,11 @@ func (d *Device) Refresh(ctx context.Context, s Session, r Request) (Token, Sess
 	}
 	if answer != nil && answer.RefreshToken != "" {
 		s.Refresh = identity.NewSecret(answer.RefreshToken) // even if the token itself cannot be used
+	}
+	if answer != nil {
+		if until := untilOf(answer, started); answer.RefreshToken != "" || !until.IsZero() {
+			s.Until = until
+		}
 	}
 	if err != nil {
 		return Token{}, s, fmt.Errorf("obtain a token of the login of %s%s: %w", cmp.Or(s.Who, "somebody"), d.whom(at), err)
@@ -271,6 +280,18 @@ func promptOf(code *oauth2.DeviceAuthResponse) (Prompt, error) {
 		return Prompt{}, errors.New("the answer holds no code that a person could enter (RFC 8628 section 3.2)")
 	}
 	return p, nil
+}
+
+// untilOf returns when the refresh token of an answer ends. No standard says
+// where that stands; Keycloak writes refresh_expires_in, with 0 for never, and
+// GitHub refresh_token_expires_in.
+func untilOf(answer *oauth2.Token, started time.Time) time.Time {
+	for _, name := range []string{"refresh_expires_in", "refresh_token_expires_in"} {
+		if n, ok := answer.Extra(name).(float64); ok && n > 0 && n <= 100*365*24*3600 {
+			return started.Add(time.Duration(n) * time.Second).Round(0)
+		}
+	}
+	return time.Time{}
 }
 
 // nameIn returns the name of the person in an ID token, for display. It came
