@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -182,7 +183,12 @@ func (v loginView) rows(now time.Time) table {
 	}
 	rows = append(rows, []string{"token", token})
 	for _, c := range v.Token.Claims {
-		value := string(c.Value)
+		value := strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return ' ' // a terminal would obey it
+			}
+			return r
+		}, string(c.Value))
 		if c.Note != "" {
 			value += "  (" + c.Note + ")"
 		}

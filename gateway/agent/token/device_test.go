@@ -36,6 +36,7 @@ type people struct {
 	devices []url.Values
 	revoked []url.Values
 	without string // what the metadata leave out
+	until   any    // refresh_expires_in; nil for none
 }
 
 func newPeople(t *testing.T) *people {
@@ -103,6 +104,9 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if p.refresh != "" {
 			answer["refresh_token"] = p.refresh
+		}
+		if p.until != nil {
+			answer["refresh_expires_in"] = p.until
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	default:
@@ -234,6 +238,46 @@ func TestALoginYieldsTokensAndKeepsTheNewRefreshToken(t *testing.T) {
 	s, err := store.Load(t.Context())
 	if err != nil || s.Refresh.Reveal() != "refresh-10" {
 		t.Errorf("the store holds %q, %v", s.Refresh.Reveal(), err)
+	}
+}
+
+func TestWhenALoginEndsIsKeptIfTheProviderSaysSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		said any
+		want time.Duration
+	}{
+		"in an hour":      {3600, time.Hour},
+		"never":           {0, 0},
+		"nothing":         {nil, 0},
+		"a word":          {"soon", 0},
+		"in the past":     {-1, 0},
+		"after all times": {1e300, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPeople(t)
+			p.until = c.said
+			store, _ := newStore(t)
+			before := p.loggedIn()
+			before.Until = time.Now().Add(time.Minute)
+			if err := store.Save(t.Context(), before); err != nil {
+				t.Fatal(err)
+			}
+			from, err := token.NewLogin(p.device(t), store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := from.Token(t.Context(), token.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			s, err := store.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch left := time.Until(s.Until); {
+			case c.want == 0 && !s.Until.IsZero(), c.want > 0 && (left > c.want || left < c.want-time.Minute):
+				t.Errorf("until %s", s.Until)
+			}
+		})
 	}
 }
 

@@ -191,7 +191,7 @@ func TestATokenDoesNotEndUntriedBecauseItsProviderWantsToBeLeftAlone(t *testing.
 			t.Fatalf("attempts after %v", gaps)
 		}
 		p.set(func(p *provider) { p.err = nil })
-		time.Sleep(5 * time.Minute)
+		time.Sleep(6 * time.Minute)
 		synctest.Wait()
 		gaps = p.gaps()
 		if gap := gaps[2]; gap < 5*time.Minute || gap > 330*time.Second {
