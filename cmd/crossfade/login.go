@@ -241,9 +241,10 @@ it should have and did not.`,
 	}
 	o.addLogin(c)
 	c.Flags().BoolVar(&all, "all", false, "end all logins")
-	c.MarkFlagsMutuallyExclusive("all", "issuer")
-	c.MarkFlagsMutuallyExclusive("all", "client-id")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if all && (o.issuer != "" || o.clientID != "") {
+			return usage("--all ends every login: leave it out, or --issuer and --client-id")
+		}
 		logins, err := p.logins()
 		if err != nil {
 			return err
@@ -295,9 +296,9 @@ func (p *program) logout(ctx context.Context, o loginFlags, k agenttoken.Kept) e
 	case kept != "":
 		return fmt.Errorf("logout: %s is still there: remove it: %w", kept, err)
 	case errors.Is(err, agenttoken.ErrNoLogin): // it was ended in the meantime
-		text, err = "Nobody is logged in.\n", nil
+		text = "Nobody is logged in.\n"
 	case errors.Is(err, agenttoken.ErrNoRevocation):
-		text, err = "Logged out "+who+", here alone: "+agenttoken.ErrNoRevocation.Error()+".\n", nil
+		text = "Logged out " + who + ", here alone: " + agenttoken.ErrNoRevocation.Error() + ".\n"
 	case err != nil && who == "":
 		return fmt.Errorf("logout: the login was forgotten here but not revoked, since it could not be read: end it in your account at the provider: %w", err)
 	case err != nil:
