@@ -141,7 +141,7 @@ func (p *program) login(ctx context.Context, o loginFlags, set func(flag string)
 	before, err := store.Load(ctx)
 	switch {
 	case err == nil:
-		_, _ = fmt.Fprintf(p.stderr, "This takes the place of the login of %s of %s.\n", somebody(before), before.Since.Format(time.RFC3339))
+		_, _ = fmt.Fprintf(p.stderr, "This takes the place of the login of %s of %s.\n", somebody(before), before.Since.UTC().Format(time.RFC3339))
 	case !errors.Is(err, agenttoken.ErrNoLogin):
 		_, _ = fmt.Fprintf(p.stderr, "This takes the place of a login that could not be used any more: %s\n", err)
 		if err := store.Delete(ctx); err != nil { // a key that is none would stay

@@ -53,7 +53,7 @@ func viewOf(k agenttoken.Kept) loginView {
 	s := k.Session
 	return loginView{
 		Who: s.Who, Issuer: s.Issuer, ClientID: s.ClientID, Audience: s.Request.Audience, Resource: s.Request.Resource,
-		Scopes: append([]string{}, s.Request.Scopes...), Since: s.Since, Until: known(s.Until), File: k.Store.Path(), KeyFile: k.Store.KeyPath(),
+		Scopes: append([]string{}, s.Request.Scopes...), Since: s.Since.UTC(), Until: known(s.Until), File: k.Store.Path(), KeyFile: k.Store.KeyPath(),
 	}
 }
 
@@ -62,6 +62,7 @@ func known(at time.Time) *time.Time {
 	if at.IsZero() {
 		return nil
 	}
+	at = at.UTC()
 	return &at
 }
 
