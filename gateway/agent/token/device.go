@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -136,7 +137,7 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 	show(prompt)
 	code.Interval = min(max(cmp.Or(code.Interval, 5), minPoll), maxPoll) // 5: RFC 8628 section 3.2
 	started := time.Now()
-	answer, err := config.DeviceAccessToken(ctx, code)
+	answer, err := poll(ctx, &config, code)
 	over := ctx.Err() != nil || !code.Expiry.IsZero() && !time.Now().Before(code.Expiry)
 	if errors.Is(err, context.DeadlineExceeded) && over && caller.Err() == nil {
 		return Session{}, found.Token, errors.New("the code was not entered in time: begin again")
@@ -156,6 +157,37 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 		Until:   untilOf(answer, time.Now()),
 		Refresh: identity.NewSecret(answer.RefreshToken),
 	}, found.Token, nil
+}
+
+// poll asks until there is an answer. A provider that cannot be reached for a
+// moment, or has too much to do, is asked again after twice the interval (RFC 8628
+// section 3.5), or when it says: what the person has entered would be lost.
+func poll(ctx context.Context, config *oauth2.Config, code *oauth2.DeviceAuthResponse) (*oauth2.Token, error) {
+	var missed error
+	for {
+		answer, err := config.DeviceAccessToken(ctx, code)
+		if missed != nil && errors.Is(err, context.DeadlineExceeded) {
+			return nil, missed // rather than that there was no time
+		}
+		wait, passes := passing(err)
+		if !passes || ctx.Err() != nil {
+			return answer, err
+		}
+		missed = err
+		code.Interval = min(max(2*code.Interval, int64(wait/time.Second)), maxPoll)
+	}
+}
+
+// passing reports whether an error may be another one in a moment, and for how
+// long the provider wants to be left alone.
+func passing(err error) (wait time.Duration, passes bool) {
+	var refused *oauth2.RetrieveError
+	if errors.As(err, &refused) && refused.Response != nil {
+		status := refused.Response.StatusCode
+		return retryAfter(status, refused.Response.Header, time.Now()), status == http.StatusTooManyRequests || status >= 500
+	}
+	var network *net.OpError
+	return 0, errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // reach returns a client and the metadata of the provider.

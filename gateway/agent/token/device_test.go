@@ -37,6 +37,7 @@ type people struct {
 	revoked []url.Values
 	without string // what the metadata leave out
 	until   any    // refresh_expires_in; nil for none
+	missing int    // how often not to answer for a token; every other time with 503
 }
 
 func newPeople(t *testing.T) *people {
@@ -79,6 +80,13 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/token":
 		switch r.PostForm.Get("grant_type") {
 		case "urn:ietf:params:oauth:grant-type:device_code":
+			if p.missing--; p.missing >= 0 {
+				if p.missing%2 == 0 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				panic(http.ErrAbortHandler)
+			}
 			if p.pending--; p.pending >= 0 {
 				refuse("authorization_pending")
 				return
@@ -194,6 +202,26 @@ func TestALoginThatDoesNotComeAboutIsExplained(t *testing.T) {
 				t.Errorf("got %v, want one that says %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestALoginSurvivesAProviderThatIsAwayForAMoment(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	p.missing, p.pending = 2, 0
+	if _, err := p.device(t).Login(t.Context(), token.Request{}, func(token.Prompt) {}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALoginAtAProviderThatStaysAwaySaysSo(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	p.missing, p.code = 1<<20, strings.Replace(p.code, "1800", "2", 1)
+	p.missing++ // the first one is a 503
+	_, err := p.device(t).Login(t.Context(), token.Request{}, func(token.Prompt) {})
+	if err == nil || !strings.Contains(err.Error(), "refused with 503 Service Unavailable") {
+		t.Errorf("got %v", err)
 	}
 }
 
