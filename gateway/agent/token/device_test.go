@@ -91,6 +91,10 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				refuse("authorization_pending")
 				return
 			}
+			if p.outcome == "away" {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
 			if p.outcome != "" || r.PostForm.Get("device_code") != "device-1" {
 				refuse(p.outcome)
 				return
@@ -217,8 +221,7 @@ func TestALoginSurvivesAProviderThatIsAwayForAMoment(t *testing.T) {
 func TestALoginAtAProviderThatStaysAwaySaysSo(t *testing.T) {
 	t.Parallel()
 	p := newPeople(t)
-	p.missing, p.code = 1<<20, strings.Replace(p.code, "1800", "2", 1)
-	p.missing++ // the first one is a 503
+	p.pending, p.outcome, p.code = 0, "away", strings.Replace(p.code, "1800", "4", 1)
 	_, err := p.device(t).Login(t.Context(), token.Request{}, func(token.Prompt) {})
 	if err == nil || !strings.Contains(err.Error(), "refused with 503 Service Unavailable") {
 		t.Errorf("got %v", err)
