@@ -33,40 +33,6 @@ const fromLogin = "login"
 // sources are the words of --source but auto.
 func sources() []string { return append(agenttoken.Kinds(), fromLogin) }
 
-// loggedIn reports whether there is a login that could be used.
-func (p *program) loggedIn() bool {
-	logins, err := p.logins()
-	if err != nil {
-		return false
-	}
-	all, _ := logins.All()
-	return len(all) > 0
-}
-
-// loginSource obtains tokens of a login: of the one that is named, which may be
-// made later, or of the only one there is.
-func (p *program) loginSource(o loginFlags) (agenttoken.Source, error) {
-	logins, err := p.logins()
-	if err != nil {
-		return nil, err
-	}
-	if o.issuer == "" || o.clientID == "" {
-		only, err := onlyLogin(logins, o)
-		if err == nil {
-			err = only.Err
-		}
-		if err != nil {
-			return nil, usage("--source login: %w", err)
-		}
-		o.issuer, o.clientID = only.Session.Issuer, only.Session.ClientID
-	}
-	device, err := o.device(o.issuer, o.clientID)
-	if err != nil {
-		return nil, err
-	}
-	return agenttoken.NewLogin(device, logins.Of(o.issuer, o.clientID))
-}
-
 // tokenSource chooses where tokens come from.
 func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
 	params := o.params
