@@ -52,12 +52,12 @@ func (o *agentOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.legacyHeader, "legacy-header", agent.DefaultLegacyHeader, "the header of API keys")
 	f.StringVar(&o.metrics, "metrics", "", "serve /metrics, /livez and /readyz on this address")
 
-	f.StringVar(&o.source, "source", "auto", "where tokens come from: auto, "+strings.Join(agenttoken.Kinds(), ", "))
+	f.StringVar(&o.source, "source", "auto", "where tokens come from: auto, "+strings.Join(sources(), ", "))
 	f.StringVar(&o.audience, "audience", "", "the gateway's name at the issuer")
 	f.StringSliceVar(&o.scopes, "scope", nil, "scopes to ask for")
 	f.StringVar(&o.resource, "resource", "", "the target service of RFC 8707, a URI")
 	f.StringVar(&o.params.File, "token-file", "", "file that something else keeps a token in (file; default $"+agent.TokenFileVariable+")")
-	f.StringVar(&o.params.Issuer, "issuer", "", "the issuer's URL (client_credentials, token_exchange)")
+	f.StringVar(&o.params.Issuer, "issuer", "", "the issuer's URL (client_credentials, token_exchange; login: whose, if there are several)")
 	f.StringVar(&o.params.TokenURL, "token-url", "", "the token endpoint, instead of --issuer")
 	f.StringVar(&o.params.ClientID, "client-id", "", "the client's name at the issuer")
 	f.StringVar(&o.params.ClientAuth, "client-auth", "", "how the client proves itself; default: what the files below allow")
@@ -72,7 +72,7 @@ func (o *agentOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.params.ServiceAccount, "service-account", "", "whose token the metadata server issues (gcp)")
 	f.StringVar(&o.tokenCommand, "token-command", "", "program, and its arguments between spaces, that prints a token (exec)")
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(agent.Modes(), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("source", cobra.FixedCompletions(append([]string{"auto"}, agenttoken.Kinds()...), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("source", cobra.FixedCompletions(append([]string{"auto"}, sources()...), cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (p *program) agentCommand() *cobra.Command {
@@ -88,7 +88,7 @@ has no legacy credential.
 
 Where tokens come from (--source auto): --client-id or --subject-token-file,
 --token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub Actions,
-$AWS_WEB_IDENTITY_TOKEN_FILE, in this order.
+$AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
 
 Whoever can connect to the agent speaks with its token. On a machine with other
 users listen on a unix socket (mode 0600), or use ` + "`crossfade agent exec`" + `, whose

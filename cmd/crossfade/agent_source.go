@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"crossfade/gateway/agent"
@@ -26,6 +27,12 @@ func (p *program) getenv(name string) string {
 	return value
 }
 
+// fromLogin is the source of whoever has run `crossfade login`.
+const fromLogin = "login"
+
+// sources are the words of --source but auto.
+func sources() []string { return append(agenttoken.Kinds(), fromLogin) }
+
 // tokenSource chooses where tokens come from.
 func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
 	params := o.params
@@ -33,6 +40,9 @@ func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
 	params.CAFile = o.caFile
 	params.Command = strings.Fields(o.tokenCommand)
 	kind := o.source
+	if kind != "auto" && !slices.Contains(sources(), kind) {
+		return nil, usage("--source: %q is not known: use one of auto, %s", kind, strings.Join(sources(), ", "))
+	}
 	if kind == "auto" {
 		fromEnv := p.getenv(agent.TokenFileVariable)
 		switch {
@@ -48,10 +58,15 @@ func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
 			kind = "github_actions"
 		case p.getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "":
 			kind = "aws"
+		case p.loggedIn():
+			kind = fromLogin
 		default:
-			return nil, usage("no token source: set --token-file, or --issuer and --client-id, or --source (%s)\nRun `crossfade agent --help`.",
-				strings.Join(agenttoken.Kinds(), ", "))
+			return nil, usage("no token source: set --token-file, or --issuer and --client-id, or --source (%s), or run `crossfade login` as a person\nRun `crossfade agent --help`.",
+				strings.Join(sources(), ", "))
 		}
+	}
+	if kind == fromLogin {
+		return p.loginSource(loginFlags{issuer: params.Issuer, clientID: params.ClientID, caFile: o.caFile})
 	}
 	if kind == "file" && params.File == "" {
 		params.File = p.getenv(agent.TokenFileVariable)

@@ -97,8 +97,8 @@ the shadow as if OIDC were already enforced, and shifts a per-team percentage to
 OIDC only.
 
 Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 refused by checks,
-4 conflict, 5 store unreachable; ` + "`agent exec`" + ` returns its command's, or 77 if that
-was refused. Results go to stdout, talk to stderr.`,
+4 conflict, 5 store unreachable, 130 a login that was interrupted; ` + "`agent exec`" + `
+returns its command's, or 77 if that was refused. Results go to stdout, talk to stderr.`,
 		Example: `  crossfade demo
   crossfade serve --upstream http://127.0.0.1:8083 --profile luigi --mode observe --listen :8082
   crossfade check crossfade.yaml --connect
@@ -115,7 +115,8 @@ was refused. Results go to stdout, talk to stderr.`,
 	})
 	root.AddCommand(
 		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
-		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.legacyCommand(), p.agentCommand(), p.versionCommand(),
+		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.legacyCommand(), p.agentCommand(),
+		p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand(),
 	)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -51,6 +52,9 @@ type Session struct {
 	Who string
 	// Since is when the person logged in.
 	Since time.Time
+	// Until is when the refresh token ends, unless it is used before, as far as
+	// the provider says so. Zero if it does not.
+	Until time.Time
 	// Refresh is the refresh token (RFC 6749 section 1.5).
 	Refresh identity.Secret
 }
@@ -107,7 +111,7 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 		return Session{}, "", err
 	}
 	if found.Device == "" {
-		return Session{}, "", errors.New("the provider offers no device authorization grant (RFC 8628)")
+		return Session{}, "", errors.New("the provider offers no device authorization grant (RFC 8628): let it be switched on there, or use another source of tokens")
 	}
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, maxLogin)
@@ -133,7 +137,7 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 	show(prompt)
 	code.Interval = min(max(cmp.Or(code.Interval, 5), minPoll), maxPoll) // 5: RFC 8628 section 3.2
 	started := time.Now()
-	answer, err := config.DeviceAccessToken(ctx, code)
+	answer, err := poll(ctx, &config, code)
 	over := ctx.Err() != nil || !code.Expiry.IsZero() && !time.Now().Before(code.Expiry)
 	if errors.Is(err, context.DeadlineExceeded) && over && caller.Err() == nil {
 		return Session{}, found.Token, errors.New("the code was not entered in time: begin again")
@@ -149,9 +153,41 @@ func (d *Device) login(ctx context.Context, r Request, show func(Prompt)) (_ Ses
 	}
 	idToken, _ := answer.Extra("id_token").(string)
 	return Session{
-		Issuer: d.issuer, ClientID: d.prover.clientID, Request: r, Who: nameIn(idToken), Since: started.Round(0),
+		Issuer: d.issuer, ClientID: d.prover.clientID, Request: r, Who: nameIn(idToken), Since: time.Now().Round(0),
+		Until:   untilOf(answer, time.Now()),
 		Refresh: identity.NewSecret(answer.RefreshToken),
 	}, found.Token, nil
+}
+
+// poll asks until there is an answer. A provider that cannot be reached for a
+// moment, or has too much to do, is asked again after twice the interval (RFC 8628
+// section 3.5), or when it says: what the person has entered would be lost.
+func poll(ctx context.Context, config *oauth2.Config, code *oauth2.DeviceAuthResponse) (*oauth2.Token, error) {
+	var missed error
+	for {
+		answer, err := config.DeviceAccessToken(ctx, code)
+		if missed != nil && errors.Is(err, context.DeadlineExceeded) {
+			return nil, missed // rather than that there was no time
+		}
+		wait, passes := passing(err)
+		if !passes || ctx.Err() != nil {
+			return answer, err
+		}
+		missed = err
+		code.Interval = min(max(2*code.Interval, int64(wait/time.Second)), maxPoll)
+	}
+}
+
+// passing reports whether an error may be another one in a moment, and for how
+// long the provider wants to be left alone.
+func passing(err error) (wait time.Duration, passes bool) {
+	var refused *oauth2.RetrieveError
+	if errors.As(err, &refused) && refused.Response != nil {
+		status := refused.Response.StatusCode
+		return retryAfter(status, refused.Response.Header, time.Now()), status == http.StatusTooManyRequests || status >= 500
+	}
+	var network *net.OpError
+	return 0, errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // reach returns a client and the metadata of the provider.
@@ -184,6 +220,11 @@ func (d *Device) Refresh(ctx context.Context, s Session, r Request) (Token, Sess
 	}
 	if answer != nil && answer.RefreshToken != "" {
 		s.Refresh = identity.NewSecret(answer.RefreshToken) // even if the token itself cannot be used
+	}
+	if answer != nil {
+		if until := untilOf(answer, started); answer.RefreshToken != "" || !until.IsZero() {
+			s.Until = until
+		}
 	}
 	if err != nil {
 		return Token{}, s, fmt.Errorf("obtain a token of the login of %s%s: %w", cmp.Or(s.Who, "somebody"), d.whom(at), err)
@@ -237,7 +278,10 @@ func (d *Device) revoke(ctx context.Context, s Session) error {
 		Description string `json:"error_description"`
 	}
 	_ = json.Unmarshal(body, &said) // an answer that is no JSON says nothing more than its status
-	return &Refusal{Status: res.StatusCode, Code: plain(said.Code, s.Refresh), Description: plain(said.Description, s.Refresh)}
+	return &Refusal{
+		Status: res.StatusCode, Code: plain(said.Code, s.Refresh), Description: plain(said.Description, s.Refresh),
+		RetryAfter: retryAfter(res.StatusCode, res.Header, time.Now()),
+	}
 }
 
 // owns keeps a refresh token from going to another provider than its own.
@@ -268,6 +312,18 @@ func promptOf(code *oauth2.DeviceAuthResponse) (Prompt, error) {
 		return Prompt{}, errors.New("the answer holds no code that a person could enter (RFC 8628 section 3.2)")
 	}
 	return p, nil
+}
+
+// untilOf returns when the refresh token of an answer ends. No standard says
+// where that stands; Keycloak writes refresh_expires_in, with 0 for never, and
+// GitHub refresh_token_expires_in.
+func untilOf(answer *oauth2.Token, started time.Time) time.Time {
+	for _, name := range []string{"refresh_expires_in", "refresh_token_expires_in"} {
+		if n, ok := answer.Extra(name).(float64); ok && n > 0 && n <= 100*365*24*3600 {
+			return started.Add(time.Duration(n) * time.Second).Round(0)
+		}
+	}
+	return time.Time{}
 }
 
 // nameIn returns the name of the person in an ID token, for display. It came

@@ -36,6 +36,8 @@ type people struct {
 	devices []url.Values
 	revoked []url.Values
 	without string // what the metadata leave out
+	until   any    // refresh_expires_in; nil for none
+	missing int    // how often not to answer for a token; every other time with 503
 }
 
 func newPeople(t *testing.T) *people {
@@ -78,8 +80,19 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/token":
 		switch r.PostForm.Get("grant_type") {
 		case "urn:ietf:params:oauth:grant-type:device_code":
+			if p.missing--; p.missing >= 0 {
+				if p.missing%2 == 0 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				panic(http.ErrAbortHandler)
+			}
 			if p.pending--; p.pending >= 0 {
 				refuse("authorization_pending")
+				return
+			}
+			if p.outcome == "away" {
+				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
 			if p.outcome != "" || r.PostForm.Get("device_code") != "device-1" {
@@ -103,6 +116,9 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if p.refresh != "" {
 			answer["refresh_token"] = p.refresh
+		}
+		if p.until != nil {
+			answer["refresh_expires_in"] = p.until
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	default:
@@ -193,6 +209,25 @@ func TestALoginThatDoesNotComeAboutIsExplained(t *testing.T) {
 	}
 }
 
+func TestALoginSurvivesAProviderThatIsAwayForAMoment(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	p.missing, p.pending = 2, 0
+	if _, err := p.device(t).Login(t.Context(), token.Request{}, func(token.Prompt) {}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALoginAtAProviderThatStaysAwaySaysSo(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	p.pending, p.outcome, p.code = 0, "away", strings.Replace(p.code, "1800", "4", 1)
+	_, err := p.device(t).Login(t.Context(), token.Request{}, func(token.Prompt) {})
+	if err == nil || !strings.Contains(err.Error(), "refused with 503 Service Unavailable") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestALoginEndsWithItsCaller(t *testing.T) {
 	p := newPeople(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -234,6 +269,46 @@ func TestALoginYieldsTokensAndKeepsTheNewRefreshToken(t *testing.T) {
 	s, err := store.Load(t.Context())
 	if err != nil || s.Refresh.Reveal() != "refresh-10" {
 		t.Errorf("the store holds %q, %v", s.Refresh.Reveal(), err)
+	}
+}
+
+func TestWhenALoginEndsIsKeptIfTheProviderSaysSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		said any
+		want time.Duration
+	}{
+		"in an hour":      {3600, time.Hour},
+		"never":           {0, 0},
+		"nothing":         {nil, 0},
+		"a word":          {"soon", 0},
+		"in the past":     {-1, 0},
+		"after all times": {1e300, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPeople(t)
+			p.until = c.said
+			store, _ := newStore(t)
+			before := p.loggedIn()
+			before.Until = time.Now().Add(time.Minute)
+			if err := store.Save(t.Context(), before); err != nil {
+				t.Fatal(err)
+			}
+			from, err := token.NewLogin(p.device(t), store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := from.Token(t.Context(), token.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			s, err := store.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch left := time.Until(s.Until); {
+			case c.want == 0 && !s.Until.IsZero(), c.want > 0 && (left > c.want || left < c.want-time.Minute):
+				t.Errorf("until %s", s.Until)
+			}
+		})
 	}
 }
 

@@ -86,7 +86,7 @@ func discover(ctx context.Context, client *http.Client, issuer string) (metadata
 	root := at.Scheme + "://" + at.Host
 	body, _, err := get(ctx, client, root+path+"/.well-known/openid-configuration", http.Header{"Accept": {"application/json"}})
 	var refused *Refusal
-	if errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 {
+	if errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
 		body, _, err = get(ctx, client, root+"/.well-known/oauth-authorization-server"+path, http.Header{"Accept": {"application/json"}})
 	}
 	if err != nil {

@@ -68,9 +68,14 @@ func (h *held) good(now time.Time, skew time.Duration) bool {
 	if !h.known() {
 		return false
 	}
+	last := h.lastAt(skew)
+	return now.Round(0).Before(last.Round(0)) && now.Before(last)
+}
+
+// lastAt returns until when the token is good if no clock is set.
+func (h *held) lastAt(skew time.Duration) time.Time {
 	life := h.life(skew)
-	leeway := min(maxLeeway, life/10)
-	return now.Round(0).Before(h.end(skew).Add(-leeway)) && now.Sub(h.started) < life-leeway
+	return h.started.Add(life - min(maxLeeway, life/10))
 }
 
 // refresh returns when to ask for the next token.

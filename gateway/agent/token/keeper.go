@@ -22,6 +22,11 @@ const (
 	minGap = time.Second
 	// maxPause is where the back-off, which doubles from minGap, ends.
 	maxPause = 30 * time.Second
+	// maxRetryAfter bounds how long a provider can have itself left alone, and
+	// retrySpread, a part of it, by how much more that may be: a fleet that was
+	// told the same does not come back as one.
+	maxRetryAfter = 5 * time.Minute
+	retrySpread   = 10
 	// unknownLife is assumed where nobody says how long a token lives: two thirds
 	// of it are five minutes, and a provider that is away for as long as the rest
 	// ends it.
@@ -52,7 +57,10 @@ type KeeperOptions struct {
 // Keeper keeps one token fresh. It asks its source for a new one at two thirds
 // of the lifetime, give or take a tenth, so that a provider may be away for the
 // last third without anybody noticing; while it fails it tries again after 1 s,
-// then twice as long, up to 30 s, jittered. There is one attempt at a time, in
+// then twice as long, up to 30 s, jittered. If the provider said for how long it
+// does not want to be asked (Retry-After), the keeper stays away for so long, up
+// to 5 min, but for one attempt before the token ends; a caller that has no token
+// still causes one. There is one attempt at a time, in
 // the one goroutine of the keeper, however many callers wait for it, and at most
 // one a second.
 //
@@ -257,7 +265,7 @@ func (k *Keeper) try(ctx context.Context) {
 	}
 	if err != nil {
 		k.failures++
-		k.next = time.Now().Add(pause(k.failures))
+		k.next = k.again(time.Now(), err)
 	}
 	k.err, k.trying, k.waiting = err, false, false
 	ended := k.attempt
@@ -267,6 +275,25 @@ func (k *Keeper) try(ctx context.Context) {
 	if news && k.onRefresh != nil {
 		k.onRefresh(err, expiry)
 	}
+}
+
+// again returns when to try again after err. The caller holds mu.
+func (k *Keeper) again(now time.Time, err error) time.Time {
+	wait := pause(k.failures)
+	var refused *Refusal
+	if !errors.As(err, &refused) || refused.RetryAfter <= 0 {
+		return now.Add(wait)
+	}
+	asked := min(refused.RetryAfter, maxRetryAfter)
+	at := now.Add(max(wait, asked+rand.N(asked/retrySpread+1)))
+	if !k.held.good(now, k.skew) {
+		return at
+	}
+	// One attempt fits in before there is no token, unless this was it.
+	if last := k.held.lastAt(k.skew).Add(-k.timeout); now.Before(last) && last.Before(at) {
+		return last
+	}
+	return at
 }
 
 // refreshAt returns when the token that is held is to be replaced. The caller

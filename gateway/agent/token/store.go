@@ -68,8 +68,15 @@ type stored struct {
 	Resource string    `json:"resource,omitempty"`
 	Who      string    `json:"who,omitempty"`
 	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until,omitzero"`
 	Refresh  string    `json:"refresh_token"`
 }
+
+// Path returns the file of the session.
+func (s *Store) Path() string { return s.path }
+
+// KeyPath returns the file of the key.
+func (s *Store) KeyPath() string { return s.keyPath }
 
 // Save replaces the session.
 func (s *Store) Save(ctx context.Context, session Session) error {
@@ -86,19 +93,33 @@ func (s *Store) Load(ctx context.Context) (session Session, err error) {
 }
 
 // Delete forgets the session and its key. It is no error if there is none.
-func (s *Store) Delete(ctx context.Context) error {
+func (s *Store) Delete(ctx context.Context) error { return s.locked(ctx, s.forget) }
+
+// End lets revoke end the session where it came from, while no other process
+// can use it, and forgets it whatever comes of that. The error is joined of
+// both; a session that cannot be read is forgotten without revoke. ErrNoLogin if
+// there is none.
+func (s *Store) End(ctx context.Context, revoke func(Session) error) error {
 	return s.locked(ctx, func() error {
-		for _, path := range []string{s.path, s.keyPath} {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("forget the login: %w", err)
-			}
+		session, err := s.load()
+		if err == nil {
+			err = revoke(session)
 		}
-		return nil
+		return errors.Join(err, s.forget())
 	})
 }
 
+func (s *Store) forget() error {
+	for _, path := range []string{s.path, s.keyPath} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget the login: %w", err)
+		}
+	}
+	return nil
+}
+
 // update lets change work on the session alone, and saves what it returns if
-// that is another refresh token, even if it failed.
+// that has another refresh token or end, even if it failed.
 func (s *Store) update(ctx context.Context, change func(Session) (Session, error)) error {
 	return s.locked(ctx, func() error {
 		before, err := s.load()
@@ -106,7 +127,7 @@ func (s *Store) update(ctx context.Context, change func(Session) (Session, error
 			return err
 		}
 		after, err := change(before)
-		if !after.Refresh.Equal(before.Refresh) {
+		if !after.Refresh.Equal(before.Refresh) || !after.Until.Equal(before.Until) {
 			err = errors.Join(err, s.save(after))
 		}
 		return err
@@ -135,7 +156,7 @@ func (s *Store) locked(ctx context.Context, f func() error) error {
 func (s *Store) save(session Session) error {
 	text, err := json.Marshal(stored{ //nolint:gosec // it is encrypted below
 		session.Issuer, session.ClientID, session.Request.Audience, session.Request.Scopes, session.Request.Resource,
-		session.Who, session.Since, session.Refresh.Reveal(),
+		session.Who, session.Since, session.Until, session.Refresh.Reveal(),
 	})
 	if err != nil {
 		return fmt.Errorf("save the login: %w", err)
@@ -170,7 +191,7 @@ func (s *Store) load() (Session, error) {
 	}
 	return Session{
 		Issuer: in.Issuer, ClientID: in.ClientID, Request: Request{Audience: in.Audience, Scopes: in.Scopes, Resource: in.Resource},
-		Who: in.Who, Since: in.Since, Refresh: identity.NewSecret(in.Refresh),
+		Who: in.Who, Since: in.Since, Until: in.Until, Refresh: identity.NewSecret(in.Refresh),
 	}, nil
 }
 

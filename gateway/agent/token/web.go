@@ -32,6 +32,10 @@ type Refusal struct {
 	// the provider named none. Description is its error_description. Both are
 	// printable, bounded and free of what looks like a secret.
 	Code, Description string
+	// RetryAfter is for how long the provider does not want to be asked again
+	// (RFC 9110 section 10.2.3), with 429 and 503; 0 if it did not say. At most a
+	// day.
+	RetryAfter time.Duration
 }
 
 // Error implements error.
@@ -48,6 +52,9 @@ func (r *Refusal) Error() string {
 	}
 	if hint := hints[r.Code]; hint != "" {
 		text += ": " + hint
+	}
+	if r.RetryAfter > 0 {
+		text += "; it does not want to be asked again for " + r.RetryAfter.Round(time.Second).String()
 	}
 	return text
 }
@@ -175,7 +182,7 @@ func get(ctx context.Context, client *http.Client, to string, header http.Header
 	err = errors.Join(err, res.Body.Close())
 	switch {
 	case res.StatusCode != http.StatusOK:
-		return nil, res.Header, &Refusal{Status: res.StatusCode}
+		return nil, res.Header, &Refusal{Status: res.StatusCode, RetryAfter: retryAfter(res.StatusCode, res.Header, time.Now())}
 	case err != nil:
 		return nil, res.Header, cause(err)
 	}
@@ -190,6 +197,7 @@ func cause(err error, secrets ...identity.Secret) error {
 		r := &Refusal{Code: plain(refused.ErrorCode, secrets...), Description: plain(refused.ErrorDescription, secrets...)}
 		if refused.Response != nil {
 			r.Status = refused.Response.StatusCode
+			r.RetryAfter = retryAfter(r.Status, refused.Response.Header, time.Now())
 		}
 		return r
 	}
