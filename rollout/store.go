@@ -104,6 +104,16 @@ type Latcher interface {
 	Latched(ctx context.Context, key LatchKey) (l Latch, ok bool, err error)
 }
 
+// Leaser says which replica does what only one may do at a time.
+type Leaser interface {
+	// Lease takes the lease for holder, or prolongs it, for ttl from now; held is
+	// false while another holder has it. Whoever held it must stop when ttl has
+	// passed since it began its last call that succeeded.
+	Lease(ctx context.Context, holder string, ttl time.Duration) (held bool, err error)
+	// Yield gives the lease back if holder has it.
+	Yield(ctx context.Context, holder string) error
+}
+
 // Store is where rollouts live. Implementations pass rollouttest.TestStore and
 // are safe for concurrent use.
 type Store interface {
@@ -111,6 +121,7 @@ type Store interface {
 	Writer
 	Watcher
 	Latcher
+	Leaser
 }
 
 // The life of a latch.

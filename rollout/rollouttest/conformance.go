@@ -44,6 +44,8 @@ func TestStore(t *testing.T, newStore func(t *testing.T) rollout.Store) {
 		"a freed latch of another pipeline is returned to be judged by":     freedPipeline,
 		"a latch without a pipeline takes the first one that is told":       latchPipeline,
 		"a latch ends seven days after it was made":                         oldLatch,
+		"one replica at a time has the lease, until it yields or stops":     leases,
+		"of fifty replicas that want the lease one gets it":                 racingLeases,
 		"a call whose context has ended is unavailable and changes nothing": ended,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })

@@ -31,6 +31,8 @@ type Memory struct {
 	teams    map[identity.Team]rollout.State
 	history  map[identity.Team][]rollout.Entry // oldest first
 	latches  map[rollout.LatchKey]latchRow
+	holder   string
+	leased   time.Time // until when holder has the lease
 	watchers map[chan identity.Team]bool
 }
 
@@ -55,6 +57,7 @@ func (m *Memory) Flush() {
 	m.teams = make(map[identity.Team]rollout.State)
 	m.history = make(map[identity.Team][]rollout.Entry)
 	m.latches = make(map[rollout.LatchKey]latchRow)
+	m.holder, m.leased = "", time.Time{}
 }
 
 // Restore puts the states and the id of a snapshot in place of the present
@@ -197,6 +200,32 @@ func (m *Memory) Watch(ctx context.Context, changed func(identity.Team)) error {
 			changed(team)
 		}
 	}
+}
+
+// Lease implements rollout.Leaser.
+func (m *Memory) Lease(ctx context.Context, holder string, ttl time.Duration) (bool, error) {
+	if err := m.enter(ctx); err != nil {
+		return false, err
+	}
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.holder != holder && now.Before(m.leased) {
+		return false, nil
+	}
+	m.holder, m.leased = holder, now.Add(ttl)
+	return true, nil
+}
+
+// Yield implements rollout.Leaser.
+func (m *Memory) Yield(ctx context.Context, holder string) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if m.holder == holder {
+		m.leased = time.Time{}
+	}
+	return nil
 }
 
 // Latch implements rollout.Latcher.

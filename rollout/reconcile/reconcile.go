@@ -1,0 +1,382 @@
+// Package reconcile brings the live percentages to what teams ask for: it passes
+// on the changes of their files as requests, and applies requests when their
+// checks hold. One replica does so at a time, the one with the lease.
+//
+// A file counts when it is seen to change. A replica that starts with a file
+// which says something else than the team's request cannot know which of the two
+// is younger, so it takes the file's word only where that lowers, and shows the
+// difference otherwise: restarts and rolling updates never flap a team
+// (ARCHITECTURE, section 3).
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+const (
+	// DefaultEvery is the time between two looks, which heal what no notice told.
+	DefaultEvery = 2 * time.Second
+	// leaseFor is how long the lease lasts without another look. A replica that
+	// dies is followed after so long.
+	leaseFor = 15 * time.Second
+	// timeout bounds a call to the store or the guard.
+	timeout = 2 * time.Second
+)
+
+// File is what a team's file asks for.
+type File struct {
+	Team   identity.Team
+	Name   string
+	Digest string
+	// Percent is what it asks for, Override the reason of an override for just
+	// that percentage; "" for none.
+	Percent  rollout.Percent
+	Override string
+	Reason   string
+	// Open reports whether raises may be applied at a time; nil is always.
+	Open func(time.Time) bool
+}
+
+// Management is how a team's file and its request agree.
+type Management uint8
+
+// The kinds of management.
+const (
+	// Unmanaged: the team has no file, or had one that is gone. Its request
+	// stays.
+	Unmanaged Management = iota
+	// Managed: the request is what the file says.
+	Managed
+	// Differs: the file says something else, and was not seen to change.
+	Differs
+	// Broken: the file has a mistake. The request stays.
+	Broken
+)
+
+// String returns the word for it.
+func (m Management) String() string {
+	switch m {
+	case Managed:
+		return "managed"
+	case Differs:
+		return "file differs"
+	case Broken:
+		return "file has a mistake"
+	default:
+		return "unmanaged"
+	}
+}
+
+// Status is what is known of a team.
+type Status struct {
+	Management Management
+	// File is the name of the team's file, "" for none.
+	File string
+	// Step is what became of the request at the last look.
+	Step rollout.Step
+}
+
+// Options are the options of New.
+type Options struct {
+	// Table is read and written, Lease says whose turn it is, Guard is asked
+	// before a raise. Required.
+	Table Table
+	Lease rollout.Leaser
+	Guard rollout.Guard
+	// Files reads the files of all teams: those without a mistake, and the names
+	// of those with one by team. An error says that none could be read, and leaves
+	// everything as it is. Required.
+	Files func() (files []File, broken map[identity.Team]string, err error)
+	// Holder names this replica among all.
+	Holder string
+	// Every is the time between two looks; DefaultEvery when 0.
+	Every time.Duration
+	// Applied is told of each change that was made, Report when looking begins to
+	// fail, and with nil when all is well again. Both may be nil, are called by
+	// one goroutine and must return soon.
+	Applied func(was, is rollout.State)
+	Report  func(error)
+}
+
+// Table is what a Reconciler needs of a rollout.Table.
+type Table interface {
+	Loaded() bool
+	Lookup(team identity.Team) (rollout.State, bool)
+	States() []rollout.State
+	Write(ctx context.Context, c rollout.Change) (rollout.State, error)
+}
+
+// Reconciler is the loop. Close it. Status is safe for concurrent use.
+type Reconciler struct {
+	o      Options
+	kick   chan struct{}
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	held   atomic.Bool
+	status atomic.Pointer[map[identity.Team]Status]
+
+	// What this process has seen of each file; of its goroutine alone.
+	seen map[identity.Team]sighting
+}
+
+// sighting is what was seen of a file.
+type sighting struct {
+	digest string
+	// changed tells that it was seen to become what it is, first that it was
+	// there like this when the process began, and settled that the request was
+	// what it says at some time since.
+	changed, first, settled bool
+}
+
+// New starts a reconciler.
+func New(o Options) (*Reconciler, error) {
+	if o.Table == nil || o.Lease == nil || o.Guard == nil || o.Files == nil || o.Holder == "" {
+		return nil, errors.New("reconcile rollouts: a table, a lease, a guard, files and a name are needed")
+	}
+	if o.Applied == nil {
+		o.Applied = func(rollout.State, rollout.State) {}
+	}
+	if o.Report == nil {
+		o.Report = func(error) {}
+	}
+	o.Every = cmp.Or(o.Every, DefaultEvery)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Reconciler{o: o, kick: make(chan struct{}, 1), cancel: cancel, seen: make(map[identity.Team]sighting)}
+	r.status.Store(&map[identity.Team]Status{})
+	r.done.Go(func() { r.run(ctx) })
+	return r, nil
+}
+
+// Close ends the loop and gives the lease back.
+func (r *Reconciler) Close() error {
+	r.cancel()
+	r.done.Wait()
+	if !r.held.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return r.o.Lease.Yield(ctx, r.o.Holder)
+}
+
+// Look makes the reconciler look soon, for instance because a file has changed.
+func (r *Reconciler) Look() {
+	select {
+	case r.kick <- struct{}{}:
+	default: // it is going to
+	}
+}
+
+// Leads reports whether this replica had the lease at the last look.
+func (r *Reconciler) Leads() bool { return r.held.Load() }
+
+// Status returns what is known of each team. A replica without the lease knows
+// of its own files, and no steps. The map is shared and must not be changed.
+func (r *Reconciler) Status() map[identity.Team]Status { return *r.status.Load() }
+
+func (r *Reconciler) run(ctx context.Context) {
+	tick := time.NewTicker(r.o.Every)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := r.look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil || failing {
+			r.o.Report(err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.kick:
+		case <-tick.C:
+		}
+	}
+}
+
+// look does all there is to do now.
+func (r *Reconciler) look(ctx context.Context) error {
+	if !r.o.Table.Loaded() {
+		return nil // and who reads the table says why
+	}
+	files, broken, err := r.o.Files()
+	if err != nil {
+		return err
+	}
+	r.sight(files)
+	began := time.Now()
+	held, err := r.lease(ctx)
+	r.held.Store(held)
+	status := make(map[identity.Team]Status)
+	by := make(map[identity.Team]File, len(files))
+	for _, f := range files {
+		by[f.Team] = f
+	}
+	teams := make(map[identity.Team]bool)
+	for _, s := range r.o.Table.States() {
+		teams[s.Team] = true
+	}
+	for _, f := range files {
+		teams[f.Team] = true
+	}
+	errs := []error{err}
+	for _, team := range slices.Sorted(maps.Keys(teams)) {
+		f, ok := by[team]
+		if held && time.Since(began) < leaseFor/2 { // else another may have it by now
+			s, err := r.team(ctx, team, f, ok)
+			errs = append(errs, err)
+			status[team] = s
+		} else {
+			state, _ := r.o.Table.Lookup(team)
+			status[team] = Status{Management: r.management(state, f, ok), File: f.Name}
+		}
+	}
+	for team, name := range broken {
+		s := status[team]
+		s.Management, s.File = Broken, name
+		status[team] = s
+	}
+	r.status.Store(&status)
+	return errors.Join(errs...)
+}
+
+func (r *Reconciler) lease(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return r.o.Lease.Lease(ctx, r.o.Holder, leaseFor)
+}
+
+// sight notes what the files say and whether that is another thing than before.
+func (r *Reconciler) sight(files []File) {
+	began := len(r.seen) == 0
+	for _, f := range files {
+		was, known := r.seen[f.Team]
+		switch {
+		case !known:
+			// A file that appears later was put there now.
+			r.seen[f.Team] = sighting{digest: f.Digest, first: began, changed: !began}
+		case was.digest != f.Digest:
+			r.seen[f.Team] = sighting{digest: f.Digest, changed: true}
+		}
+	}
+	// What is gone is remembered as gone, so that it is a change when it returns.
+	for team, was := range r.seen {
+		if !slices.ContainsFunc(files, func(f File) bool { return f.Team == team }) && was.digest != "" {
+			r.seen[team] = sighting{}
+		}
+	}
+	if began && len(r.seen) == 0 {
+		r.seen[""] = sighting{} // the process has looked
+	}
+}
+
+// management says how a team's file and its request agree, and notes that they
+// did.
+func (r *Reconciler) management(s rollout.State, f File, there bool) Management {
+	switch {
+	case !there:
+		return Unmanaged
+	case s.Request.Made() && s.Request.Digest == f.Digest:
+		seen := r.seen[f.Team]
+		seen.settled = true
+		r.seen[f.Team] = seen
+		return Managed
+	default:
+		return Differs
+	}
+}
+
+// team brings one team to what it asks for.
+func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there bool) (Status, error) {
+	now := time.Now()
+	s, _ := r.o.Table.Lookup(team)
+	s.Team = team
+	status := Status{File: f.Name}
+	open := !there || f.Open == nil || f.Open(now)
+	var err error
+	if there && r.asks(s, f) {
+		request := rollout.Request{
+			Percent: f.Percent, Digest: f.Digest, Override: f.Override, Source: "file", Actor: f.Name, Reason: f.Reason,
+		}
+		next := s
+		next.Request = request
+		next.Request.At = now
+		var step rollout.Step
+		step, err = r.step(ctx, next, open, now)
+		if err == nil {
+			s, err = r.write(ctx, s, rollout.Ask(s, request, step, now))
+		}
+		status.Step = step
+	} else {
+		status.Step, err = r.step(ctx, s, open, now)
+		if err == nil && status.Step.Outcome.Applies() {
+			s, err = r.write(ctx, s, rollout.Follow(s, status.Step, now))
+		}
+	}
+	status.Management = r.management(s, f, there)
+	return status, err
+}
+
+// asks reports whether what the file says is a new request.
+func (r *Reconciler) asks(s rollout.State, f File) bool {
+	seen := r.seen[f.Team]
+	switch {
+	case s.Request.Made() && s.Request.Digest == f.Digest:
+		return false
+	case !s.Request.Made(): // the team's first file
+		return true
+	case seen.settled:
+		// It was what the file says, and somebody has asked for something else
+		// since: another replica, whose file has changed.
+		return false
+	case seen.changed:
+		return true
+	default:
+		return seen.first && f.Percent < s.Percent
+	}
+}
+
+// step asks the guard if the request would raise, and says what becomes of it.
+func (r *Reconciler) step(ctx context.Context, s rollout.State, open bool, now time.Time) (rollout.Step, error) {
+	var answer rollout.Answer
+	if s.Request.Made() && s.Request.Percent > s.Percent {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		var err error
+		answer, err = r.o.Guard.MayRaise(ctx, s.Team, s.Request.Percent, rollout.Since(s, now))
+		if err != nil {
+			answer = rollout.Answer{Why: "the evidence cannot be read: " + err.Error(), Owner: identity.OwnerPlatform, Signal: true}
+		}
+	}
+	return rollout.Next(s, answer, open, now), nil
+}
+
+// write makes a change. A conflict is none: whoever was faster is seen at the
+// next look.
+func (r *Reconciler) write(ctx context.Context, was rollout.State, c rollout.Change) (rollout.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	is, err := r.o.Table.Write(ctx, c)
+	if errors.Is(err, rollout.ErrConflict) {
+		return was, nil
+	}
+	if err != nil {
+		return was, fmt.Errorf("change of team %q: %w", was.Team, err)
+	}
+	r.o.Applied(was, is)
+	return is, nil
+}
