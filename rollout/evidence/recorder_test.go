@@ -26,20 +26,21 @@ type store struct {
 	err     error
 	delay   time.Duration
 	batches []evidence.Batch
-	calls   int
 }
 
 func (s *store) Record(ctx context.Context, b evidence.Batch) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls++
-	if s.delay > 0 {
+	delay := s.delay
+	s.mu.Unlock()
+	if delay > 0 { // without the lock, for a bubble's time does not pass while somebody waits for one
 		select {
-		case <-time.After(s.delay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}

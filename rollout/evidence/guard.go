@@ -1,0 +1,173 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// The rule of a Guard.
+const (
+	// GuardDays is how many days it looks at, the present one included.
+	GuardDays = 14
+	// GuardRuns is how many runs there must be.
+	GuardRuns = 20
+	// guardShare is of how many runs one may be bad, and of how many one may have
+	// sent no token.
+	guardShare = 100
+	// guardMemory is how long an answer is given again.
+	guardMemory = 15 * time.Second
+)
+
+// Guard is a rollout.Guard by rate and count: of the runs of the last days there
+// are enough, at most one of a hundred would break, and at most one of a hundred
+// sent no token. An open security signal stops every raise. It knows neither the
+// statistics nor the checks of readiness.
+//
+// It is safe for concurrent use, and remembers an answer for 15 s.
+type Guard struct {
+	store DailyReader
+	now   func() time.Time
+
+	mu    sync.Mutex
+	known map[guardKey]guardAnswer
+}
+
+// DailyReader is what a Guard needs of a Store.
+type DailyReader interface {
+	Daily(ctx context.Context, team identity.Team, day Day) (Daily, error)
+}
+
+type guardKey struct {
+	team  identity.Team
+	since time.Time
+}
+
+type guardAnswer struct {
+	rollout.Answer
+	at time.Time
+}
+
+// NewGuard returns a guard on the evidence in a store; now is time.Now when nil.
+func NewGuard(store DailyReader, now func() time.Time) (*Guard, error) {
+	if store == nil {
+		return nil, errors.New("guard rollouts: no store of evidence")
+	}
+	if now == nil {
+		now = time.Now
+	}
+	return &Guard{store: store, now: now, known: make(map[guardKey]guardAnswer)}, nil
+}
+
+// MayRaise implements rollout.Guard.
+func (g *Guard) MayRaise(ctx context.Context, team identity.Team, _ rollout.Percent, since time.Time) (rollout.Answer, error) {
+	key, now := guardKey{team, since}, g.now()
+	g.mu.Lock()
+	known, ok := g.known[key]
+	g.mu.Unlock()
+	if ok && now.Sub(known.at) < guardMemory {
+		return known.Answer, nil
+	}
+	var runs []Run
+	day := DayOf(now)
+	for range GuardDays {
+		d, err := g.store.Daily(ctx, team, day)
+		if err != nil {
+			return rollout.Answer{}, err
+		}
+		for _, r := range d.Runs {
+			if !r.First.Before(since) {
+				runs = append(runs, r)
+			}
+		}
+		if day = day.Before(); !day.End().After(since) {
+			break
+		}
+	}
+	answer := judge(runs)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for old, a := range g.known {
+		if now.Sub(a.at) >= guardMemory {
+			delete(g.known, old)
+		}
+	}
+	g.known[key] = guardAnswer{answer, now}
+	return answer, nil
+}
+
+// judge is the rule. It is pure.
+func judge(runs []Run) rollout.Answer {
+	var n, bad, silent, signals int
+	worst := make(map[string]int) // by reason and account
+	for _, r := range runs {
+		switch {
+		case r.Grade == Indeterminate:
+			continue // says nothing
+		case r.Grade > WouldBreak:
+			signals++
+			fallthrough
+		case r.Grade.Bad():
+			bad++
+			worst[fmt.Sprintf("%s (%s)", r.Reason, r.Account)]++
+		case r.Grade == NoToken:
+			silent++
+		}
+		n++
+	}
+	switch {
+	case signals > 0:
+		return rollout.Answer{Owner: identity.OwnerSecurity, Signal: true, Why: fmt.Sprintf("%s of %s runs %s: %s",
+			thousands(signals), thousands(n), plural(signals, "is a security signal", "are security signals"), most(worst))}
+	case bad*guardShare > n:
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("%s of %s runs would break: %s", thousands(bad), thousands(n), most(worst))}
+	case n > 0 && silent == n:
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("no tokens yet: 0 of %s runs sent one", thousands(n))}
+	case silent*guardShare > n:
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("%s of %s runs sent no token", thousands(silent), thousands(n))}
+	case n < GuardRuns:
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("%s of the %d runs that are needed", thousands(n), GuardRuns)}
+	case bad > 0:
+		return rollout.Answer{UpTo: rollout.Full, Why: fmt.Sprintf("%s runs, of which %s would break", thousands(n), thousands(bad))}
+	default:
+		return rollout.Answer{UpTo: rollout.Full, Why: thousands(n-silent) + " clean runs"}
+	}
+}
+
+// most names what counts most often; of equals the first by name.
+func most(by map[string]int) string {
+	name, n := "", 0
+	for what, times := range by {
+		if times > n || times == n && what < name {
+			name, n = what, times
+		}
+	}
+	return name
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	var b strings.Builder
+	for i, digit := range text {
+		if i > 0 && (len(text)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(digit)
+	}
+	return b.String()
+}
