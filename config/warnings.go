@@ -43,13 +43,8 @@ func (l *loader) warn(c *Config) {
 	if c.Rollout.ColdStart == ColdStartSnapshot && c.StateDir == "" {
 		say("rollout.cold_start", "is snapshot without state_dir: there is nothing to start from")
 	}
-	for _, later := range []struct {
-		key string
-		set bool
-	}{{"admin.address", c.Admin.Address != ""}, {"rollout.dir", c.Rollout.Dir != ""}} {
-		if later.set {
-			say(later.key, "is checked and otherwise without effect in this version")
-		}
+	if c.Admin.Address != "" {
+		say("admin.address", "is checked and otherwise without effect in this version")
 	}
 	for _, p := range c.Principals {
 		say := func(path, message string) { collect.add(l.principals.origin(path), shown(path), "", "%s", message) }

@@ -28,6 +28,9 @@ func (t *Telemetry) ObserveShadow(depth func() int, shed func() uint64) {
 // the start, of those that the readiness of teams rests on.
 func (t *Telemetry) ObserveEvidence(lost func() int64) { t.metrics.live.evidence.Store(&lost) }
 
+// RolloutFileMistakes notes how many mistakes the teams' files have.
+func (t *Telemetry) RolloutFileMistakes(n int) { t.metrics.live.mistakes.Store(int64(n)) }
+
 // ObserveRollout measures the rollouts at each scrape. latched, which may be
 // nil, counts the latched runs of each team; see rollout.Runs.Latched. Teams
 // that are not configured are left out.
@@ -44,11 +47,13 @@ type live struct {
 	shadow   atomic.Pointer[shadowSource]
 	rollout  atomic.Pointer[rolloutSource]
 	evidence atomic.Pointer[func() int64]
+	mistakes atomic.Int64
 
 	descInFlight, descLines, descSpans *prometheus.Desc
 	descDepth, descShed, descEvidence  *prometheus.Desc
 	descLive, descLatched, descLoaded  *prometheus.Desc
 	descRequested, descHold            *prometheus.Desc
+	descMistakes                       *prometheus.Desc
 }
 
 type shadowSource struct {
@@ -76,6 +81,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		descEvidence:  desc("evidence_lost_total", "Observations that there was no room for while the store was away or slow; each leaves a gap in the evidence."),
 		descLive:      desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
 		descRequested: desc("rollout_requested_ratio", "Share that the team asks for, from 0 to 1; the live share where it asks for none.", "team"),
+		descMistakes:  desc("rollout_file_mistakes", "Mistakes in the files of the rollout directory, as this replica reads it; the teams concerned stay as they are."),
 		descHold:      desc("rollout_hold", "1 while the team is held, so that what it asks for waits.", "team"),
 		descLatched:   desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
 		descLoaded:    desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
@@ -85,7 +91,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descHold, l.descLatched, l.descLoaded,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descHold, l.descMistakes, l.descLatched, l.descLoaded,
 	} {
 		ch <- d
 	}
@@ -113,6 +119,7 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(l.descEvidence, prometheus.CounterValue, lost)
 
+	send(l.descMistakes, prometheus.GaugeValue, float64(l.mistakes.Load()))
 	var loaded float64
 	if s := l.rollout.Load(); s != nil {
 		if at := s.table.LoadedAt(); !at.IsZero() {

@@ -23,7 +23,7 @@ const (
 	// sent no token.
 	guardShare = 100
 	// guardMemory is how long an answer is given again.
-	guardMemory = 15 * time.Second
+	guardMemory = 5 * time.Second
 )
 
 // Guard is a rollout.Guard by rate and count: of the runs of the last days there
@@ -31,7 +31,7 @@ const (
 // sent no token. An open security signal stops every raise. It knows neither the
 // statistics nor the checks of readiness.
 //
-// It is safe for concurrent use, and remembers an answer for 15 s.
+// It is safe for concurrent use, and remembers an answer for 5 s.
 type Guard struct {
 	store DailyReader
 	now   func() time.Time

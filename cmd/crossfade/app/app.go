@@ -25,6 +25,7 @@ import (
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/reconcile"
 )
 
 // Options configures an App.
@@ -63,10 +64,13 @@ type App struct {
 	runs      *rollout.Runs
 	registry  *luigi.Registry
 	evidence  *evidence.Recorder
-	shadow    *shadow.Runner
-	transport *http.Transport
-	accessLog *accessLog
-	audit     *audit.Trail // nil without one
+	// reconciler follows the teams' files; nil without a directory of them.
+	reconciler *reconcile.Reconciler
+	teams      atomic.Pointer[[]string] // of the running configuration, sorted
+	shadow     *shadow.Runner
+	transport  *http.Transport
+	accessLog  *accessLog
+	audit      *audit.Trail // nil without one
 	// auditor is what must be ready before anything is served, nil if nothing
 	// must.
 	auditor gateway.Auditor
@@ -171,6 +175,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err = a.apply(c); err != nil {
 		return nil, err
 	}
+	if err = a.follow(c); err != nil {
+		return nil, err
+	}
 	if err = a.listen(c); err != nil {
 		return nil, err
 	}
@@ -219,6 +226,7 @@ func (a *App) apply(c *config.Config) error {
 	}
 	a.audit.SetConfiguration(c.Hash())
 	a.telemetry.SetTeams(parts.Directory.Teams())
+	a.setTeams(parts.Directory.Teams())
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
 		a.telemetry.CertificateExpiry(cert.Leaf.NotAfter)
@@ -290,6 +298,7 @@ func needsRestart(was, is *config.Config) []string {
 		{"shadow", was.Shadow != is.Shadow},
 		{"upstream.profile", was.Upstream.Profile != is.Upstream.Profile},
 		{"upstream.timeout", was.Upstream.Timeout != is.Upstream.Timeout},
+		{"rollout.dir", was.Rollout.Dir != is.Rollout.Dir},
 		{"rollout.stickiness", was.Rollout.Stickiness != is.Rollout.Stickiness},
 	} {
 		if k.changed {
@@ -374,6 +383,7 @@ func (a *App) shut(ctx context.Context) error {
 		func() { closeIf(a.registry) },
 		func() { closeIf(a.evidence) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
+		func() { closeIf(a.reconciler) },                   // gives its lease back
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },
 		func() { closeIf(a.store) },

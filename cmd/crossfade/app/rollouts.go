@@ -1,0 +1,123 @@
+package app
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"crossfade/config"
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/evidence"
+	"crossfade/rollout/reconcile"
+)
+
+// follow starts to follow the teams' files, if there is a directory of them.
+func (a *App) follow(c *config.Config) error {
+	if c.Rollout.Dir == "" {
+		return nil
+	}
+	guard, err := evidence.NewGuard(a.store.Store, nil)
+	if err != nil {
+		return err
+	}
+	files := &teamFiles{app: a, dir: string(c.Rollout.Dir)}
+	a.reconciler, err = reconcile.New(reconcile.Options{
+		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: replicaName(),
+		Report: func(err error) { report(a.log, "following the teams' files", err) },
+	})
+	return err
+}
+
+// replicaName tells this process apart from all others, and people where it is.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "somewhere"
+	}
+	return fmt.Sprintf("%s/%s", host, rand.Text()[:8])
+}
+
+// teamFiles reads the rollout directory for the reconciler, by one goroutine.
+type teamFiles struct {
+	app  *App
+	dir  string
+	said string // the mistakes that were told last
+}
+
+// read returns the files of all teams of the running configuration. What is
+// wrong with one is told when it changes.
+func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]string, err error) {
+	teams := *t.app.teams.Load()
+	read, mistakes, err := config.LoadTeamFiles(t.dir, teams)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range read {
+		if key := notFollowed(f); key != "" {
+			mistakes = append(mistakes, config.Mistake{
+				File: f.File, Key: key, Message: "is not followed by this version: remove it, and the rest of the file counts",
+			})
+			continue
+		}
+		files = append(files, fileOf(f))
+	}
+	broken = make(map[identity.Team]string)
+	for _, m := range mistakes {
+		for _, team := range teams {
+			if strings.HasSuffix(m.File, "/"+team+".yaml") {
+				broken[identity.Team(team)] = m.File
+			}
+		}
+	}
+	t.app.telemetry.RolloutFileMistakes(len(mistakes))
+	if said := mistakes.Error(); said != t.said {
+		t.said = said
+		for _, m := range mistakes {
+			t.app.log.Error("a team's file has a mistake; the team stays as it is, and the other files count",
+				"file", m.File, "line", m.Line, "key", m.Key, "mistake", m.Error())
+		}
+		if len(mistakes) == 0 {
+			t.app.log.Info("the teams' files have no mistakes any more")
+		}
+	}
+	return files, broken, nil
+}
+
+// notFollowed names a key that a file may have and nothing follows yet.
+func notFollowed(f config.TeamFile) string {
+	switch {
+	case f.Retired:
+		return "retired"
+	case len(f.Brownouts) > 0:
+		return "brownouts"
+	default:
+		return ""
+	}
+}
+
+func fileOf(f config.TeamFile) reconcile.File {
+	r := reconcile.File{
+		Team: identity.Team(f.Team), Name: filepath.Join(filepath.Base(filepath.Dir(f.File)), filepath.Base(f.File)), Digest: f.Digest(), Percent: rollout.Percent(f.Percent),
+		Reason: f.Reason, Open: f.Open,
+	}
+	if f.Override.Percent == f.Percent {
+		r.Override = f.Override.Reason
+	}
+	return r
+}
+
+// setTeams notes which teams the principals are of.
+func (a *App) setTeams(teams []identity.Team) {
+	names := make([]string, 0, len(teams))
+	for _, team := range teams {
+		if team != identity.Unassigned {
+			names = append(names, string(team))
+		}
+	}
+	slices.Sort(names)
+	a.teams.Store(&names)
+}

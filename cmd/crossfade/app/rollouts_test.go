@@ -1,0 +1,135 @@
+package app_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"crossfade/cmd/crossfade/app"
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// rollouts gives the site a rollout directory.
+func (s *site) rollouts() {
+	s.t.Helper()
+	if err := os.Mkdir(filepath.Join(s.dir, "rollout.d"), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	s.configure("rollout", "{ dir: rollout.d }")
+}
+
+// lead edits the file of a team.
+func (s *site) lead(team identity.Team, text string) {
+	s.write("rollout.d/"+string(team)+".yaml", text)
+}
+
+// runs sends the first requests of n runs, each with a password and a token.
+func (g *gateway) runs(n int, user string, ask request) {
+	g.site.t.Helper()
+	for i := range n {
+		like := addTask(fmt.Sprintf("%s-%d", user, i), "LoadUsers")
+		ask.method, ask.path, ask.body = like.method, like.path, like.body
+		if got := g.send(ask); got.status != 200 {
+			g.site.t.Errorf("run %d: %v", i, got)
+		}
+	}
+}
+
+func TestATeamLeadEditsAFileAndTheTeamFollows(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.rollouts()
+	s.lead("data-eng", "percent: 0\n")
+	store := inProcess(t)
+	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+	requested := `crossfade_rollout_requested_ratio{team="data-eng"}`
+
+	s.lead("data-eng", "percent: 50\nreason: week 1\n")
+	s.eventually("the request is known", func() bool { return g.metric(requested) == "0.5" })
+	if state, _ := g.Table().Lookup("data-eng"); state.Percent != 0 || state.Request.Reason != "week 1" {
+		t.Errorf("without evidence: %+v", state)
+	}
+	g.runs(30, "svc-etl", etl(request{companion: s.token("svc-etl", audience)}))
+	s.eventually("with evidence the team is raised", func() bool {
+		state, _ := g.Table().Lookup("data-eng")
+		return state.Percent == 50
+	})
+	entries, err := store.History(t.Context(), "data-eng", 10)
+	if err != nil || entries[0].Kind != rollout.KindApply || entries[0].Evidence != "24 clean runs" || entries[0].Actor != "rollout.d/data-eng.yaml" {
+		t.Errorf("history: %+v, %v", entries, err)
+	}
+
+	s.lead("data-eng", "percent: 10\n")
+	g.reaches("data-eng", 10)
+}
+
+func TestABadTeamFileLeavesTheOthersAndIsSaid(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.rollouts()
+	s.lead("data-eng", "percent: 50\n")
+	store := inProcess(t)
+	for _, team := range []identity.Team{"data-eng", "search"} {
+		if _, err := store.Write(t.Context(), rollout.Change{Team: team, Percent: 80, Expect: rollout.AnyRevision}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+	g.reaches("data-eng", 50)
+	s.lead("data-eng", "percent: 5O\n")
+	s.lead("search", "percent: 20\n")
+	s.lead("serach", "percent: 20\n")
+	g.reaches("search", 20)
+	if state, _ := g.Table().Lookup("data-eng"); state.Percent != 50 {
+		t.Errorf("the team of the bad file is at %s%%", state.Percent)
+	}
+	mistakes := "crossfade_rollout_file_mistakes"
+	s.eventually("the mistakes are counted", func() bool { return g.metric(mistakes) == "2" })
+	for _, want := range []string{`data-eng.yaml`, `line=1 key=percent`, `did you mean \"search\"?`} {
+		if !strings.Contains(g.log.String(), want) {
+			t.Errorf("the log does not say %s:\n%s", want, g.log)
+		}
+	}
+	s.lead("data-eng", "percent: 5\n")
+	g.reaches("data-eng", 5)
+	if err := os.Remove(filepath.Join(s.dir, "rollout.d", "serach.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the mistakes are gone", func() bool { return g.metric(mistakes) == "0" })
+}
+
+// Kubernetes mounts a ConfigMap as links to links, and swaps the inner one.
+func TestAConfigMapThatIsSwappedIsFollowed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.rollouts()
+	dir := filepath.Join(s.dir, "rollout.d")
+	swap := func(version, text string) {
+		t.Helper()
+		inner := filepath.Join(dir, ".."+version)
+		for _, err := range []error{
+			os.Mkdir(inner, 0o700), os.WriteFile(filepath.Join(inner, "data-eng.yaml"), []byte(text), 0o600),
+			os.Symlink(".."+version, filepath.Join(dir, "..data_tmp")),
+			os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	store := inProcess(t)
+	if _, err := store.Write(t.Context(), rollout.Change{Team: "data-eng", Percent: 80, Expect: rollout.AnyRevision}); err != nil {
+		t.Fatal(err)
+	}
+	swap("1", "percent: 60\n")
+	if err := os.Symlink(filepath.Join("..data", "data-eng.yaml"), filepath.Join(dir, "data-eng.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+	g.reaches("data-eng", 60)
+	swap("2", "percent: 40\n")
+	g.reaches("data-eng", 40)
+}
