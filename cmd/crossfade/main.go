@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for apply_hours, where the machine has no database of time zones
 
 	"github.com/redis/go-redis/v9/logging"
 

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"crossfade/cmd/crossfade/app"
-	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/redisstore"
@@ -29,26 +28,21 @@ func (p *program) rolloutCommand() *cobra.Command {
 		Long: `Show and change, in the configured Redis, the share of each team that must
 authenticate by OIDC. Without a Redis in the configuration there is nothing to
 show: the percentages of an in-process one live and die with their gateway.`,
-		Example: `  crossfade rollout status
+		Example: `  crossfade rollout plan
+  crossfade rollout status
   crossfade rollout set data-eng 25 --reason "week 2"
   crossfade rollout rollback data-eng --reason "workers fail with aud_mismatch"
   crossfade rollout hold data-eng --reason "until Monday's deploy"
   crossfade rollout history data-eng`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
-	c.AddCommand(p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutHistory())
+	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutHistory())
 	return c
 }
 
 // withStore opens the configured Redis for one command.
 func (p *program) withStore(c *cobra.Command, use func(context.Context, *redisstore.Store) error) error {
-	flags := make(map[string]any)
-	if f := c.Flags().Lookup("redis"); f.Changed {
-		flags["redis.url"] = f.Value.String()
-	}
-	source := p.source(flags)
-	source.Partial = true
-	cfg, err := config.Load(source)
+	cfg, err := p.partial(c)
 	if err != nil {
 		return err
 	}

@@ -48,14 +48,14 @@ type teamFiles struct {
 	said string // the mistakes that were told last
 }
 
-// read returns the files of all teams of the running configuration. What is
-// wrong with one is told when it changes.
-func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]string, err error) {
-	teams := *t.app.teams.Load()
-	read, mistakes, err := config.LoadTeamFiles(t.dir, teams)
+// ReadTeamFiles reads the files of a rollout directory as requests. Each of teams
+// may have one; nil allows any. A mistake in one leaves the others.
+func ReadTeamFiles(dir string, teams []string) ([]reconcile.File, config.Errors, error) {
+	read, mistakes, err := config.LoadTeamFiles(dir, teams)
 	if err != nil {
 		return nil, nil, err
 	}
+	var files []reconcile.File
 	for _, f := range read {
 		if key := notFollowed(f); key != "" {
 			mistakes = append(mistakes, config.Mistake{
@@ -64,6 +64,17 @@ func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]str
 			continue
 		}
 		files = append(files, fileOf(f))
+	}
+	return files, mistakes, nil
+}
+
+// read returns the files of all teams of the running configuration. What is
+// wrong with one is told when it changes.
+func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]string, err error) {
+	teams := *t.app.teams.Load()
+	files, mistakes, err := ReadTeamFiles(t.dir, teams)
+	if err != nil {
+		return nil, nil, err
 	}
 	broken = make(map[identity.Team]string)
 	for _, m := range mistakes {
