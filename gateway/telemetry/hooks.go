@@ -17,7 +17,7 @@ const (
 func directions() []string { return []string{DirectionRaise, DirectionLower, DirectionRetire} }
 
 // sources are where a change can come from; see rollout.Change.
-func sources() []string { return []string{"cli", "file", "demo", "api"} }
+func sources() []string { return []string{"cli", "file", "demo", "api", "rollback"} }
 
 // SetIssuers replaces the set of issuer labels, as a reload does.
 func (t *Telemetry) SetIssuers(issuers []string) {
@@ -91,6 +91,12 @@ func (t *Telemetry) AuditRecords(result string, n int) {
 func (t *Telemetry) RolloutChanged(team identity.Team, direction, source string) {
 	t.metrics.changes.WithLabelValues(t.metrics.teamLabel(team),
 		oneOf(direction, directions()...), oneOf(source, sources()...)).Inc()
+}
+
+// RolloutAlert counts that accounts were refused after a raise and nothing was
+// rolled back: somebody must look.
+func (t *Telemetry) RolloutAlert(team identity.Team) {
+	t.metrics.alerts.WithLabelValues(t.metrics.teamLabel(team)).Inc()
 }
 
 // RedisUp tells whether the store answered when it was last asked. Before the

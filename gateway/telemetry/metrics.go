@@ -38,6 +38,7 @@ type metrics struct {
 	mismatches  *prometheus.CounterVec
 	enforced    *prometheus.CounterVec
 	changes     *prometheus.CounterVec
+	alerts      *prometheus.CounterVec
 	requestTime *children[requestTimeKey, prometheus.Observer]
 	authTime    *children[authTimeKey, prometheus.Observer]
 	upstream    *children[int, prometheus.Observer]
@@ -95,6 +96,7 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.verdicts = counter("shadow_verdicts_total", "Verdicts of the shadow validation.", "team", "verdict", "evidence")
 	m.mismatches = counter("shadow_mismatches_total", "Verdicts that enforcement would change the outcome or the identity of a request.", "team", "reason")
 	m.enforced = counter("rollout_enforced_requests_total", "Requests with a verified legacy credential whose run must use OIDC.", "team", "outcome")
+	m.alerts = counter("rollout_alerts_total", "Raises after which accounts were refused without an automatic rollback.", "team")
 	m.changes = counter("rollout_changes_total", "Changes of a team's percentage.", "team", "direction", "source")
 	m.throttled = counter("throttled_total", "Credentials that were not judged because too many came at once (legacy), their address and user had failed too often (failures; in mode observe they are judged) or their key id was unknown too soon after a fetch (jwks).", "kind")
 	m.throttled.WithLabelValues(throttledLegacy)

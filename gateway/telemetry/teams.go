@@ -96,6 +96,7 @@ func (m *metrics) newTeam(team string) *teamSeries {
 		}),
 	}
 	s.zero(team)
+	m.alerts.WithLabelValues(team)
 	for _, direction := range directions() {
 		for _, source := range sources() {
 			m.changes.WithLabelValues(team, direction, source)

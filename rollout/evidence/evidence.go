@@ -75,8 +75,8 @@ const (
 	// are those with the smallest keyed hash, so that nobody can choose them by
 	// coming first (ARCHITECTURE, section 4).
 	MaxRuns = 24
-	// MaxBad is how many bad runs are kept of the same beyond those: failures are
-	// kept whether chosen or not.
+	// MaxBad is how many failed runs are kept of the same beyond those: failures
+	// are kept whether chosen or not.
 	MaxBad = 240
 	// MaxPipelines is how many pipelines are kept of an account and a day.
 	MaxPipelines = 500
@@ -197,6 +197,10 @@ type Run struct {
 
 // Renewed reports whether the run has sent more than one token.
 func (r Run) Renewed() bool { return r.LastExpiry.After(r.FirstExpiry) }
+
+// Failed reports whether the run is one of those that are kept whether chosen or
+// not: it counts against the team, or was refused.
+func (r Run) Failed() bool { return r.Grade.Bad() || r.Refused }
 
 // Merge adds what another replica, or a later request, knows of the same run; to
 // the zero Run it adds all.

@@ -155,7 +155,7 @@ func (f *folder) run(team *TeamBatch, o *Observation, today Day, at time.Time) b
 		}
 		account := accountKey{o.Team, o.Account}
 		limit := maxNew
-		if s.run.Grade.Bad() {
+		if s.run.Failed() {
 			limit += maxNewBad
 		}
 		if f.fresh[account] >= limit {

@@ -1,6 +1,7 @@
 // Package reconcile brings the live percentages to what teams ask for: it passes
-// on the changes of their files as requests, and applies requests when their
-// checks hold. One replica does so at a time, the one with the lease.
+// on the changes of their files as requests, applies requests when their checks
+// hold, and takes back raises that hurt. One replica does so at a time, the one
+// with the lease.
 //
 // A file counts when it is seen to change. A replica that starts with a file
 // which says something else than the team's request cannot know which of the two
@@ -98,6 +99,11 @@ type Options struct {
 	// of those with one by team. An error says that none could be read, and leaves
 	// everything as it is. Required.
 	Files func() (files []File, broken map[identity.Team]string, err error)
+	// Evidence is what raises are taken back by; nil takes none back by itself.
+	Evidence Evidence
+	// Alert is told, once for each raise, of accounts that are refused without
+	// that a rollback follows. May be nil; the terms of Applied hold.
+	Alert func(team identity.Team, why string)
 	// Holder names this replica among all.
 	Holder string
 	// Every is the time between two looks; DefaultEvery when 0.
@@ -127,8 +133,10 @@ type Reconciler struct {
 	held   atomic.Bool
 	status atomic.Pointer[map[identity.Team]Status]
 
-	// What this process has seen of each file; of its goroutine alone.
-	seen map[identity.Team]sighting
+	// What this process has seen of each file, and of teams that were raised of
+	// late; of its goroutine alone.
+	seen    map[identity.Team]sighting
+	watched map[identity.Team]watch
 }
 
 // sighting is what was seen of a file.
@@ -148,12 +156,15 @@ func New(o Options) (*Reconciler, error) {
 	if o.Applied == nil {
 		o.Applied = func(rollout.State, rollout.State) {}
 	}
+	if o.Alert == nil {
+		o.Alert = func(identity.Team, string) {}
+	}
 	if o.Report == nil {
 		o.Report = func(error) {}
 	}
 	o.Every = cmp.Or(o.Every, DefaultEvery)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &Reconciler{o: o, kick: make(chan struct{}, 1), cancel: cancel, seen: make(map[identity.Team]sighting)}
+	r := &Reconciler{o: o, kick: make(chan struct{}, 1), cancel: cancel, seen: make(map[identity.Team]sighting), watched: make(map[identity.Team]watch)}
 	r.status.Store(&map[identity.Team]Status{})
 	r.done.Go(func() { r.run(ctx) })
 	return r, nil
@@ -307,6 +318,10 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 	s.Team = team
 	status := Status{File: f.Name}
 	open := !there || f.Open == nil || f.Open(now)
+	s, watching := r.rollBack(ctx, s, now)
+	if watching != nil {
+		watching = fmt.Errorf("watch team %q after its raise: %w", team, watching)
+	}
 	var err error
 	if there && r.asks(s, f) {
 		request := rollout.Request{
@@ -328,7 +343,7 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 		}
 	}
 	status.Management = r.management(s, f, there)
-	return status, err
+	return status, errors.Join(watching, err)
 }
 
 // asks reports whether what the file says is a new request.

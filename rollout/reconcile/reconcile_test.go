@@ -54,6 +54,7 @@ type replica struct {
 	broken   map[identity.Team]string
 	err      error
 	reported []error
+	alerts   []string
 }
 
 // site is what replicas share.
@@ -61,6 +62,8 @@ type site struct {
 	t     *testing.T
 	store *rollouttest.Memory
 	guard *guard
+	// evidence is what raises are taken back by; nil for none.
+	evidence *seenRuns
 }
 
 func newSite(t *testing.T) *site {
@@ -79,10 +82,15 @@ func (s *site) start(name string, percents map[identity.Team]rollout.Percent) *r
 		s.t.Fatal(err)
 	}
 	synctest.Wait()
-	r.Reconciler, err = reconcile.New(reconcile.Options{
+	o := reconcile.Options{
 		Table: r.table, Lease: s.store, Guard: s.guard, Files: r.read, Holder: name,
 		Report: func(err error) { r.reported = append(r.reported, err) },
-	})
+		Alert:  func(_ identity.Team, why string) { r.alerts = append(r.alerts, why) },
+	}
+	if s.evidence != nil {
+		o.Evidence = s.evidence
+	}
+	r.Reconciler, err = reconcile.New(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}

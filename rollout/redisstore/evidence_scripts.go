@@ -4,14 +4,14 @@ import "github.com/redis/go-redis/v9"
 
 // recordDay counts requests and merges runs as evidence.Run.Merge says. Of the
 // runs of an account and a pipeline it keeps those with the smallest ids, and
-// bad ones beyond those.
+// failed ones beyond those.
 //
 //	KEYS  1 counts, 2 runs, 3 runs of the day before, 4 runs that are not kept
 //	ARGV  1 a dayPart as JSON
 //
 // The fields of the runs' key are r:<id>, a run as JSON; p:<pair>, the ids that
 // are chosen of a pair of account and pipeline, 32 digits each, in their order;
-// b:<pair>, how many bad ones are kept beyond; a:<account>, how many pipelines
+// b:<pair>, how many failed ones are kept beyond; a:<account>, how many pipelines
 // it has; and pairs, how many there are. The counts' key has seq:<replica> for
 // the last batch that was counted. A run that began on the day before is merged
 // there.
@@ -38,6 +38,8 @@ local function merge(a, b)
   a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
   return a
 end
+
+local function failed(run) return run.g >= part.bad or run.refused end
 
 local function pair(run) return redis.sha1hex(#run.a .. ':' .. run.a .. run.p) end
 
@@ -74,7 +76,7 @@ local function chosen(key, id, run)
   while at <= #ids and string.sub(ids, at, at + 31) < id do at = at + 32 end
   if string.sub(ids, at, at + 31) == id then return true end
   if at > 32 * part.max_runs then
-    if run.g < part.bad or number(key, 'b:' .. of) >= part.max_bad then return false end
+    if not failed(run) or number(key, 'b:' .. of) >= part.max_bad then return false end
     redis.call('HINCRBY', key, 'b:' .. of, 1)
     return true
   end
@@ -83,7 +85,7 @@ local function chosen(key, id, run)
     local last = string.sub(ids, -32)
     ids = string.sub(ids, 1, -33)
     local text = redis.call('HGET', key, 'r:' .. last)
-    if text and cjson.decode(text).g >= part.bad and number(key, 'b:' .. of) < part.max_bad then
+    if text and failed(cjson.decode(text)) and number(key, 'b:' .. of) < part.max_bad then
       redis.call('HINCRBY', key, 'b:' .. of, 1)
     else
       redis.call('HDEL', key, 'r:' .. last)

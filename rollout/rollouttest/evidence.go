@@ -342,11 +342,14 @@ func keepsBad(t *testing.T, s evidence.Store) {
 	record(t, s, batchOf("a", 1, evidence.Daily{Runs: keyed(list...)}))
 	for i := range list[:50] {
 		list[i].Grade, list[i].Reason = evidence.WouldBreak, "expired"
+		if i%2 == 0 {
+			list[i].Grade, list[i].Reason, list[i].Refused = evidence.NoToken, "token_absent", true
+		}
 	}
 	record(t, s, batchOf("a", 2, evidence.Daily{Runs: keyed(list[:50]...)}))
 	kept := runs(t, s, day)
 	for _, r := range list[:50] {
-		if kept[r.TraceID].Grade != evidence.WouldBreak {
+		if kept[r.TraceID].Grade != r.Grade {
 			t.Errorf("%s failed and is kept as %q", r.TraceID, kept[r.TraceID].Grade)
 		}
 	}

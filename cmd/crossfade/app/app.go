@@ -64,7 +64,7 @@ type App struct {
 	runs      *rollout.Runs
 	registry  *luigi.Registry
 	evidence  *evidence.Recorder
-	// reconciler follows the teams' files; nil without a directory of them.
+	// reconciler follows the teams' files and watches raises.
 	reconciler *reconcile.Reconciler
 	teams      atomic.Pointer[[]string] // of the running configuration, sorted
 	shadow     *shadow.Runner

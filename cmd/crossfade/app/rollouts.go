@@ -15,11 +15,9 @@ import (
 	"crossfade/rollout/reconcile"
 )
 
-// follow starts to follow the teams' files, if there is a directory of them.
+// follow starts to follow the teams' files, if there is a directory of them, and
+// to watch raises.
 func (a *App) follow(c *config.Config) error {
-	if c.Rollout.Dir == "" {
-		return nil
-	}
 	guard, err := evidence.NewGuard(a.store.Store, nil)
 	if err != nil {
 		return err
@@ -27,6 +25,10 @@ func (a *App) follow(c *config.Config) error {
 	files := &teamFiles{app: a, dir: string(c.Rollout.Dir)}
 	a.reconciler, err = reconcile.New(reconcile.Options{
 		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: replicaName(),
+		Evidence: a.store.Store, Alert: func(team identity.Team, why string) {
+			a.log.Error("accounts are refused after a raise; look at it", "team", team, "why", why)
+			a.telemetry.RolloutAlert(team)
+		},
 		Report: func(err error) { report(a.log, "following the teams' files", err) },
 	})
 	return err
@@ -71,6 +73,9 @@ func ReadTeamFiles(dir string, teams []string) ([]reconcile.File, config.Errors,
 // read returns the files of all teams of the running configuration. What is
 // wrong with one is told when it changes.
 func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]string, err error) {
+	if t.dir == "" {
+		return nil, nil, nil
+	}
 	teams := *t.app.teams.Load()
 	files, mistakes, err := ReadTeamFiles(t.dir, teams)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"crossfade/cmd/crossfade/app"
+	"crossfade/cmd/crossfade/demo"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 )
@@ -30,9 +31,8 @@ func (s *site) lead(team identity.Team, text string) {
 func (g *gateway) runs(n int, user string, ask request) {
 	g.site.t.Helper()
 	for i := range n {
-		like := addTask(fmt.Sprintf("%s-%d", user, i), "LoadUsers")
-		ask.method, ask.path, ask.body = like.method, like.path, like.body
-		if got := g.send(ask); got.status != 200 {
+		got := g.send(withCall(ask, addTask(fmt.Sprintf("%s-%d", user, i), "LoadUsers")))
+		if got.status != 200 {
 			g.site.t.Errorf("run %d: %v", i, got)
 		}
 	}
@@ -132,4 +132,58 @@ func TestAConfigMapThatIsSwappedIsFollowed(t *testing.T) {
 	g.reaches("data-eng", 60)
 	swap("2", "percent: 40\n")
 	g.reaches("data-eng", 40)
+}
+
+func TestARaiseThatHurtsTwoKnownAccountsIsTakenBack(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("principals.yaml", `
+svc-etl:     { team: data-eng, oidc: { subject: svc-etl } }
+svc-billing: { team: data-eng, oidc: { subject: svc-billing } }
+`)
+	store := inProcess(t)
+	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+	other := request{user: "svc-billing", password: password("svc-billing")}
+	for user, ask := range map[string]request{"svc-etl": etl(request{}), "svc-billing": other} {
+		ask.companion = s.token(user, audience)
+		g.runs(2, user, ask)
+	}
+	if _, err := store.Write(t.Context(), rollout.Change{Team: "data-eng", Percent: 100, Expect: rollout.AnyRevision, Source: "cli"}); err != nil {
+		t.Fatal(err)
+	}
+	g.reaches("data-eng", 100)
+	// One of them, with a worker for each attempt, is not enough.
+	for i := range 20 {
+		g.send(withCall(etl(request{}), addTask(fmt.Sprint("again", i), "LoadUsers")))
+	}
+	alerts := `crossfade_rollout_alerts_total{team="data-eng"}`
+	s.eventually("somebody is alerted", func() bool { return g.metric(alerts) == "1" })
+	if state, _ := g.Table().Lookup("data-eng"); state.Percent != 100 {
+		t.Fatalf("one account rolls its team back: %+v", state)
+	}
+	g.send(withCall(other, addTask("second", "LoadUsers")))
+	g.reaches("data-eng", 0)
+	if got := g.send(withCall(etl(request{}), addTask("third", "LoadUsers"))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
+		t.Errorf("the password afterwards: %v", got)
+	}
+	state, _ := g.Table().Lookup("data-eng")
+	if !strings.Contains(state.Hold.Reason, "svc-billing, svc-etl") {
+		t.Errorf("the hold: %+v", state.Hold)
+	}
+}
+
+// withCall is a request with the call of another.
+func withCall(ask, call request) request {
+	ask.method, ask.path, ask.body = call.method, call.path, call.body
+	return ask
+}
+
+// password is the one of an account of the demo.
+func password(user string) string {
+	for _, a := range demo.Accounts() {
+		if a.User == user {
+			return a.Password.Reveal()
+		}
+	}
+	return ""
 }
