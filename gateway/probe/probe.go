@@ -78,6 +78,15 @@ func Outcomes() []Outcome {
 	return []Outcome{OK, WouldBreak, Refused, Unavailable, Misconfigured}
 }
 
+// Verdicts lists every verdict that a probe can have, for series that must exist
+// at zero: its legacy side is always verified.
+func Verdicts() []shadow.Verdict {
+	return []shadow.Verdict{
+		shadow.MatchAllow, shadow.MatchDeny, shadow.WouldBreak, shadow.NoToken,
+		shadow.WouldOpen, shadow.IdentityDrift, shadow.Indeterminate,
+	}
+}
+
 // Result is all that one probe found. It holds no secret and nobody changes it
 // once it is told.
 type Result struct {
