@@ -15,9 +15,7 @@ import (
 const (
 	DefaultEvery     = time.Hour
 	DefaultPerMinute = 6
-	// settle is within which time an account that is new has its first turn: a
-	// fleet that starts at once does not ask at once.
-	settle = time.Minute
+	DefaultSettle    = time.Minute
 	// again is how long after its last probe an account that was not OK may have
 	// another turn because the configuration changed.
 	again = time.Minute
@@ -35,6 +33,10 @@ type Plan struct {
 	// together; DefaultPerMinute when 0. When that is not enough for Every, all
 	// accounts wait alike.
 	PerMinute int
+	// Settle is within which time an account that is new has its first turn, which
+	// is left to chance: a fleet that starts at once does not ask at once.
+	// DefaultSettle when 0.
+	Settle time.Duration
 	// Accounts are told apart by the names of their principals.
 	Accounts []Account
 }
@@ -93,7 +95,7 @@ func NewRunner(recorder Recorder) (*Runner, error) {
 // SetPlan replaces the plan; a probe that is under way goes on. Accounts that
 // stay keep their turns, unless the new plan brings them forward: because Every
 // is less, or because the last probe was not OK, which the change may have
-// cured. New ones, and those with other Settings, have theirs within a minute.
+// cured. New ones, and those with other Settings, have theirs within Settle.
 func (r *Runner) SetPlan(p Plan) {
 	if p.Every <= 0 {
 		p.Every = DefaultEvery
@@ -101,11 +103,14 @@ func (r *Runner) SetPlan(p Plan) {
 	if p.PerMinute <= 0 {
 		p.PerMinute = DefaultPerMinute
 	}
+	if p.Settle <= 0 {
+		p.Settle = DefaultSettle
+	}
 	now := time.Now()
 	r.mu.Lock()
 	turns := make(map[string]*turn, len(p.Accounts))
 	for _, a := range p.Accounts {
-		t := &turn{account: a, due: now.Add(rand.N(min(settle, p.Every)))}
+		t := &turn{account: a, due: now.Add(rand.N(min(p.Settle, p.Every)))}
 		if before, ok := r.turns[a.Principal.Name]; ok && before.account.Settings == a.Settings {
 			kept := *before
 			kept.account = a
