@@ -115,7 +115,7 @@ was refused. Results go to stdout, talk to stderr.`,
 	})
 	root.AddCommand(
 		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
-		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.legacyCommand(), p.agentCommand(), p.versionCommand(),
+		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.probeCommand(), p.legacyCommand(), p.agentCommand(), p.versionCommand(),
 	)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)

@@ -18,6 +18,27 @@ import (
 	"crossfade/gateway/probe"
 )
 
+// NewProbes builds the probes of a configuration alone, for commands. It has no
+// schedule. The error is a *ConfigError.
+func NewProbes(c *config.Config, providers *oidcauth.Providers) (probe.Plan, error) {
+	directory, err := directoryOf(c)
+	if err != nil {
+		return probe.Plan{}, &ConfigError{err}
+	}
+	rules, err := policyOf(c)
+	if err != nil {
+		return probe.Plan{}, &ConfigError{err}
+	}
+	if _, err := newVerifier(c, directory, oidcauth.Options{Providers: providers}); err != nil {
+		return probe.Plan{}, &ConfigError{err}
+	}
+	plan, err := probesOf(c, directory, rules, providers)
+	if err != nil {
+		return probe.Plan{}, &ConfigError{err}
+	}
+	return plan, nil
+}
+
 // probesOf is whom a configuration lets the gateway probe. The verifier of
 // probes remembers nothing, and shares the keys with that of requests. The error
 // joins every mistake.
