@@ -216,7 +216,7 @@ func probeText(r probeReport) string {
 	fmt.Fprintf(&b, "verdict    %s, evidence %s\n", r.Verdict, r.Evidence)
 	fmt.Fprintf(&b, "source     %s at %s, in %s\n", r.Source, r.From, r.Took.Round(time.Millisecond))
 	if pr := r.Principal; pr != nil {
-		fmt.Fprintf(&b, "principal  %s, team %s", pr.Name, pr.Team)
+		fmt.Fprintf(&b, "principal  %s, team %s", quotable(pr.Name), pr.Team)
 		if len(pr.Roles) > 0 {
 			fmt.Fprintf(&b, ", roles %v", pr.Roles)
 		}

@@ -191,3 +191,13 @@ func TestWhoCannotBeProbedIsToldWhatIsMissing(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckJudgesProbesAsServeDoes(t *testing.T) {
+	idp := issuer(t, 0)
+	run(t, "check", probing(t, idp.URL(), etlProbe, nil)).want(t, exitOK, "probes: 1 account, each every 1h0m0s, at most 6 a minute")
+	query := strings.Replace(etlProbe, "audience", "token_url: \"https://idp.example/token?x=1\", audience", 1)
+	file := probing(t, idp.URL(), query, nil)
+	for _, args := range [][]string{{"check", file}, {"probe", "svc-etl", "-c", file}, {"serve", "-c", file}} {
+		run(t, args...).want(t, exitUsage, "probe.principals.svc-etl: ", "must not hold a query")
+	}
+}

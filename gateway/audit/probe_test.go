@@ -68,13 +68,13 @@ func TestAProbeHasALineOfItsOwnKind(t *testing.T) {
 		ok.Outcome, ok.Verdict = "ok", "match_allow"
 		aud.Outcome, aud.Verdict, aud.Reason, aud.Detail = "would_break", "would_break", "aud_mismatch", `the token is for "finance"`
 		drift.Outcome, drift.Verdict, drift.Reason = "would_break", "identity_drift", "principal_mismatch"
-		drift.Detail = "the token belongs to svc-ann of team data-eng with roles []; the entry is that of svc-etl of team data-eng with roles [runner]"
+		drift.Detail = "the token belongs to \"svc-ann\" of team data-eng with roles []; the entry is that of svc-etl of team data-eng with roles [runner]"
 		forge.Outcome, forge.Verdict, forge.Reason = "would_break", "would_break", "signature_invalid"
 		forge.Unverified = &audit.Unverified{
 			Issuer: "https://idp.example", Subject: "0oa1", TokenID: "d1d2d3", Detail: "the signature of \"0oa1\" is wrong\ufffd[2J",
 		}
 		none.Outcome, none.Verdict, none.Reason = "refused", "no_token", "token_absent"
-		none.Detail = (refused.Err.Error())[:500] + "..."
+		none.Detail = refused.Err.Error()[:500] + "..."
 		want := []audit.Probe{ok, aud, drift, forge, none}
 		var got []audit.Probe
 		for line := range strings.Lines(text) {

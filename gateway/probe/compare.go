@@ -46,7 +46,7 @@ func denies(p *policy.Policy, who identity.Principal, action identity.Action) id
 func difference(legacy, token identity.Principal) string {
 	switch {
 	case legacy.Name != token.Name:
-		return fmt.Sprintf("the token belongs to %s of team %s with roles %v; the entry is that of %s of team %s with roles %v",
+		return fmt.Sprintf("the token belongs to %q of team %s with roles %v; the entry is that of %s of team %s with roles %v",
 			token.Name, token.Team, token.Roles, legacy.Name, legacy.Team, legacy.Roles)
 	case legacy.Team != token.Team:
 		return fmt.Sprintf("the token is in team %s; the entry is in team %s", token.Team, legacy.Team)

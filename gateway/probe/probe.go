@@ -114,12 +114,12 @@ type Result struct {
 
 // Owner is who can do something about it, "" when there is nothing to do.
 func (r *Result) Owner() identity.Owner {
-	switch r.Outcome {
-	case OK:
+	switch {
+	case r.Outcome == OK:
 		return ""
-	case Misconfigured:
+	case r.Outcome == Misconfigured:
 		return identity.OwnerPlatform
-	case Refused, Unavailable:
+	case r.Outcome == Refused, r.Outcome == Unavailable && r.Shadow.Reason == "":
 		return identity.OwnerIDP
 	}
 	info, _ := r.Shadow.Reason.Info()

@@ -250,7 +250,7 @@ func TestAnotherPlanKeepsTheTurnsOfThoseThatStay(t *testing.T) {
 				t.Errorf("%s was probed %d times, want %d", name, got, want)
 			}
 		}
-		time.Sleep(changed.Add(3 * time.Hour).Sub(time.Now()))
+		time.Sleep(time.Until(changed.Add(3 * time.Hour)))
 		if n := len(d.of("svc-gone")); n != 1 {
 			t.Errorf("one that is no more was probed %d times", n)
 		}

@@ -81,14 +81,16 @@ func TestSpansOfAProbe(t *testing.T) {
 	}{
 		"that is ok": {
 			probed(probe.OK, shadow.MatchAllow, ""), 3,
-			map[string]string{"crossfade.probe.result": "ok", "crossfade.verdict": "match_allow"}, codes.Unset,
+			map[string]string{"crossfade.probe.result": "ok", "crossfade.verdict": "match_allow"},
+			codes.Unset,
 		},
 		"whose token would break": {
 			probed(probe.WouldBreak, shadow.WouldBreak, identity.AudMismatch), 3,
 			map[string]string{
 				"crossfade.probe.result": "would_break", "crossfade.verdict": "would_break",
 				"crossfade.verdict_reason": "aud_mismatch", "error.type": "aud_mismatch",
-			}, codes.Error,
+			},
+			codes.Error,
 		},
 		"without a token": {
 			func() *probe.Result {
@@ -96,7 +98,8 @@ func TestSpansOfAProbe(t *testing.T) {
 				r.Token, r.Err = nil, errors.New("refused connection with hunter2")
 				return r
 			}(), 2,
-			map[string]string{"crossfade.probe.result": "unavailable", "crossfade.verdict": "indeterminate", "error.type": "unavailable"}, codes.Error,
+			map[string]string{"crossfade.probe.result": "unavailable", "crossfade.verdict": "indeterminate", "error.type": "unavailable"},
+			codes.Error,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -68,8 +68,11 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 	errs = append(errs, err)
 	rules, err := policyOf(c)
 	errs = append(errs, err)
-	probes, err := probesOf(c, directory, rules, providers)
-	errs = append(errs, err)
+	var probes probe.Plan
+	if verifier != nil { // else theirs has the same mistakes
+		probes, err = probesOf(c, directory, rules, providers)
+		errs = append(errs, err)
+	}
 	_, err = redisOptions(c.Redis) // opened once and elsewhere, judged with the rest
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {

@@ -29,9 +29,6 @@ func NewProbes(c *config.Config, providers *oidcauth.Providers) (probe.Plan, err
 	if err != nil {
 		return probe.Plan{}, &ConfigError{err}
 	}
-	if _, err := newVerifier(c, directory, oidcauth.Options{Providers: providers}); err != nil {
-		return probe.Plan{}, &ConfigError{err}
-	}
 	plan, err := probesOf(c, directory, rules, providers)
 	if err != nil {
 		return probe.Plan{}, &ConfigError{err}
@@ -48,7 +45,7 @@ func probesOf(c *config.Config, d *identity.Directory, rules *policy.Policy, pro
 	}
 	verifier, err := newVerifier(c, d, oidcauth.Options{Providers: providers, CacheSize: 1, CacheTTL: time.Nanosecond})
 	if err != nil {
-		return probe.Plan{}, nil // said of the verifier of requests
+		return probe.Plan{}, err
 	}
 	plan := probe.Plan{
 		Every: c.Probe.Every, PerMinute: c.Probe.PerMinute,
