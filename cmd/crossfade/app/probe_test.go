@@ -3,10 +3,12 @@ package app_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -215,5 +217,85 @@ func TestAProviderThatHangsHoldsUpNeitherRequestsNorTheEnd(t *testing.T) {
 	g.end() // waits for less than the probe's minute
 	if n := strings.Count(g.log.String(), "msg=probe"); n != 0 {
 		t.Errorf("a probe that was broken off is told %d times", n)
+	}
+}
+
+func TestAProbeExchangesTheTokenThatTheAccountHas(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var subject atomic.Value
+	agents := make(chan string, 16)
+	exchange := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		agents <- r.UserAgent()
+		w.Header().Set("Content-Type", "application/json")
+		if r.PostFormValue("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange" ||
+			r.PostFormValue("subject_token_type") != "urn:ietf:params:oauth:token-type:jwt" || r.PostFormValue("resource") != "https://luigi.example" ||
+			r.PostFormValue("scope") != "luigi.write" || r.PostFormValue("subject_token") != "first.subject-0815.token" {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"error":"invalid_grant","error_description":"no good: `+r.PostFormValue("subject_token")+`"}`)
+			return
+		}
+		subject.Store(r.PostFormValue("subject_token"))
+		fmt.Fprintf(w, `{"access_token":%q,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"Bearer","expires_in":300}`,
+			s.token("svc-etl", audience))
+	}))
+	defer exchange.Close()
+	s.write("subject.token", "first.subject-0815.token\n")
+	entry := "svc-etl: { subject_token_file: subject.token, token_url: " + exchange.URL + ", resource: \"https://luigi.example\", scopes: luigi.write }"
+	s.probing(entry)
+	g := s.start(promptly).loaded()
+	s.eventually("the exchanged token is good", func() bool { return g.probes("data-eng", "ok") == "1" })
+	if got := <-agents; !strings.Contains(got, "(run probe)") {
+		t.Errorf("the provider's trail would show %q", got)
+	}
+	s.write("subject.token", "second.subject-0815.token\n")
+	s.probing(strings.Replace(entry, "luigi.write", "[luigi.write, more]", 1)) // other settings, another turn
+	if err := g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("one that the provider does not take is refused", func() bool { return g.probes("data-eng", "refused") == "1" })
+	s.eventually("the log says so", func() bool { return strings.Contains(g.log.String(), "invalid_grant") })
+	if strings.Contains(g.log.String(), "0815") {
+		t.Errorf("the subject token is in the log: %s", g.log.String())
+	}
+}
+
+func TestAProbeIsJudgedPastTheCacheOfTokens(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ownIssuer()
+	keys := s.relayKeys(passes)
+	token := s.token("svc-etl", audience)
+	lends := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer"}`, token) // one token for everybody
+	}))
+	defer lends.Close()
+	s.probing("svc-etl: { client_id: svc-etl, client_secret_file: svc-etl.secret, token_url: " + lends.URL + " }")
+	g := s.start(promptly, impatient).loaded()
+	s.eventually("the token is good", func() bool { return g.probes("data-eng", "ok") == "1" })
+	ask := pages()
+	ask.bearer = token
+	if got := g.send(ask); got.status != 200 {
+		t.Fatalf("the same token of a client: %v", got)
+	}
+	// The key is withdrawn: a judgement that is remembered would go on for a minute.
+	for range 2 {
+		if err := s.issuer.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask.bearer = s.token("svc-etl", audience)
+	if got := g.send(ask); got.status != 200 { // which fetches the new keys
+		t.Fatalf("a token of the new key: %v", got)
+	}
+	s.probing("svc-etl: { client_id: svc-etl, client_auth: client_secret_post, client_secret_file: svc-etl.secret, token_url: " + lends.URL + " }")
+	if err := g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("it is not any more", func() bool { return g.probes("data-eng", "would_break") == "1" })
+	s.eventually("because its key is gone", func() bool { return strings.Contains(g.log.String(), "reason=kid_unknown") })
+	if n := keys.fetches.Load(); n < 2 {
+		t.Errorf("the keys were fetched %d times", n)
 	}
 }
