@@ -17,7 +17,8 @@ const (
 	DefaultPerMinute = 6
 	DefaultSettle    = time.Minute
 	// again is how long after its last probe an account that was not OK may have
-	// another turn because the configuration changed.
+	// another turn because the configuration changed, and how long a turn waits
+	// that cannot be recorded.
 	again = time.Minute
 	// maxPause is where the back-off ends.
 	maxPause = 24 * time.Hour
@@ -37,6 +38,9 @@ type Plan struct {
 	// is left to chance: a fleet that starts at once does not ask at once.
 	// DefaultSettle when 0.
 	Settle time.Duration
+	// Ready, if set, says whether a probe could be recorded now, for gateways that
+	// must record each use of a credential. While it cannot, turns wait.
+	Ready func() bool
 	// Accounts are told apart by the names of their principals.
 	Accounts []Account
 }
@@ -197,6 +201,11 @@ func (r *Runner) probe(ctx context.Context, t *turn) {
 	account, prober := t.account, r.plan.Prober
 	name := account.Principal.Name
 	if r.turns[name] != t {
+		r.mu.Unlock()
+		return
+	}
+	if r.plan.Ready != nil && !r.plan.Ready() {
+		t.due = time.Now().Add(again)
 		r.mu.Unlock()
 		return
 	}

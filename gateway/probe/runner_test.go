@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -355,6 +356,27 @@ func TestAPanicOfAProbeIsItsOwn(t *testing.T) {
 		slices.Sort(got)
 		if want := []string{"svc-bad unavailable", "svc-etl ok"}; !slices.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
+		}
+	})
+}
+
+func TestAProbeThatCannotBeRecordedWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &diary{}
+		r := start(t, d)
+		var ready atomic.Bool
+		r.SetPlan(probe.Plan{
+			Prober: probe.Prober{Tokens: good()}, Every: time.Hour, Ready: ready.Load,
+			Accounts: []probe.Account{named("svc-etl", given{}), named("svc-ann", given{})},
+		})
+		time.Sleep(3 * time.Hour)
+		if n := len(d.told()); n != 0 {
+			t.Errorf("%d probes that nobody records", n)
+		}
+		ready.Store(true)
+		time.Sleep(2 * time.Minute)
+		if n := len(d.told()); n != 2 {
+			t.Errorf("%d probes two minutes after recording works again", n)
 		}
 	})
 }

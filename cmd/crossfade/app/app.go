@@ -225,6 +225,9 @@ func (a *App) apply(c *config.Config) error {
 	}
 	a.handler.Store(handler)
 	parts.Probes.Settle = a.options.ProbeSettle
+	if a.auditor != nil {
+		parts.Probes.Ready = a.auditor.Ready
+	}
 	a.probes.SetPlan(parts.Probes)
 	a.telemetry.Reloaded(true, c.Hash())
 	return nil
