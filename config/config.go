@@ -13,7 +13,8 @@ import (
 // The tags are the schema: koanf names the key, check names a rule of
 // scalar.go, one lists the allowed words, range bounds a number, size or
 // duration. Of a Path, check says what must be there: a readable file, content
-// that Load reads itself, or a dir.
+// that Load reads itself, a dir, or a fresh file, which is replaced too often to
+// be worth watching.
 type Config struct {
 	// File is the configuration file that was read; empty when there was none.
 	File string `koanf:"-"`
@@ -42,7 +43,10 @@ type Config struct {
 	Audit     Audit     `koanf:"audit"`
 	AccessLog AccessLog `koanf:"access_log"`
 	Shadow    Shadow    `koanf:"shadow"`
-	Help      Help      `koanf:"help"`
+	// Probe says for whom the gateway itself obtains tokens, to see what the
+	// identity provider gives them.
+	Probe Probe `koanf:"probe"`
+	Help  Help  `koanf:"help"`
 	// Sunset is when legacy credentials end, for the header of RFC 8594; zero:
 	// not announced.
 	Sunset time.Time `koanf:"sunset"`
@@ -358,6 +362,7 @@ func Default() *Config {
 		Audit:         Audit{MaxSize: 100 * MiB, MaxAge: 24 * time.Hour},
 		AccessLog:     AccessLog{Format: LogAuto},
 		Shadow:        Shadow{Queue: 1024, Workers: 4, Timeout: 5 * time.Second},
+		Probe:         Probe{Every: time.Hour, PerMinute: 6, Timeout: 15 * time.Second},
 		Drain:         30 * time.Second,
 	}
 }

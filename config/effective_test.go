@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,7 +118,11 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 			}
 		})
 	}
-	if w := load(t, config.Source{File: "testdata/good/full.yaml"}).Warnings(); len(w) != 2 || w[0].Key != "listen" || w[0].Line != 2 {
+	w := load(t, config.Source{File: "testdata/good/full.yaml"}).Warnings()
+	w = slices.DeleteFunc(w, func(m config.Mistake) bool { // a checkout's files have the modes of its umask
+		return strings.HasPrefix(m.Key, "probe.")
+	})
+	if len(w) != 2 || w[0].Key != "listen" || w[0].Line != 2 {
 		t.Errorf("the full example: %v", w)
 	}
 }

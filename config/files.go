@@ -29,7 +29,7 @@ func (l *loader) checkFiles(v reflect.Value, path string) {
 	eachPath(v, path, func(path, check string, file Path) {
 		var err error
 		switch check {
-		case "file":
+		case "file", "fresh":
 			err = usableFile(string(file))
 		case "dir":
 			err = usableDir(string(file))
@@ -47,6 +47,12 @@ func eachPath(v reflect.Value, path string, visit func(path, check string, file 
 	case reflect.Slice:
 		for i := range v.Len() {
 			eachPath(v.Index(i), join(path, index(i)), visit)
+		}
+	case reflect.Map:
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return compareText(a.String(), b.String()) })
+		for _, key := range keys {
+			eachPath(v.MapIndex(key), join(path, key.String()), visit)
 		}
 	case reflect.Struct:
 		t := v.Type()

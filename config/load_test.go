@@ -152,6 +152,27 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 	})
 	equal("access log", c.AccessLog, config.AccessLog{File: "-", Format: config.LogJSON})
 	equal("shadow", c.Shadow, config.Shadow{Queue: 64, Workers: 2, Timeout: time.Second})
+	asked := config.ProbeTarget{Audience: "luigi", Scopes: []string{"luigi.write"}}
+	etl, billing, third := asked, asked, asked
+	etl.Issuer = "https://acme.okta.com/oauth2/luigi"
+	billing.TokenURL, billing.Audience = "http://127.0.0.1:9000/token", "other"
+	third.Issuer, third.Resource = "http://127.0.0.1:9000/realms/acme", "https://luigi"
+	equal("probe", c.Probe, config.Probe{
+		Every: 30 * time.Minute, PerMinute: 12, Timeout: 10 * time.Second, ProbeTarget: asked,
+		Principals: map[string]config.ProbeAccount{
+			"svc-etl": {
+				Source: config.ProbeClientCredentials, ProbeTarget: etl,
+				ClientID: "0oa1b2c3", ClientSecretFile: "testdata/good/svc-etl.secret",
+			},
+			"svc-billing": {
+				Source: config.ProbeTokenExchange, ProbeTarget: billing, SubjectTokenFile: "testdata/good/billing.token",
+			},
+			"svc.token-only": {
+				Source: config.ProbeClientCredentials, ProbeTarget: third, ClientID: "x",
+				ClientAuth: "private_key_jwt", ClientKeyFile: "testdata/good/svc-etl.secret", ClientKeyID: "k1",
+			},
+		},
+	})
 	equal("help", c.Help, config.Help{URL: "https://wiki.acme.dev/oidc", Contact: "#platform"})
 	equal("sunset", c.Sunset, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC))
 	equal("drain", c.Drain, time.Minute)
@@ -179,7 +200,7 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 	var files []string
 	for _, name := range []string{
 		"api-keys.yaml", "deny.yaml", "full.yaml", "luigi.htpasswd", "principals.yaml",
-		"redis.password", "roles.yaml", "static-tokens.yaml",
+		"redis.password", "roles.yaml", "static-tokens.yaml", "svc-etl.secret",
 	} {
 		files = append(files, "testdata/good/"+name)
 	}

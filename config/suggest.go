@@ -2,6 +2,10 @@ package config
 
 import "strings"
 
+// Nearest returns the candidate that was most likely meant by word, as in the
+// suggestions of mistakes, or "".
+func Nearest(word string, candidates []string) string { return nearest(word, candidates) }
+
 // nearest returns the candidate that was most likely meant by word, or "".
 // Case and the choice of "-" or "_" do not count, otherwise the edit distance
 // decides; one edit in four letters (and one more) is the most that still

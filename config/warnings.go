@@ -46,6 +46,9 @@ func (l *loader) warn(c *Config) {
 	if c.Admin.Address != "" {
 		say("admin.address", "is checked and otherwise without effect in this version")
 	}
+	l.warnProbe(c, func(path, format string, args ...any) {
+		collect.add(l.main.origin(path), shown(path), "", format, args...)
+	})
 	for _, p := range c.Principals {
 		say := func(path, message string) { collect.add(l.principals.origin(path), shown(path), "", "%s", message) }
 		if p.Team == "" && !p.Shared {

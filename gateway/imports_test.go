@@ -32,6 +32,7 @@ var layers = [][]string{
 	{"legacy", "gateway/agent", "gateway/oidcauth", "gateway/policy", "gateway/luigi", "gateway/shadow", "gateway/throttle", "rollout"},
 	{"rollout/redisstore"},
 	{"gateway"},
+	{"gateway/probe"},
 	{"gateway/audit", "gateway/console", "gateway/telemetry"},
 	{"cmd"},
 }
@@ -58,7 +59,7 @@ var exclusive = map[string][]string{
 
 // silent are the packages that decide. They report by values and write no
 // logs, metrics or spans of their own.
-var silent = []string{"gateway", "gateway/identity", "gateway/policy", "gateway/luigi", "gateway/shadow", "rollout"}
+var silent = []string{"gateway", "gateway/identity", "gateway/policy", "gateway/luigi", "gateway/shadow", "gateway/probe", "rollout"}
 
 // quiet are imports that look like output and are not, with the reason.
 var quiet = map[string]string{
@@ -256,6 +257,8 @@ func TestTheImportRuleTellsRightFromWrong(t *testing.T) {
 		{"gateway", "gateway/shadow", true},
 		{"gateway/telemetry", "gateway", true},
 		{"gateway/audit", "gateway/luigi", true},
+		{"gateway/probe", "gateway", true},
+		{"gateway/telemetry", "gateway/probe", true},
 		{"cmd/crossfade", "config", true},
 		{"cmd/crossfade/app", "cmd/crossfade/demo", true},
 		{"rollout/redisstore", "rollout", true},
@@ -285,6 +288,8 @@ func TestTheImportRuleTellsRightFromWrong(t *testing.T) {
 		{"gateway/agent", "gateway", false},
 		{"gateway/agent", "gateway/luigi", false},
 		{"gateway", "gateway/agent", false},
+		{"gateway", "gateway/probe", false},
+		{"gateway/probe", "gateway/agent", false},
 		{"gateway", "gateway/telemetry", false},
 		{"gateway/console", "gateway/telemetry", false},
 		{"gateway/audit", "gateway/telemetry", false},

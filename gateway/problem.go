@@ -237,6 +237,10 @@ func secretWord(s identity.Scheme) string {
 	}
 }
 
+// Advice is the one sentence that says what to do about a reason, as a refusal
+// does, without the help of a configuration.
+func Advice(reason identity.Reason) string { return Refusals{}.advice(reason) }
+
 // advice is the one sentence that says what to do. It depends on the reason
 // alone: what was expected goes to the audit line and not to a stranger.
 func (f Refusals) advice(reason identity.Reason) string {

@@ -134,9 +134,11 @@ func summaryOf(c *config.Config, parts *app.Parts) []string {
 		fmt.Sprintf("legacy: %d users, %d API keys, %d static bearer tokens; %d expired, %d revoked, %d mapped to nobody",
 			s.Users, s.APIKeys, s.Bearers, s.Expired, s.Revoked, s.Unassigned),
 		fmt.Sprintf("OIDC: %d issuers; principals: %d in %d teams", len(c.OIDC.Issuers), len(parts.Directory.Entries()), len(parts.Directory.Teams())-1),
-		"configuration " + c.Hash(),
 	}
-	return lines
+	if n := len(parts.Probes.Accounts); n > 0 {
+		lines = append(lines, fmt.Sprintf("probes: %s, each every %s, at most %d a minute", count(n, "account"), c.Probe.Every, c.Probe.PerMinute))
+	}
+	return append(lines, "configuration "+c.Hash())
 }
 
 func (p *program) writeReport(out *output, r checkReport) error {

@@ -96,9 +96,9 @@ type container struct {
 		Name          string
 		ContainerPort int `yaml:"containerPort"`
 	}
-	StartupProbe    probe `yaml:"startupProbe"`
-	ReadinessProbe  probe `yaml:"readinessProbe"`
-	LivenessProbe   probe `yaml:"livenessProbe"`
+	StartupProbe    podProbe `yaml:"startupProbe"`
+	ReadinessProbe  podProbe `yaml:"readinessProbe"`
+	LivenessProbe   podProbe `yaml:"livenessProbe"`
 	SecurityContext struct {
 		AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
 		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
@@ -110,7 +110,7 @@ type container struct {
 	} `yaml:"volumeMounts"`
 }
 
-type probe struct {
+type podProbe struct {
 	HTTPGet struct{ Path, Port string } `yaml:"httpGet"`
 }
 
@@ -322,7 +322,7 @@ func TestTheManifestIsANativeSidecarWithAnIdentityOfItsOwn(t *testing.T) {
 
 	// Probes ask the port that the agent serves, on an address of the pod.
 	host, port, _ := strings.Cut(flagOf(side.Args, "--metrics"), ":")
-	for _, probe := range []probe{side.StartupProbe, side.ReadinessProbe, side.LivenessProbe} {
+	for _, probe := range []podProbe{side.StartupProbe, side.ReadinessProbe, side.LivenessProbe} {
 		if len(side.Ports) != 1 || probe.HTTPGet.Port != side.Ports[0].Name || strconv.Itoa(side.Ports[0].ContainerPort) != port || host != "" {
 			t.Errorf("the probe %+v does not ask %s:%s", probe, host, port)
 		}

@@ -1,5 +1,5 @@
 // Package audit keeps the audit trail of one gateway: one JSON line for each
-// use of a credential and for each executed task.
+// use of a credential, by a client or by a probe, and for each executed task.
 //
 // Calls of high frequency (signs of life, questions for work, reports of
 // progress, and whatever only looks) become one counted line for a run and
@@ -132,11 +132,12 @@ type Trail struct {
 	closeErr   error       // the writer's, to be read when done
 }
 
-// item is what waits for the writer: a record, a task, or a head that the
-// chain is behind of.
+// item is what waits for the writer: a record, a task, a probe, or a head that
+// the chain is behind of.
 type item struct {
 	record record
 	task   *Task
+	probe  *probed
 	behind *Head
 }
 

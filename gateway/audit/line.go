@@ -22,6 +22,7 @@ const (
 	KindUse   Kind = "use"   // one use of a credential
 	KindCount Kind = "count" // uses of one kind within a minute
 	KindTask  Kind = "task"  // one executed task
+	KindProbe Kind = "probe" // one probe, which no client made
 
 	KindOpen   Kind = "open"   // the gateway started
 	KindClose  Kind = "close"  // it ended in good order

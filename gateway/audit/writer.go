@@ -153,6 +153,8 @@ func (w *writer) take(it item) {
 		w.line(KindBehind, time.Now(), behind{Head: it.behind.Seq, Hash: it.behind.Hash, Found: w.resumed.Seq})
 	case it.task != nil:
 		w.record(KindTask, it.task.Ended, it.task)
+	case it.probe != nil:
+		w.record(KindProbe, it.probe.at, it.probe.line)
 	case w.counts.line(it.record):
 		w.record(KindUse, it.record.at, it.record.use())
 	default:

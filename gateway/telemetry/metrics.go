@@ -45,6 +45,7 @@ type metrics struct {
 	throttled   *prometheus.CounterVec
 	signals     *prometheus.CounterVec
 	audit       *prometheus.CounterVec
+	probes      *prometheus.CounterVec
 
 	cacheHit, cacheMiss prometheus.Counter
 	jwksRefresh         *prometheus.CounterVec
@@ -104,6 +105,7 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.throttled.WithLabelValues(throttledJWKS)
 	m.signals = counter("security_signals_total", "Requests that whoever looks after security should know of; their access lines have the level WARN and the code security.<reason>.", "team", "reason")
 
+	m.probes = counter("probe_total", "Probes of what the identity provider gives to accounts: ok, would_break (the token would be refused or mean something else), refused (no token), unavailable (the provider or its keys) or misconfigured (the probe's own credential).", "team", "result")
 	m.audit = counter("audit_records_total", "Records of the audit trail: written (ok), lost for want of room, and failed attempts to write (error).", "result")
 	for _, result := range auditResults() {
 		m.audit.WithLabelValues(result)

@@ -8,6 +8,7 @@ import (
 
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
+	"crossfade/gateway/probe"
 	"crossfade/gateway/shadow"
 )
 
@@ -101,6 +102,14 @@ func closedEvidence(e shadow.Evidence) shadow.Evidence {
 		return e
 	}
 	return shadow.EvidenceNone
+}
+
+// closedProbe takes what is no outcome for one that says nothing of the account.
+func closedProbe(o probe.Outcome) probe.Outcome {
+	if slices.Contains(probe.Outcomes(), o) {
+		return o
+	}
+	return probe.Unavailable
 }
 
 // oneOf returns value if it is on the list, else other.

@@ -7,6 +7,7 @@ import (
 
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
+	"crossfade/gateway/probe"
 	"crossfade/gateway/shadow"
 )
 
@@ -17,6 +18,7 @@ type teamSeries struct {
 	mismatches *children[identity.Reason, prometheus.Counter]
 	enforced   *children[gateway.Outcome, prometheus.Counter]
 	signals    *children[identity.Reason, prometheus.Counter]
+	probes     *children[probe.Outcome, prometheus.Counter]
 }
 
 type requestKey struct {
@@ -94,6 +96,9 @@ func (m *metrics) newTeam(team string) *teamSeries {
 		signals: newChildren(closedReason, func(r identity.Reason) prometheus.Counter {
 			return m.signals.WithLabelValues(team, string(r))
 		}),
+		probes: newChildren(closedProbe, func(o probe.Outcome) prometheus.Counter {
+			return m.probes.WithLabelValues(team, string(o))
+		}),
 	}
 	s.zero(team)
 	m.alerts.WithLabelValues(team)
@@ -117,6 +122,9 @@ func (s *teamSeries) zero(team string) {
 			verdicts = append(verdicts, verdictKey{verdict, evidence})
 		}
 	}
+	for _, verdict := range probe.Verdicts() {
+		verdicts = append(verdicts, verdictKey{verdict, shadow.EvidenceProbe})
+	}
 	s.verdicts.add(verdicts...)
 	var reasons []identity.Reason
 	for _, info := range identity.Reasons() {
@@ -127,6 +135,7 @@ func (s *teamSeries) zero(team string) {
 	s.mismatches.add(reasons...)
 	s.enforced.add(gateway.Outcomes()...)
 	s.signals.add(gateway.SignalReasons()...)
+	s.probes.add(probe.Outcomes()...)
 }
 
 // expectedRequests are the combinations that stand at zero. A token alone that

@@ -21,6 +21,7 @@ import (
 	"crossfade/gateway/audit"
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
+	"crossfade/gateway/probe"
 	"crossfade/gateway/shadow"
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
@@ -47,6 +48,9 @@ type Options struct {
 	Stdout io.Writer
 	// Watch reloads when a file of the configuration changes.
 	Watch bool
+	// ProbeSettle is within which time a new probe has its first turn; the zero
+	// value is right for all but tests.
+	ProbeSettle time.Duration
 	// Keys says how keys of issuers are fetched; the zero value is right for
 	// all but tests. OnRefresh is the App's own.
 	Keys oidcauth.ProviderOptions
@@ -74,6 +78,7 @@ type App struct {
 	// auditor is what must be ready before anything is served, nil if nothing
 	// must.
 	auditor gateway.Auditor
+	probes  *probe.Runner
 	// profile is the one that runs were set up for: requests must not be read by
 	// another one after a reload.
 	profile config.Profile
@@ -170,6 +175,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	})
 	a.telemetry.ObserveShadow(a.shadow.Depth, a.shadow.Shed)
 	a.telemetry.ObserveRollout(a.table, a.runs.Latched)
+	if a.probes, err = probe.NewRunner(probeRecorder{a.telemetry.Probes(), a.audit, a.log}); err != nil {
+		return nil, err
+	}
 	a.transport = gateway.NewTransport()
 	a.transport.ResponseHeaderTimeout = c.Upstream.Timeout
 	if err = a.apply(c); err != nil {
@@ -233,6 +241,11 @@ func (a *App) apply(c *config.Config) error {
 		a.cert.Store(cert)
 	}
 	a.handler.Store(handler)
+	parts.Probes.Settle = a.options.ProbeSettle
+	if a.auditor != nil {
+		parts.Probes.Ready = a.auditor.Ready
+	}
+	a.probes.SetPlan(parts.Probes)
 	a.telemetry.Reloaded(true, c.Hash())
 	return nil
 }
@@ -382,6 +395,7 @@ func (a *App) shut(ctx context.Context) error {
 		},
 		func() { closeIf(a.registry) },
 		func() { closeIf(a.evidence) },
+		func() { closeIf(a.probes) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.reconciler) },                   // gives its lease back
 		func() { closeIf(a.runs) },

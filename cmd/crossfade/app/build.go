@@ -15,6 +15,7 @@ import (
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/policy"
+	"crossfade/gateway/probe"
 	"crossfade/gateway/shadow"
 	"crossfade/gateway/throttle"
 	"crossfade/legacy"
@@ -28,6 +29,8 @@ type Parts struct {
 	Keyring   *legacy.Keyring
 	Verifier  *oidcauth.Verifier
 	Policy    *policy.Policy
+	// Probes is whom the gateway probes; the zero Plan is nobody.
+	Probes probe.Plan
 }
 
 // Hooks are what the parts tell of while they work. All may be nil.
@@ -65,12 +68,17 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 	errs = append(errs, err)
 	rules, err := policyOf(c)
 	errs = append(errs, err)
+	var probes probe.Plan
+	if verifier != nil { // else theirs has the same mistakes
+		probes, err = probesOf(c, directory, rules, providers)
+		errs = append(errs, err)
+	}
 	_, err = redisOptions(c.Redis) // opened once and elsewhere, judged with the rest
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, &ConfigError{err}
 	}
-	return &Parts{Directory: directory, Keyring: keyring, Verifier: verifier, Policy: rules}, nil
+	return &Parts{Directory: directory, Keyring: keyring, Verifier: verifier, Policy: rules, Probes: probes}, nil
 }
 
 // NewVerifier builds the verifier of a configuration alone, for commands that

@@ -24,6 +24,19 @@ const (
 	grantExchange           = "urn:ietf:params:oauth:grant-type:token-exchange" // section 2.1
 )
 
+// ErrCredential is what errors.Is finds in an error when a token could not be
+// asked for, because what the client proves itself by, or hands in, could not be
+// read or used.
+var ErrCredential = errors.New("the credential cannot be used")
+
+// unusable is an error of that kind. Its text is that of what went wrong.
+type unusable struct{ error }
+
+// Is implements the interface that errors.Is looks for.
+func (u unusable) Is(target error) bool { return target == ErrCredential }
+
+func (u unusable) Unwrap() error { return u.error }
+
 // oauthSource asks a token endpoint: for client_credentials (RFC 6749 section
 // 4.4) or token_exchange (RFC 8693).
 type oauthSource struct {
@@ -116,11 +129,11 @@ func (a *asker) ask(ctx context.Context, r Request, grant func(url.Values) (iden
 	defer cancel()
 	params, err := requestParams(r)
 	if err != nil {
-		return nil, started, "", err
+		return nil, started, "", unusable{err}
 	}
 	client, err := webClient(a.web, r)
 	if err != nil {
-		return nil, started, "", err
+		return nil, started, "", unusable{err}
 	}
 	found, err := a.endpoint.find(ctx, client)
 	if err != nil {
@@ -129,12 +142,12 @@ func (a *asker) ask(ctx context.Context, r Request, grant func(url.Values) (iden
 	at = found.Token
 	handed, err := grant(params)
 	if err != nil {
-		return nil, started, at, err
+		return nil, started, at, unusable{err}
 	}
 	started = time.Now()
 	proof, err := a.prover.prove(at, started)
 	if err != nil {
-		return nil, started, at, err
+		return nil, started, at, unusable{err}
 	}
 	maps.Copy(params, proof.params)
 	config := clientcredentials.Config{
