@@ -170,7 +170,7 @@ func Set(s State, to Setting, now time.Time) Change {
 		c.Hold = to.hold(s, fmt.Sprintf("set to %s%%", to.Percent), now)
 	case r.Made() && to.Percent > r.Percent:
 		c.Request = &Request{
-			Percent: to.Percent, Digest: r.Digest, Actor: to.Actor, Verified: to.Verified, Source: to.Source, Reason: to.Reason,
+			Percent: to.Percent, Digest: r.Digest, Brownouts: r.Brownouts, Actor: to.Actor, Verified: to.Verified, Source: to.Source, Reason: to.Reason,
 			At: millisecond(now),
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
@@ -123,7 +124,7 @@ func TestApplyKeepsItsInvariants(t *testing.T) {
 			}
 			next, entry, err := rollout.Apply(s, c, now)
 			if err != nil {
-				if next != s {
+				if !cmp.Equal(next, s) {
 					t.Fatalf("a refused change changed %+v to %+v", s, next)
 				}
 				continue

@@ -39,6 +39,8 @@ type Enforcement struct {
 	// KeyKnown: what the run is bucketed by is known. Below 100 nothing is
 	// enforced before.
 	KeyKnown bool
+	// Brownout: a window that is in force decided, not the stored percentage.
+	Brownout bool
 	// Latched: a latch decided, not the percentage.
 	Latched bool
 	Retired bool
@@ -111,6 +113,7 @@ type entry struct {
 	// one run ask once, and testing/synctest lets time pass only for waits on
 	// channels.
 	turn      chan struct{}
+	began     time.Time // the first request here
 	seen      time.Time // the last request
 	pipeline  string
 	latched   bool
@@ -177,14 +180,15 @@ func (r *Runs) Enforce(ctx context.Context, run Run, observe bool) Enforcement {
 		st = State{} // pinned at 0, whatever a store says
 	}
 	now := r.now()
+	v := verdict{observe: observe, percent: st.Percent}
+	v.brownout, _ = st.Brownout(now)
 	if !r.latchRuns || run.ID == "" {
-		return r.judge(st, run, &entry{pipeline: run.Pipeline}, verdict{observe: observe, percent: st.Percent})
+		return r.judge(st, run, &entry{pipeline: run.Pipeline, began: now}, v)
 	}
 	en := r.entry(&run)
 	en.turn <- struct{}{}
 	defer func() { <-en.turn }()
 	en.see(now, run.Pipeline)
-	v := verdict{observe: observe, percent: st.Percent}
 	switch {
 	case run.Team == identity.Unassigned, st.Retired: // no latch could matter
 	case en.holds(st):
@@ -205,6 +209,7 @@ func (r *Runs) Percent(team identity.Team) Percent {
 type verdict struct {
 	observe, stale bool
 	percent        Percent
+	brownout       Brownout
 }
 
 // judge puts together what is known. It is pure.
@@ -217,6 +222,11 @@ func (r *Runs) judge(st State, run Run, en *entry, v verdict) Enforcement {
 	e.Enforced = e.Selected
 	if en.holds(st) && !st.Retired {
 		e.Latched, e.Enforced, e.Revision = true, en.latch.Enforced, en.latch.Revision
+	}
+	if b := v.brownout; b.Percent > v.percent && !en.first().Before(b.From) {
+		if selected, _ := r.selects(st, b.Percent, run, en.pipeline); selected {
+			e.Brownout, e.Selected, e.Enforced, e.Percent = true, true, true, b.Percent
+		}
 	}
 	e.Enforced = st.Retired || e.Enforced && !v.observe
 	return e
@@ -326,7 +336,10 @@ func (en *entry) alive(now time.Time) bool {
 // another run.
 func (en *entry) see(now time.Time, pipeline string) {
 	if !en.seen.IsZero() && now.Sub(en.seen) >= LatchIdle {
-		en.pipeline, en.latched, en.peeked = "", false, time.Time{}
+		en.pipeline, en.latched, en.peeked, en.began = "", false, time.Time{}, time.Time{}
+	}
+	if en.began.IsZero() {
+		en.began = now
 	}
 	if en.latched && now.Sub(en.latch.At) >= LatchMax {
 		en.latched = false
@@ -340,6 +353,14 @@ func (en *entry) learn(pipeline string) {
 	if en.pipeline == "" && pipeline != "" {
 		en.pipeline = string([]byte(pipeline))
 	}
+}
+
+// first is when the run was first seen, here or by the replica that latched it.
+func (en *entry) first() time.Time {
+	if en.latched && en.latch.At.Before(en.began) {
+		return en.latch.At
+	}
+	return en.began
 }
 
 // holds reports whether the entry has a latch that is in force under st.

@@ -64,6 +64,8 @@ type Request struct {
 	// its checks, security signals excepted. Another request has another one or
 	// none, so it cannot leak into the next raise.
 	Override string `json:"override,omitempty"`
+	// Brownouts are windows in which more of the team must use OIDC.
+	Brownouts []Brownout `json:"brownouts,omitempty"`
 	// Actor, Verified, Source and Reason are as in Change.
 	Actor    string `json:"actor,omitempty"`
 	Verified bool   `json:"verified,omitempty"`
@@ -75,6 +77,34 @@ type Request struct {
 
 // Made reports whether there is a request.
 func (r Request) Made() bool { return !r.At.IsZero() }
+
+// maxBrownouts bounds the windows of a request.
+const maxBrownouts = 50
+
+// Brownout is a window in which at least Percent of a team must use OIDC, so
+// that clients are found which nobody knew of. It is never stored as the team's
+// percentage: each replica looks at its own clock, so it ends everywhere by
+// itself. It governs the runs that are first seen inside it; their latches keep
+// what the stored percentage decides.
+type Brownout struct {
+	From    time.Time `json:"from"`
+	Until   time.Time `json:"until"` // not in it
+	Percent Percent   `json:"percent"`
+}
+
+// Brownout returns the window that is in force, the highest of several; ok is
+// false while there is none, or a hold suspends it.
+func (s State) Brownout(now time.Time) (b Brownout, ok bool) {
+	if len(s.Request.Brownouts) == 0 || s.Hold.Active(now) {
+		return Brownout{}, false
+	}
+	for _, w := range s.Request.Brownouts {
+		if !now.Before(w.From) && now.Before(w.Until) && (!ok || w.Percent > b.Percent) {
+			b, ok = w, true
+		}
+	}
+	return b, ok
+}
 
 // Hold is a brake: requests wait until it is released, or ends by itself.
 type Hold struct {
@@ -240,6 +270,10 @@ func (r *Request) validate() error {
 		return fmt.Errorf("actor, source and digest of a request must not be longer than %d bytes", maxActor)
 	case len(r.Reason) > maxReason || len(r.Override) > maxReason:
 		return fmt.Errorf("the reasons of a request must not be longer than %d bytes", maxReason)
+	case len(r.Brownouts) > maxBrownouts:
+		return fmt.Errorf("a request must not have more than %d brownouts", maxBrownouts)
+	case slices.ContainsFunc(r.Brownouts, func(b Brownout) bool { return !b.From.Before(b.Until) || b.Percent.Validate() != nil }):
+		return errors.New("a brownout must end after it begins, at a percentage from 0 to 100")
 	case !utf8.ValidString(r.Actor + "|" + r.Source + "|" + r.Digest + "|" + r.Reason + "|" + r.Override):
 		return errors.New("the texts of a request must be UTF-8")
 	}

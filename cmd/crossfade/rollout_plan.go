@@ -72,7 +72,7 @@ func (r planRow) request(by rollout.Setting) rollout.Request {
 		reason = by.Reason
 	}
 	return rollout.Request{
-		Percent: r.file.Percent, Digest: r.file.Digest, Override: r.file.Override,
+		Percent: r.file.Percent, Digest: r.file.Digest, Override: r.file.Override, Brownouts: r.file.Brownouts,
 		Actor: by.Actor, Verified: by.Verified, Source: by.Source, Reason: reason,
 	}
 }

@@ -145,7 +145,9 @@ type Observation struct {
 	// Enforced tells that the run was enforced, Refused that the request was
 	// refused for its credential.
 	Enforced, Refused bool
-	TraceID           string
+	// Brownout tells that a window enforced it.
+	Brownout bool
+	TraceID  string
 	// DayRun tells that a run is what the account does in a day: where clients
 	// have no life that could be told (profile http). Run is not looked at.
 	DayRun bool
@@ -190,6 +192,8 @@ type Run struct {
 	// Enforced tells that it was, Refused that a request of it was refused for
 	// its credential.
 	Enforced, Refused bool
+	// Brownout tells that a request of it fell into a window that enforced it.
+	Brownout bool
 	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
 	// earliest and the latest; zero without one. They differ once it renewed.
 	FirstExpiry, LastExpiry time.Time
@@ -216,6 +220,7 @@ func (r Run) Merge(o Run) Run {
 	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
 	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
 	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
+	r.Brownout = r.Brownout || o.Brownout
 	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)
 	return r
 }

@@ -185,7 +185,7 @@ func (d *Daily) knows(key RunKey) (ok bool) {
 func runOf(o *Observation, at time.Time) Run {
 	r := Run{
 		Account: o.Account, Pipeline: o.Pipeline, Grade: o.Grade, Reason: o.Reason, TraceID: o.TraceID, Worst: at,
-		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused,
+		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused, Brownout: o.Brownout,
 	}
 	if !o.TokenExpiry.IsZero() {
 		r.FirstExpiry = time.Unix(o.TokenExpiry.Unix(), 0).UTC()

@@ -45,6 +45,8 @@ type File struct {
 	Percent  rollout.Percent
 	Override string
 	Reason   string
+	// Brownouts are its windows.
+	Brownouts []rollout.Brownout
 	// Open reports whether raises may be applied at a time; nil is always.
 	Open func(time.Time) bool
 }
@@ -325,7 +327,8 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 	var err error
 	if there && r.asks(s, f) {
 		request := rollout.Request{
-			Percent: f.Percent, Digest: f.Digest, Override: f.Override, Source: "file", Actor: f.Name, Reason: f.Reason,
+			Percent: f.Percent, Digest: f.Digest, Override: f.Override, Brownouts: f.Brownouts,
+			Source: "file", Actor: f.Name, Reason: f.Reason,
 		}
 		next := s
 		next.Request = request

@@ -47,13 +47,14 @@ type Harm struct {
 }
 
 // harm finds the accounts that a raise hurts: those with a run that began after
-// it, was enforced, and was refused although its password was right. It is pure.
+// it, was enforced, and was refused although its password was right. What a
+// brownout refused was meant to be. It is pure.
 func harm(runs []evidence.Run, raised time.Time) Harm {
 	refused := make(map[string]time.Time) // account -> its first refused run
 	accounts := make(map[string]bool)
 	for _, r := range runs {
 		accounts[r.Account] = true
-		if !r.Legacy || !r.Enforced || !r.Refused || r.First.Before(raised) {
+		if !r.Legacy || !r.Enforced || !r.Refused || r.Brownout || r.First.Before(raised) {
 			continue
 		}
 		if at, ok := refused[r.Account]; !ok || r.First.Before(at) {

@@ -60,6 +60,7 @@ func TestARaiseHurtsKnownAccountsWhoseEnforcedRunsAreRefused(t *testing.T) {
 		},
 		"a run of before the raise":     {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.First = raised.Add(-time.Second) })}, reconcile.Harm{Others: true}},
 		"a run that is not enforced":    {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Enforced = false })}, reconcile.Harm{Others: true}},
+		"a run that a brownout refuses": {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Brownout = true })}, reconcile.Harm{Others: true}},
 		"a token that is refused alone": {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Legacy = false })}, reconcile.Harm{Others: true}},
 		"the only account of a team":    {[]evidence.Run{clean("a"), refused("a")}, reconcile.Harm{Known: []string{"a"}}},
 	} {

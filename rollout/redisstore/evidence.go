@@ -43,6 +43,7 @@ type runRow struct {
 	Token    bool   `json:"token"`
 	Enforced bool   `json:"enforced"`
 	Refused  bool   `json:"refused"`
+	Brownout bool   `json:"brownout"`
 	From     int64  `json:"x"`
 	Until    int64  `json:"y"`
 }
@@ -51,7 +52,7 @@ func rowOf(id string, r evidence.Run) runRow {
 	return runRow{
 		ID: id, Account: r.Account, Pipeline: r.Pipeline, Grade: uint8(r.Grade), Reason: string(r.Reason), Trace: r.TraceID,
 		Worst: millis(r.Worst), First: millis(r.First), Last: millis(r.Last),
-		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused,
+		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		From: millis(r.FirstExpiry), Until: millis(r.LastExpiry),
 	}
 }
@@ -60,7 +61,7 @@ func (r runRow) run() evidence.Run {
 	return evidence.Run{
 		Account: r.Account, Pipeline: r.Pipeline, Grade: evidence.Grade(r.Grade), Reason: identity.Reason(r.Reason), TraceID: r.Trace,
 		Worst: instant(r.Worst), First: instant(r.First), Last: instant(r.Last),
-		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused,
+		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		FirstExpiry: instant(r.From), LastExpiry: instant(r.Until),
 	}
 }

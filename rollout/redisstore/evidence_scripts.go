@@ -34,7 +34,7 @@ local function merge(a, b)
   end
   if a.p == '' then a.p = b.p end
   a.f, a.l = earliest(a.f, b.f), math.max(a.l, b.l)
-  for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused'}) do a[flag] = a[flag] or b[flag] end
+  for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused', 'brownout'}) do a[flag] = a[flag] or b[flag] end
   a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
   return a
 end

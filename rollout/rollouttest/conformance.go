@@ -166,6 +166,9 @@ func sameAsApply(t *testing.T, s rollout.Store) {
 				Percent: rollout.Percent(random.IntN(101)), Digest: fmt.Sprint("digest ", i), Override: `a "reason", ünïcode`,
 				Actor: "lead", Verified: random.IntN(2) == 0, Source: "file", Reason: "week 2", At: at(i),
 			}
+			for n := range random.IntN(3) {
+				c.Request.Brownouts = append(c.Request.Brownouts, rollout.Brownout{From: at(i + n), Until: at(i + n + 60), Percent: 100})
+			}
 		}
 		switch random.IntN(6) {
 		case 0:

@@ -29,7 +29,7 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 		Verdict: string(ev.Shadow.Verdict), Reason: ev.Shadow.Reason, Source: string(ev.Shadow.Evidence),
 		Legacy:   ev.Legacy.OK(),
 		Token:    token != nil && (token.Status == identity.StatusVerified || token.Status == identity.StatusRejected),
-		Enforced: ev.Enforcement.Enforced,
+		Enforced: ev.Enforcement.Enforced, Brownout: ev.Enforcement.Brownout && ev.Enforcement.Enforced,
 		TraceID:  ev.TraceID,
 	}
 	if o.Pipeline == "" {

@@ -105,14 +105,10 @@ func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]str
 
 // notFollowed names a key that a file may have and nothing follows yet.
 func notFollowed(f config.TeamFile) string {
-	switch {
-	case f.Retired:
+	if f.Retired {
 		return "retired"
-	case len(f.Brownouts) > 0:
-		return "brownouts"
-	default:
-		return ""
 	}
+	return ""
 }
 
 func fileOf(f config.TeamFile) reconcile.File {
@@ -122,6 +118,9 @@ func fileOf(f config.TeamFile) reconcile.File {
 	}
 	if f.Override.Percent == f.Percent {
 		r.Override = f.Override.Reason
+	}
+	for _, b := range f.Brownouts {
+		r.Brownouts = append(r.Brownouts, rollout.Brownout{From: b.From, Until: b.Until(), Percent: rollout.Percent(b.Percent)})
 	}
 	return r
 }

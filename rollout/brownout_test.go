@@ -1,0 +1,145 @@
+package rollout_test
+
+import (
+	"testing"
+	"time"
+
+	"crossfade/rollout"
+	"crossfade/rollout/rollouttest"
+)
+
+// window asks for a percentage and a brownout at 100 from a time on, for an hour.
+func window(t *testing.T, store *rollouttest.Memory, stored rollout.Percent, from time.Time) rollout.Brownout {
+	t.Helper()
+	b := rollout.Brownout{From: from, Until: from.Add(time.Hour), Percent: 100}
+	now := time.UnixMilli(time.Now().UnixMilli()).UTC()
+	if _, err := store.Write(t.Context(), rollout.Change{
+		Team: team, Kind: rollout.KindRequest, Percent: stored, Expect: rollout.AnyRevision,
+		Request: &rollout.Request{Percent: stored, At: now, Brownouts: []rollout.Brownout{b}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wait(time.Second)
+	return b
+}
+
+func TestABrownoutGovernsTheRunsFirstSeenInIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		r := luigi(t, store)
+		b := window(t, store, 0, time.Now().Add(time.Hour))
+		if got := r.ask("before", "P"); got.Enforced || got.Brownout {
+			t.Errorf("before the window: %+v", got)
+		}
+		time.Sleep(time.Until(b.From) - 10*time.Minute)
+		r.ask("before", "P")
+		time.Sleep(10 * time.Minute)
+		if got := r.ask("before", "P"); got.Enforced {
+			t.Errorf("a run from before the window flips in its middle: %+v", got)
+		}
+		got := r.ask("inside", "P")
+		if !got.Enforced || !got.Brownout || got.Percent != 100 || !got.Latched {
+			t.Errorf("a run first seen in the window: %+v", got)
+		}
+		if state, _ := r.table.Lookup(team); state.Percent != 0 {
+			t.Errorf("the stored percentage is %s", state.Percent)
+		}
+		if got := r.observe("watched", "P"); got.Enforced || !got.Selected {
+			t.Errorf("while observing: %+v", got)
+		}
+	})
+}
+
+func TestABrownoutEndsByItselfOnEveryReplica(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		first, second := luigi(t, store), luigi(t, store)
+		b := window(t, store, 0, time.Now())
+		for _, r := range []*replica{first, second} {
+			if got := r.ask("w", "P"); !got.Enforced {
+				t.Errorf("in the window: %+v", got)
+			}
+		}
+		_ = first.runs.Close() // and whoever began it is gone
+		store.SetDown(true)    // and so is the store
+		for time.Now().Before(b.Until.Add(-time.Second)) {
+			time.Sleep(time.Minute)
+			second.ask("w", "P") // the run stays alive
+		}
+		time.Sleep(time.Until(b.Until))
+		if got := second.ask("w", "P"); got.Enforced || got.Brownout {
+			t.Errorf("after its end the run is still enforced: %+v", got)
+		}
+		if got := second.ask("new", "P"); got.Enforced {
+			t.Errorf("a new run after its end: %+v", got)
+		}
+	})
+}
+
+func TestABrownoutIsSuspendedByAHold(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		r := luigi(t, store)
+		window(t, store, 0, time.Now())
+		if got := r.ask("w", "P"); !got.Enforced {
+			t.Fatalf("in the window: %+v", got)
+		}
+		state, _ := r.table.Lookup(team)
+		hold := rollout.Brake(state, rollout.Setting{Actor: "sre", Source: "cli"}, time.Now())
+		if _, err := store.Write(t.Context(), hold); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Second)
+		if got := r.ask("w", "P"); got.Enforced {
+			t.Errorf("held: %+v", got)
+		}
+	})
+}
+
+func TestABrownoutNeverLowersATeam(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		r := luigi(t, store)
+		b := window(t, store, 100, time.Now())
+		b.Percent = 10
+		state, _ := r.table.Lookup(team)
+		request := state.Request
+		request.Brownouts = []rollout.Brownout{b}
+		if _, err := store.Write(t.Context(), rollout.Change{Team: team, Percent: 100, Expect: rollout.AnyRevision, Request: &request}); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Second)
+		if got := r.ask("w", "P"); !got.Enforced || got.Percent != 100 || got.Brownout {
+			t.Errorf("a window below the percentage: %+v", got)
+		}
+	})
+}
+
+// The profile http latches nothing: its requests follow the window.
+func TestABrownoutGovernsRequestsOfNoRun(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		r := newReplica(t, store, rollout.StickPrincipal, false)
+		b := window(t, store, 0, time.Now().Add(time.Minute))
+		if got := r.ask("", ""); got.Enforced {
+			t.Errorf("before: %+v", got)
+		}
+		time.Sleep(time.Until(b.From))
+		if got := r.ask("", ""); !got.Enforced {
+			t.Errorf("inside: %+v", got)
+		}
+		time.Sleep(time.Until(b.Until))
+		if got := r.ask("", ""); got.Enforced {
+			t.Errorf("after: %+v", got)
+		}
+	})
+}
+
+func TestTheHighestOfSeveralBrownoutsCounts(t *testing.T) {
+	hour := func(from int, percent rollout.Percent) rollout.Brownout {
+		return rollout.Brownout{From: noon.Add(time.Duration(from) * time.Hour), Until: noon.Add(time.Duration(from+2) * time.Hour), Percent: percent}
+	}
+	s := rollout.State{Request: rollout.Request{Brownouts: []rollout.Brownout{hour(0, 30), hour(1, 80), hour(2, 50)}}}
+	for after, want := range map[time.Duration]rollout.Percent{
+		-time.Second: 0, 0: 30, time.Hour: 80, 2*time.Hour + time.Minute: 80, 3 * time.Hour: 50, 4 * time.Hour: 0,
+	} {
+		if b, _ := s.Brownout(noon.Add(after)); b.Percent != want {
+			t.Errorf("after %s: %s, want %s", after, b.Percent, want)
+		}
+	}
+}
