@@ -37,6 +37,12 @@ func (f *Family) match(family string) (closeness int, ok bool) {
 	}
 }
 
+// Matches reports whether the pattern has a family.
+func (f *Family) Matches(family string) bool {
+	_, ok := f.match(family)
+	return ok
+}
+
 // requestFor is what to ask for.
 func (f *Family) requestFor(family, run string) token.Request {
 	fill := strings.NewReplacer(familyPlaceholder, family).Replace

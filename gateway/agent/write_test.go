@@ -145,9 +145,15 @@ func TestWhatASourceCanGiveTokensFor(t *testing.T) {
 	}{
 		{"file", token.Request{}, true}, {"file", audience, false}, {"aws", audience, false}, {"exec", scopes, true},
 		{"github_actions", audience, true}, {"github_actions", scopes, false}, {"gcp", audience, true}, {"gcp", scopes, false},
-		{"gcp", token.Request{}, false}, {"client_credentials", scopes, true}, {"token_exchange", scopes, true},
+		{"gcp", token.Request{}, true}, {"client_credentials", scopes, true}, {"token_exchange", scopes, true},
 	} {
-		if err := token.Reaches(tc.kind, tc.r); (err == nil) != tc.ok {
+		source, err := token.New(tc.kind, token.Params{
+			Issuer: "https://idp.example", ClientID: "c", SecretFile: "s", SubjectTokenFile: "t", File: "f", Command: []string{"x"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := token.Reaches(source, tc.r); (err == nil) != tc.ok || err != nil && !strings.Contains(err.Error(), tc.kind) {
 			t.Errorf("%s for %+v: %v", tc.kind, tc.r, err)
 		}
 	}

@@ -2,27 +2,32 @@ package token
 
 import (
 	"errors"
-	"fmt"
 )
 
-// Reaches says why a source of a kind cannot give tokens for something else than
-// the one that it gives anyway, nil if it can or if nothing is asked for: some know
-// one token, some know audiences alone. A kind that this package does not know is
-// taken to be able to.
-func Reaches(kind string, r Request) error {
+// Reaches says why a source cannot give tokens for what is asked, nil if it can or
+// if nothing is asked for: some have one token, some know audiences alone.
+func Reaches(s Source, r Request) error {
 	nothing := r.Audience == "" && len(r.Scopes) == 0 && r.Resource == ""
-	switch kind {
-	case "file", "aws":
-		if !nothing {
-			return fmt.Errorf("the token source %s has one token, which is for whom it is: use another source, such as token_exchange of that token", kind)
-		}
-	case "github_actions", "gcp":
-		if len(r.Scopes) > 0 || r.Resource != "" {
-			return fmt.Errorf("the token source %s knows audiences, and neither scopes nor resources", kind)
-		}
-		if r.Audience == "" && kind == "gcp" {
-			return errors.New("the token source gcp issues no token without an audience")
-		}
+	if limited, ok := s.(interface{ Reaches(Request) error }); ok && !nothing {
+		return limited.Reaches(r)
+	}
+	return nil
+}
+
+// Reaches has a token that is for whom it is.
+func (s *fileSource) Reaches(Request) error {
+	return errors.New("the token source " + s.kind + " has one token, and none for others: use another source, such as token_exchange of that token")
+}
+
+// Reaches knows audiences.
+func (s *githubSource) Reaches(r Request) error { return audienceAlone("github_actions", r) }
+
+// Reaches knows audiences.
+func (s *gcpSource) Reaches(r Request) error { return audienceAlone("gcp", r) }
+
+func audienceAlone(kind string, r Request) error {
+	if len(r.Scopes) > 0 || r.Resource != "" || r.Audience == "" {
+		return errors.New("the token source " + kind + " knows an audience, and neither scopes nor a resource")
 	}
 	return nil
 }
