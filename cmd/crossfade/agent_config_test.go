@@ -68,8 +68,8 @@ func runTask() int {
 	return 0
 }
 
-// playScheduler is a gateway that lets everybody pass to a scheduler with one task,
-// and tells what came.
+// playScheduler is a scheduler with one task, which it hands out again and again,
+// or a gateway that lets everybody pass to one. It tells what came.
 func playScheduler(t *testing.T) (server *httptest.Server, came func() []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -254,4 +254,117 @@ func TestPatternsOfFamiliesMeanWhatTheyMeanInRoles(t *testing.T) {
 			t.Fatalf("%q and %q: roles say %q, the agent %v", pattern, family, denied, f.Matches(family))
 		}
 	})
+}
+
+func TestATaskHasRightsForItsOwnFamilyOnly(t *testing.T) {
+	idp := issuer(t, 0)
+	dir := files(t, map[string]string{
+		"principals.yaml": "svc-etl: { team: data-eng, oidc: { subject: svc-etl } }\n",
+		"roles.yaml": "roles: { runner: { execute: ['*'], view: ['*'] }, loader: { execute: [Load*] } }\n" +
+			"claims: { aud: { luigi: runner, luigi-load: loader } }\n",
+	})
+	tasks, _ := playScheduler(t)
+	gateway := start(t, "serve", "--config", whole(t, idp.URL(), tasks.URL, map[string]string{
+		"oidc":       fmt.Sprintf("{ issuer: %s, audience: [luigi, luigi-load], skew: 0s }", idp.URL()),
+		"principals": filepath.Join(dir, "principals.yaml"), "roles": filepath.Join(dir, "roles.yaml"),
+	}))
+	account := clientOf(t, idp, "svc-etl")
+	config := filepath.Join(files(t, map[string]string{"agent.yaml": fmt.Sprintf(`
+gateway: http://%s
+listen: unix:agent.sock
+mode: token
+token_dir: tokens
+token: { issuer: %q, client_id: svc-etl, client_secret_file: %q, audience: luigi }
+families: { Load*: luigi-load }
+write: { audience: sts.example, file: sts }
+`, gateway.address, account.Issuer, account.SecretFile)}), "agent.yaml")
+	beside := filepath.Dir(config)
+	c := command(t, "agent", "--config", config)
+	var log lockedBuffer
+	c.Stderr = &log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	eventually(t, "the agent listens", func() bool { return strings.Contains(log.String(), "crossfade agent listens") })
+	if text := readIfThere(filepath.Join(beside, "sts")); text == "" || strings.HasSuffix(text, "\n") {
+		t.Errorf("the file of the other service holds %q", text)
+	}
+
+	agent, direct := unixClient(t, filepath.Join(beside, "agent.sock")), newClient(t)
+	call := func(client *http.Client, base, token, method string, args map[string]any) (response any, ok bool) {
+		text, _ := json.Marshal(args)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/api/"+method, strings.NewReader(url.Values{"data": {string(text)}}.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var body map[string]any
+		if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+			t.Fatal(err)
+		}
+		response, ok = body["response"]
+		return response, ok
+	}
+	byAgent := func(method string, args map[string]any) any {
+		t.Helper()
+		response, ok := call(agent, "http://localhost", "", method, args)
+		if !ok {
+			t.Fatalf("%s was refused: %s", method, log.String())
+		}
+		return response
+	}
+	task := func(id, family, status string, runnable any) map[string]any {
+		return map[string]any{"worker": "w", "task_id": id, "family": family, "module": "m", "params": map[string]any{}, "status": status, "runnable": runnable, "deps": nil}
+	}
+	byAgent("add_worker", map[string]any{"worker": "w", "info": []any{}})
+	byAgent("add_task", task("LoadUsers_1", "LoadUsers", "PENDING", true))
+	work, _ := byAgent("get_work", map[string]any{"worker": "w", "current_tasks": []any{}}).(map[string]any)
+	if work["task_family"] != "LoadUsers" {
+		t.Fatalf("handed out %v", work)
+	}
+	file := filepath.Join(beside, "tokens", "LoadUsers")
+	token := strings.TrimSpace(read(t, file))
+	byAgent("set_task_status_message", map[string]any{"task_id": work["task_id"], "status_message": "half of it"})
+
+	// What the task's code can do with its token, without the agent.
+	own, gatewayURL := map[string]any{"task_id": work["task_id"], "status_message": "more"}, "http://"+gateway.address
+	if _, ok := call(direct, gatewayURL, token, "set_task_status_message", own); !ok {
+		t.Error("its own task is refused")
+	}
+	for method, args := range map[string]map[string]any{
+		"add_task": task("Extract_1", "Extract", "PENDING", true), "task_list": {"status": "", "upstream_status": ""}, "pause": {},
+	} {
+		if _, ok := call(direct, gatewayURL, token, method, args); ok {
+			t.Errorf("%s is allowed by the token of a family", method)
+		}
+	}
+	byAgent("add_task", task("Extract_1", "Extract", "PENDING", true)) // by the run's
+	byAgent("add_task", task("LoadUsers_1", "LoadUsers", "DONE", nil))
+	if text := readIfThere(file); text != "" {
+		t.Error("the task's token is there behind its end")
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if code := c.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, log.String())
+	}
+	if text := readIfThere(filepath.Join(beside, "sts")); text != "" {
+		t.Error("the other service's token is left behind")
+	}
+	if strings.Contains(log.String(), token) {
+		t.Error("a token is in the log")
+	}
 }

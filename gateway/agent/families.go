@@ -44,8 +44,8 @@ type FamiliesOptions struct {
 	Run string
 	// Open begins to keep a token. Required.
 	Open func(token.Request) (Kept, error)
-	// Dir is a directory that nobody else enters, for files with the tokens; ""
-	// for none.
+	// Dir is a directory of the agent's own that nobody else enters, for files with
+	// the tokens; "" for none. Tokens that a dead agent has left there are removed.
 	Dir string
 	// Report is told what people must know, once. Required.
 	Report *Reporter
@@ -66,11 +66,11 @@ type FamiliesOptions struct {
 // registers those that it waits for, which are of other families; with tokens by
 // family it would need all of them from the start. The gateway judges that, as it
 // judges get_work, by whether the run may execute the family. So the token of a
-// family grants nothing that the run's does not: it takes away. Nothing that is
-// said about a task, and nothing that the task's own code does with its token, has
-// a right to other families. All tokens of a run must mean the same account to the
-// gateway, since a worker belongs to one (worker_mismatch): they differ in audience
-// and scopes.
+// family grants nothing that the run's does not: it takes away. Where the gateway
+// gives the account its roles by claims (aud, or one that scopes become), nothing
+// that is said about a task, and nothing that the task's own code does with its
+// token, has a right to other families. All tokens of a run must mean the same
+// account to the gateway, since a worker belongs to one (worker_mismatch).
 //
 // A call that cannot be read, or that names another family or another worker than
 // the task was handed out to, carries the run's token: never a family's. A batch is
@@ -128,6 +128,9 @@ func NewFamilies(o FamiliesOptions) (*Families, error) {
 		return nil, errors.New("tokens of task families need a way to obtain them and somebody to report to")
 	}
 	if err := CheckFamilies(o.Families); err != nil {
+		return nil, err
+	}
+	if err := removeTokens(o.Dir); err != nil {
 		return nil, err
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -441,6 +444,26 @@ func (f *Families) closeFile(family string) {
 	if err := file.upkeep.Close(); err != nil {
 		f.o.Report.Say("family file "+family, fmt.Sprintf("crossfade agent: the token of the task family %s stays in its file: %v\n", printable(family), err))
 	}
+}
+
+// removeTokens removes the tokens that a dead agent has left in a directory, and
+// nothing else; "" has none.
+func removeTokens(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	left, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, entry := range left {
+		path := filepath.Join(dir, entry.Name())
+		if entry.Type().IsRegular() && holdsToken(path) {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // PrivateDir makes a directory for files with tokens, or checks that an existing

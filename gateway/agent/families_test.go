@@ -475,7 +475,15 @@ func TestCallsThatCannotBeReadNeverCarryAFamilysToken(t *testing.T) {
 func TestATokenIsKeptWhileTasksAreOutAndAMinuteBeyond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
+		for name, text := range map[string]string{"Dead": "eyJ.x.y\n", "notes": "two words"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		s := newScheduled(t, dir, aud("Load*", "load"))
+		if content(t, filepath.Join(dir, "Dead")) != "-" || content(t, filepath.Join(dir, "notes")) != "two words" {
+			t.Error("what a dead agent has left is there, or something else is gone")
+		}
 		file := filepath.Join(dir, "LoadUsers")
 		state := func(when, inFile string, opened int) {
 			t.Helper()

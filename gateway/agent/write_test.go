@@ -143,9 +143,17 @@ func TestWhatASourceCanGiveTokensFor(t *testing.T) {
 		r    token.Request
 		ok   bool
 	}{
-		{"file", token.Request{}, true}, {"file", audience, false}, {"aws", audience, false}, {"exec", scopes, true},
-		{"github_actions", audience, true}, {"github_actions", scopes, false}, {"gcp", audience, true}, {"gcp", scopes, false},
-		{"gcp", token.Request{}, true}, {"client_credentials", scopes, true}, {"token_exchange", scopes, true},
+		{"file", token.Request{}, true},
+		{"file", audience, false},
+		{"aws", audience, false},
+		{"exec", scopes, true},
+		{"github_actions", audience, true},
+		{"github_actions", scopes, false},
+		{"gcp", audience, true},
+		{"gcp", scopes, false},
+		{"gcp", token.Request{}, true},
+		{"client_credentials", scopes, true},
+		{"token_exchange", scopes, true},
 	} {
 		source, err := token.New(tc.kind, token.Params{
 			Issuer: "https://idp.example", ClientID: "c", SecretFile: "s", SubjectTokenFile: "t", File: "f", Command: []string{"x"},
