@@ -49,3 +49,13 @@ func TestTheClientsNameForItsRunIsNotedAndStaysInTheGateway(t *testing.T) {
 		})
 	}
 }
+
+func TestToLookForTheNameOfARunCostsNothing(t *testing.T) {
+	for name, h := range map[string]http.Header{
+		"none": {"Authorization": {"Bearer x"}}, "one": {gateway.RunHeader: {"nightly-4711"}},
+	} {
+		if n := testing.AllocsPerRun(100, func() { gateway.ClientRun(h) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
