@@ -4,8 +4,9 @@
 // (d) Crossfade with a legacy bcrypt credential and a companion token in the
 // shadow, and (e) Crossfade with a token and a call of 1 KB that is judged by
 // the family of its task. Then what a worker waits for that sends one call after
-// the other on one kept connection: (f) for Crossfade with a token of its own,
-// and (g) through `crossfade agent`, which puts the same token there. Every target
+// the other on one kept connection: (f) for Crossfade with a token of its own, (g)
+// through `crossfade agent`, which puts such a token there, and (h) through a bare
+// proxy, which shows what of that is the way over one more process. Every target
 // is a process of its own. Telemetry is on as in production: metrics, one trace in
 // a hundred exported over OTLP, an access log to a file.
 //
@@ -123,10 +124,11 @@ func usage() {
 request, all in one run. Run it from the repository; it builds what it measures.
 
 (a) to (e) are loaded over many connections: compare requests/s, and the processor
-time of a request. (f) and (g) send one request after the other over one connection:
-the difference of their p50 is what the agent adds to a request of a worker, the
-median over the rounds. Its target is below 100 µs on loopback; it is reported, met
-or not.
+time of a request. (f) to (h) get one request after the other over one connection:
+g-f is what the agent adds to a request of a worker at p50, the median of the
+rounds' differences. Its target is below 100 µs on loopback; it is reported, met or
+not. h-f is what a bare proxy adds in its place: on a busy machine, most of both is
+the wait for a processor.
 
 `)
 	flag.PrintDefaults()

@@ -43,8 +43,10 @@ type ratio struct {
 
 // agentReport compares a worker with an agent and one without.
 type agentReport struct {
-	// Added is the median of the differences round by round.
+	// Added is the median of the differences round by round, Bare the same of a
+	// bare proxy in the agent's place.
 	Added  float64 `json:"added_p50_us"`
+	Bare   float64 `json:"bare_proxy_added_p50_us"`
 	Target float64 `json:"target_us"`
 	Met    bool    `json:"met"`
 }
@@ -57,6 +59,7 @@ const (
 	withTask
 	direct
 	throughAgent
+	throughBare
 )
 
 func newReport(targets []*target, p plan) report {
@@ -85,11 +88,14 @@ func newReport(targets []*target, p plan) report {
 			AddsCPU: r.Targets[of[0]].CPU - r.Targets[of[1]].CPU,
 		})
 	}
-	added := make([]float64, p.rounds)
-	for i := range added {
-		added[i] = micros(targets[throughAgent].rounds[i].p50 - targets[direct].rounds[i].p50)
+	added := func(through int) float64 {
+		differences := make([]float64, p.rounds)
+		for i := range differences {
+			differences[i] = micros(targets[through].rounds[i].p50 - targets[direct].rounds[i].p50)
+		}
+		return middle(differences)
 	}
-	r.Agent = agentReport{Added: middle(added), Target: micros(agentTarget)}
+	r.Agent = agentReport{Added: added(throughAgent), Bare: added(throughBare), Target: micros(agentTarget)}
 	r.Agent.Met = r.Agent.Added < r.Agent.Target
 	return r
 }
@@ -113,6 +119,7 @@ func table(w io.Writer, r report) error {
 	}
 	fmt.Fprintf(&b, "g-f = %s    is what the agent adds to a request at p50; target: below %s, %s\n",
 		duration(r.Agent.Added), duration(r.Agent.Target), verdict)
+	fmt.Fprintf(&b, "h-f = %s    is what a bare proxy adds in its place\n", duration(r.Agent.Bare))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -99,6 +99,10 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
+	hop, err := s.start(ctx, nil, self, "-role", "bare", "-upstream", "http://"+gateway.addr)
+	if err != nil {
+		return nil, err
+	}
 	basic := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(benchUser+":"+benchPassword)) + "\r\n"
 	bearer := "Authorization: Bearer " + token + "\r\n"
 	s.targets = []*target{
@@ -109,6 +113,7 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 		{name: "(e) Crossfade, RS256 token, a call of 1 KB about a task", addr: gateway.addr, pid: gateway.pid, request: request("add_task", addTask(), "Authorization: Bearer "+loader+"\r\n")},
 		{name: "(f) one connection: Crossfade, RS256 token", addr: gateway.addr, pid: gateway.pid, conns: 1, request: request("ping", ping, bearer)},
 		{name: "(g) one connection: the agent, then Crossfade", addr: agent.addr, pid: agent.pid, conns: 1, request: request("ping", ping, basic)},
+		{name: "(h) one connection: a bare proxy, then Crossfade", addr: hop.addr, pid: hop.pid, conns: 1, request: request("ping", ping, bearer)},
 	}
 	return s, nil
 }
