@@ -175,6 +175,7 @@ and 127.0.0.1 in no_proxy if there is a proxy.`,
 
 // agent runs until ctx is done.
 func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
+	defer p.oneProcessor()()
 	log := p.logger()
 	s, err := p.newAgentStage(o, o.gateway, agentAgain, log)
 	if err != nil {
@@ -262,6 +263,7 @@ func (s *agentStage) serveMetrics(ctx context.Context, servers *serving, address
 
 // agentRun runs a command behind an agent of its own.
 func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (err error) {
+	defer p.oneProcessor()()
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
