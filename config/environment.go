@@ -2,31 +2,36 @@ package config
 
 import (
 	"net/netip"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// Variables that begin with envPrefix are ours; the named ones are no keys.
+// Variables that begin with envPrefix are ours, those with envAgent the agent's;
+// the named ones are no keys.
 const (
 	envPrefix    = "CROSSFADE_"
-	envConfig    = "CROSSFADE_CONFIG"        // the configuration file, as --config
+	envConfig    = "CROSSFADE_CONFIG" // the configuration file, as --config
+	envAgent     = "CROSSFADE_AGENT_"
 	envToken     = "CROSSFADE_TOKEN_FILE"    // the agent's
+	envTokenDir  = "CROSSFADE_TOKEN_DIR"     // the agent's
 	envScheduler = "CROSSFADE_SCHEDULER_URL" // the agent's
+	envRun       = "CROSSFADE_RUN"           // the agent's
 )
 
 // Variable returns the environment variable that sets the dotted key.
-func Variable(key string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+func Variable(key string) string { return variable(envPrefix, key) }
+
+func variable(prefix, key string) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // variables maps each variable to the path that it sets: one for every value
 // that a single text can express, and one for every key with a short form.
-func variables() map[string][]string {
+func variables(k kind) map[string][]string {
 	out := map[string][]string{}
-	root := reflect.TypeFor[Config]()
-	add := func(path []string, _ spec) { out[Variable(strings.Join(path, "."))] = slices.Clone(path) }
+	root := k.defaults.Type()
+	add := func(path []string, _ spec) { out[variable(k.prefix, strings.Join(path, "."))] = slices.Clone(path) }
 	leaves(root, nil, add)
 	shorts(root, nil, add)
 	return out
@@ -47,7 +52,7 @@ func environ(env []string) map[string]string {
 // compose files and charts pass on variables that way.
 func (l *loader) fromEnvironment() map[string]any {
 	d := l.source(fromEnvironment, l.src.Dir, layerEnvironment)
-	known := variables()
+	known := variables(l.kind)
 	names := make([]string, 0, len(known))
 	for name := range known {
 		names = append(names, name)
@@ -70,24 +75,27 @@ func (l *loader) fromEnvironment() map[string]any {
 		}
 	}
 	for name, value := range env {
-		if _, ok := known[name]; ok || !strings.HasPrefix(name, envPrefix) || foreign(name, value) {
+		if _, ok := known[name]; ok || !strings.HasPrefix(name, l.kind.prefix) || name == l.kind.named || foreign(name, value) {
 			continue
 		}
+		if l.kind.prefix != envAgent && strings.HasPrefix(name, envAgent) {
+			continue // the agent complains about those
+		}
 		l.mistakes = append(l.mistakes, Mistake{
-			File: fromEnvironment, Key: printable(name), Message: "unknown variable", Suggestion: nearestVariable(name, names),
+			File: fromEnvironment, Key: printable(name), Message: "unknown variable", Suggestion: nearestVariable(l.kind.prefix, name, names),
 		})
 	}
 	return tree
 }
 
 // nearestVariable compares without the prefix, which is no sign of likeness.
-func nearestVariable(name string, names []string) string {
+func nearestVariable(prefix, name string, names []string) string {
 	tails := make([]string, len(names))
 	for i, n := range names {
-		tails[i] = strings.TrimPrefix(n, envPrefix)
+		tails[i] = strings.TrimPrefix(n, prefix)
 	}
-	if tail := nearest(strings.TrimPrefix(name, envPrefix), tails); tail != "" {
-		return envPrefix + tail
+	if tail := nearest(strings.TrimPrefix(name, prefix), tails); tail != "" {
+		return prefix + tail
 	}
 	return ""
 }
@@ -98,7 +106,7 @@ func nearestVariable(name string, names []string) string {
 // named crossfade (Kubernetes documentation, "Service: environment variables").
 func foreign(name, value string) bool {
 	switch name {
-	case envConfig, envToken, envScheduler:
+	case envConfig, envToken, envTokenDir, envScheduler, envRun:
 		return true
 	}
 	switch {

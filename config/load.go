@@ -41,20 +41,12 @@ type Source struct {
 // the error is [Errors] with every mistake found and the configuration is nil.
 // It reads files and nothing else; it is safe for concurrent use.
 func Load(src Source) (*Config, error) {
-	l := &loader{src: src, main: newDocument("", src.Dir)}
-	l.main.layer = layerDefault
-	k := koanf.New(sep)
-	file, fileTree := l.fromFile()
-	for _, tree := range []map[string]any{l.defaults(), fileTree, l.fromEnvironment(), l.fromFlags()} {
-		if err := k.Load(confmap.Provider(tree, ""), nil); err != nil {
-			return nil, fmt.Errorf("config: merge: %w", err)
-		}
-	}
+	l := newLoader(src, gatewayKind())
 	c := &Config{}
-	if err := decode(k, c); err != nil {
+	var err error
+	if c.File, err = l.merge(c); err != nil {
 		return nil, err
 	}
-	c.File = file
 	if err := l.complete(c); err != nil {
 		return nil, err
 	}
@@ -64,9 +56,50 @@ func Load(src Source) (*Config, error) {
 	return c, nil
 }
 
+// kind is what there is to know of one of the two configurations.
+type kind struct {
+	// defaults is a value of the struct that lists the keys.
+	defaults reflect.Value
+	// here is the name of the file in the working directory, elsewhere the one in
+	// directories of the program's own.
+	here, elsewhere string
+	// prefix begins the variables; the one of named is the file's.
+	prefix, named string
+	// needs is a path that must be there, and is not reported missing when nobody
+	// knows what the file would have said; "" for none.
+	needs string
+}
+
+func gatewayKind() kind {
+	return kind{
+		defaults: reflect.ValueOf(*Default()), here: "crossfade.yaml", elsewhere: "crossfade.yaml",
+		prefix: envPrefix, named: envConfig, needs: "upstream",
+	}
+}
+
+func newLoader(src Source, k kind) *loader {
+	l := &loader{src: src, kind: k, main: newDocument("", src.Dir)}
+	l.main.layer = layerDefault
+	return l
+}
+
+// merge decodes all layers into what out points to, and returns the name of the
+// file, "" if there was none.
+func (l *loader) merge(out any) (file string, err error) {
+	k := koanf.New(sep)
+	file, fileTree := l.fromFile()
+	for _, tree := range []map[string]any{l.defaults(), fileTree, l.fromEnvironment(), l.fromFlags()} {
+		if err := k.Load(confmap.Provider(tree, ""), nil); err != nil {
+			return "", fmt.Errorf("config: merge: %w", err)
+		}
+	}
+	return file, decode(k, out)
+}
+
 // loader collects the mistakes of one Load.
 type loader struct {
 	src  Source
+	kind kind
 	main *document // where each value of the merged configuration came from
 
 	// Where each value of the files beside it came from; nil without them.
@@ -77,7 +110,7 @@ type loader struct {
 // source begins a document whose values go into the main configuration.
 func (l *loader) source(file, dir string, in layer) *document {
 	return &document{
-		file: file, dir: dir, layer: in, text: in > layerFile, root: reflect.TypeFor[Config](),
+		file: file, dir: dir, layer: in, text: in > layerFile, root: l.kind.defaults.Type(),
 		origins: l.main.origins, failed: l.main.failed,
 	}
 }
@@ -103,7 +136,7 @@ func decode(k *koanf.Koanf, out any) error {
 // defaults is the lowest layer. It passes the same checks as a file, under a
 // document of its own: a default is written nowhere.
 func (l *loader) defaults() map[string]any {
-	v, _ := l.value(newDocument("defaults", ""), "", spec{typ: reflect.TypeFor[Config]()}, encode(reflect.ValueOf(*Default())))
+	v, _ := l.value(newDocument("defaults", ""), "", spec{typ: l.kind.defaults.Type()}, encode(l.kind.defaults))
 	tree, _ := v.(map[string]any)
 	return tree
 }
@@ -118,18 +151,25 @@ func (l *loader) fromFile() (file string, tree map[string]any) {
 	content, err := readBounded(file)
 	if err != nil {
 		l.mistakes = append(l.mistakes, Mistake{File: file, Message: "cannot be read: " + err.Error()})
-		l.main.failed["upstream"] = true // nobody knows what it would have said
+		l.unknowable()
 		return file, nil
 	}
 	root := l.parse(file, content)
 	if root == nil {
-		l.main.failed["upstream"] = true
+		l.unknowable()
 		return file, nil
 	}
 	d := l.source(file, filepath.Dir(file), layerFile)
-	v, _ := l.value(d, "", spec{typ: reflect.TypeFor[Config]()}, root)
+	v, _ := l.value(d, "", spec{typ: d.root}, root)
 	tree, _ = v.(map[string]any)
 	return file, tree
+}
+
+// unknowable notes that nobody knows what the file would have said.
+func (l *loader) unknowable() {
+	if l.kind.needs != "" {
+		l.main.failed[l.kind.needs] = true
+	}
 }
 
 // search returns the configuration file's name.
@@ -138,11 +178,11 @@ func (l *loader) search() (string, bool) {
 		return l.main.resolve(l.src.File), true
 	}
 	env := environ(l.src.Env)
-	if named := env[envConfig]; named != "" {
+	if named := env[l.kind.named]; named != "" {
 		return l.main.resolve(named), true
 	}
-	const name = "crossfade.yaml"
-	candidates := []string{l.main.resolve(name)}
+	name := l.kind.elsewhere
+	candidates := []string{l.main.resolve(l.kind.here)}
 	// XDG Base Directory Specification: unset or empty means $HOME/.config,
 	// and a relative path is ignored.
 	switch base, home := env["XDG_CONFIG_HOME"], env["HOME"]; {

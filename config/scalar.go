@@ -177,6 +177,13 @@ func checkText(s spec, text string) (suggestion string, err error) {
 		if text == "" || strings.ContainsAny(text, "{}: \t*?[]") {
 			return "", errors.New("must be a word without spaces, colons, braces and wildcards")
 		}
+	case "agent_listen":
+		return checkAgentListen(text)
+	case "run_id":
+		const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-"
+		if text == "" || len(text) > 128 || strings.Trim(text, letters) != "" {
+			return "", errors.New("must be 1 to 128 of A-Z, a-z, 0-9, dot, underscore, colon and hyphen")
+		}
 	case "output", "hours":
 	default:
 		if text == "" && s.check != "" {
@@ -245,6 +252,24 @@ func checkAddress(text string) (suggestion string, err error) {
 	}
 	if strings.ContainsAny(host, " /@") {
 		return "", wrong
+	}
+	return "", nil
+}
+
+// checkAgentListen wants a place that nobody but this machine reaches.
+func checkAgentListen(text string) (suggestion string, err error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		if path == "" {
+			return "", errors.New("must name the socket: unix:PATH")
+		}
+		return "", nil
+	}
+	if suggestion, err = checkAddress(text); err != nil {
+		return suggestion, errors.New("must be an address like 127.0.0.1:8182 or a socket like unix:/run/crossfade/agent.sock")
+	}
+	host, port, _ := net.SplitHostPort(text)
+	if !loopback(host) {
+		return "127.0.0.1:" + port, errors.New("must be a loopback address or unix:PATH: others would reach the agent and use its token")
 	}
 	return "", nil
 }

@@ -88,6 +88,8 @@ func short(t reflect.Type) []string {
 	case reflect.TypeFor[APIKeys](), reflect.TypeFor[Bearer](), reflect.TypeFor[Deny](),
 		reflect.TypeFor[Audit](), reflect.TypeFor[AccessLog]():
 		return []string{"file"}
+	case reflect.TypeFor[TokenFor]():
+		return []string{"audience"}
 	case reflect.TypeFor[Exempt]():
 		return []string{"paths"}
 	case reflect.TypeFor[Skew]():

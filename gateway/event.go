@@ -32,6 +32,9 @@ type Event struct {
 	Host      string
 	Proto     string
 	UserAgent string
+	// ClientRun is what the client calls its run (RunHeader), "" for nothing. It
+	// is the client's word: nothing is decided by it.
+	ClientRun string
 	// Client is the address of the client, believed through trusted proxies
 	// only; the zero value when it is no IP address.
 	Client netip.Addr

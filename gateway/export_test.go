@@ -2,3 +2,6 @@ package gateway
 
 // IsKnown lets tests recognize scripts of their own.
 var IsKnown = isKnown
+
+// ClientRun lets tests count what it allocates.
+var ClientRun = clientRun

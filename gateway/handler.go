@@ -190,7 +190,7 @@ func (h *Handler) begin(r *http.Request) (context.Context, *pending) {
 	e := &ev.Event
 	e.Start, e.TraceID, e.Mode, e.Profile = time.Now(), traceID, h.Mode, h.Classifier.Profile
 	e.Method, e.Path, e.Host, e.Proto = r.Method, r.URL.EscapedPath(), r.Host, r.Proto
-	e.UserAgent, e.Client = r.UserAgent(), h.Proxy.ClientAddr(r)
+	e.UserAgent, e.Client, e.ClientRun = r.UserAgent(), h.Proxy.ClientAddr(r), clientRun(r.Header)
 	return withEvent(ctx, &ev.Event), ev
 }
 

@@ -34,7 +34,7 @@ var alwaysStripped = []string{
 	// What routes by these would execute another path than the one that was judged.
 	"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri",
 	"Http2-Settings", // see mayUpgrade
-	"Authorization", "Proxy-Authorization", CompanionHeader, AbortHeader, ReasonHeader,
+	"Authorization", "Proxy-Authorization", CompanionHeader, AbortHeader, ReasonHeader, RunHeader,
 }
 
 // spoofable is the set of header names that no client may set, folded.

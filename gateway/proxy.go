@@ -215,9 +215,10 @@ func (p *Proxy) exactPath(in *http.Request) string {
 
 // passAsItCame undoes what ReverseProxy rewrites by itself. In mode observe
 // the upstream sees what it would see without a gateway, but for the companion
-// token.
+// token and the id of the run, which are for the gateway.
 func (p *Proxy) passAsItCame(pr *httputil.ProxyRequest) {
 	pr.Out.Header.Del(CompanionHeader)
+	pr.Out.Header.Del(RunHeader)
 	keep(pr.Out.Header, pr.In.Header, forwardedHeaders)
 }
 

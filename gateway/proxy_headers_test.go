@@ -30,7 +30,7 @@ func TestNoClientSetsAnIdentityHeaderInAnySpelling(t *testing.T) {
 		"X-Auth-Request-Preferred-Username", "X-Auth-Request-Access-Token",
 		"Remote-User", "Remote_User", "REMOTE_USER", "Remote-Groups", "X-Remote-User", "X-Remote-Group", "X-WebAuth-User",
 		"X-Webtool-Login", "X_Webtool_Login", long, strings.ReplaceAll(long, "-", "_"),
-		"X_API_KEY", "Crossfade_Token", "Crossfade-Reason", "Crossfade_Abort",
+		"X_API_KEY", "Crossfade_Token", "Crossfade-Reason", "Crossfade_Abort", "Crossfade-Run", "Crossfade_Run",
 		"Proxy-Authorization",
 		"X_Forwarded_For", "X-Forwarded_Host", "x_forwarded_proto", "Forwarded",
 		"X-Real-IP", "X_Real_IP", "X-Client-IP", "X_Cluster_Client_IP", "True-Client-IP",

@@ -155,6 +155,7 @@ func (h *Handler) identityOf(ev *pending) luigi.Identity {
 	by := luigi.Identity{
 		Principal: ev.Principal.Name, Team: ev.Team(), Scheme: ev.Scheme().String(),
 		Percent: int(h.Rollout.Percent(ev.Team())), TraceID: ev.TraceID, Configuration: h.Tasks.Configuration,
+		ClientRun: ev.ClientRun,
 	}
 	switch {
 	case ev.Decision.Control == SideLegacy && ev.Legacy.OK():

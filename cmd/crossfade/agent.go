@@ -38,6 +38,13 @@ const (
 type agentOptions struct {
 	gateway, mode, listen, caFile, legacyHeader, netrc, metrics string
 	log                                                         bool
+	runID, tokenDir                                             string
+
+	// families are those of the configuration, write the flags of that name and
+	// writes what they or the configuration say.
+	families []agent.Family
+	write    []string
+	writes   []agent.Write
 
 	source, audience, resource, tokenCommand string
 	scopes                                   []string
@@ -51,6 +58,9 @@ func (o *agentOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.caFile, "ca-file", "", "PEM file of the authorities that are trusted for the gateway and the issuer; default: the system's")
 	f.StringVar(&o.legacyHeader, "legacy-header", agent.DefaultLegacyHeader, "the header of API keys")
 	f.StringVar(&o.metrics, "metrics", "", "serve /metrics, /livez and /readyz on this address")
+
+	f.StringVar(&o.runID, "run-id", "", "what the run is called, in logs and audit trails; default: that of the GitHub Actions job, or by chance")
+	f.StringArrayVar(&o.write, "write", nil, "AUDIENCE=FILE: keep a token for another service fresh in FILE; may be repeated")
 
 	f.StringVar(&o.source, "source", "auto", "where tokens come from: auto, "+strings.Join(sources(), ", "))
 	f.StringVar(&o.audience, "audience", "", "the gateway's name at the issuer")
@@ -90,6 +100,12 @@ Where tokens come from (--source auto): --client-id or --subject-token-file,
 --token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub Actions,
 $AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
 
+Every flag can stand in a file, agent.yaml (--config), and in variables such as
+CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. There alone,
+families map task families to tokens of their own: the agent obtains them when the
+scheduler hands out a task, before the worker learns of it, and calls about the task
+carry them. With --token-dir the task's code finds them in files.
+
 Whoever can connect to the agent speaks with its token. On a machine with other
 users listen on a unix socket (mode 0600), or use ` + "`crossfade agent exec`" + `, whose
 URL has a secret in it.`,
@@ -101,7 +117,16 @@ URL has a secret in it.`,
 	o.addFlags(c)
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8182", "127.0.0.1:PORT or unix:PATH")
 	c.Flags().StringVar(&o.netrc, "netrc", "", "keep an entry for the gateway (user oidc) fresh in this netrc file; it is removed at the end")
-	c.RunE = func(c *cobra.Command, _ []string) error { return p.agent(c.Context(), o) }
+	c.Flags().StringVar(&o.tokenDir, "token-dir", "", "directory for the tokens of task families while tasks of theirs run, in files named after them")
+	c.PersistentFlags().StringVarP(&p.configFile, "config", "c", "",
+		"configuration file of the agent (default: crossfade-agent.yaml here, agent.yaml in $XDG_CONFIG_HOME/crossfade or /etc/crossfade)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		configured, err := p.agentConfigured(c, o)
+		if err != nil {
+			return err
+		}
+		return p.agent(c.Context(), configured)
+	}
 	c.AddCommand(p.agentExec(&o))
 	return c
 }
@@ -122,6 +147,9 @@ scheduler_url) takes it from the environment. Every command finds there:
   CROSSFADE_SCHEDULER_URL  the agent's URL, with the user and password of your own one
   CROSSFADE_TOKEN_FILE     a file with the token, kept fresh
   NETRC                    a copy of your netrc file with the token for the gateway
+  CROSSFADE_RUN            the id of the run (--run-id)
+  CROSSFADE_TOKEN_DIR      with families: a directory where a file named after the
+                           family has its token while a task of it runs
 and 127.0.0.1 in no_proxy if there is a proxy.`,
 		Example: `  crossfade agent exec -- luigi --module pipelines LoadUsers
   crossfade agent exec --gateway https://luigi.acme.dev:8082 --token-file token -- python nightly.py
@@ -135,18 +163,29 @@ and 127.0.0.1 in no_proxy if there is a proxy.`,
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().BoolVar(&o.log, "log", false, "log to stderr what the agent does")
-	c.RunE = func(_ *cobra.Command, args []string) error { return p.agentRun(c.Context(), *o, args) }
+	c.RunE = func(c *cobra.Command, args []string) error {
+		configured, err := p.agentConfigured(c, *o)
+		if err != nil {
+			return err
+		}
+		return p.agentRun(c.Context(), configured, args)
+	}
 	return c
 }
 
 // agent runs until ctx is done.
 func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
+	defer p.oneProcessor()()
 	log := p.logger()
 	s, err := p.newAgentStage(o, o.gateway, agentAgain, log)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	log = s.log
+	if err := s.writeAll(ctx, o.writes, false); err != nil {
+		return err
+	}
 	listener, err := agent.Listen(ctx, o.listen)
 	if errors.Is(err, agent.ErrAddress) {
 		return usage("--listen: %w", err)
@@ -224,6 +263,7 @@ func (s *agentStage) serveMetrics(ctx context.Context, servers *serving, address
 
 // agentRun runs a command behind an agent of its own.
 func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (err error) {
+	defer p.oneProcessor()()
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
@@ -240,11 +280,19 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 	if o.log {
 		log = p.logger()
 	}
+	o.tokenDir, o.netrc = "", "" // those of a long-running agent
+	if len(o.families) > 0 {
+		if o.tokenDir, err = os.MkdirTemp("", "crossfade-tokens-"); err != nil { // 0700
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(o.tokenDir)) }()
+	}
 	s, err := p.newAgentStage(o, gateway, 0, log)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	log = s.log
 	netrc, err := p.userNetrc()
 	if err != nil {
 		return err
@@ -260,6 +308,11 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 		if err != nil {
 			return &exitError{exitNotPermitted, fmt.Errorf("agent: no token, so the command is not started: %w", err)}
 		}
+	}
+	if err := s.writeAll(ctx, o.writes, true); errors.Is(err, agent.ErrNoToken) {
+		return &exitError{exitNotPermitted, fmt.Errorf("agent: the command is not started: %w", err)}
+	} else if err != nil {
+		return err
 	}
 	listener, err := agent.Listen(ctx, agentHost+":0")
 	if err != nil {
@@ -319,7 +372,9 @@ func (p *program) behind(ctx context.Context, s *agentStage, scheduler agent.Lui
 		return 0, false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	w := agent.Wrapping{Args: args, Environ: p.environ, Scheduler: scheduler, Agent: agentURL, Dir: dir, Netrc: netrc}
+	w := agent.Wrapping{
+		Args: args, Environ: p.environ, Scheduler: scheduler, Agent: agentURL, Dir: dir, Run: s.run, TokenDir: s.tokenDir, Netrc: netrc,
+	}
 	if own := p.getenv("LUIGI_CONFIG_PATH"); own != "" {
 		text, err := os.ReadFile(own)
 		if errors.Is(err, os.ErrNotExist) {

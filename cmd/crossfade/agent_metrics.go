@@ -54,6 +54,15 @@ func (m *agentMetrics) refreshed(err error, expiry time.Time) {
 	}
 }
 
+// further notes an attempt to obtain a token beside the run's own.
+func (m *agentMetrics) further(err error, _ time.Time) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.refreshes.WithLabelValues(result).Inc()
+}
+
 // watch shows the counts of a proxy.
 func (m *agentMetrics) watch(p *agent.Proxy) {
 	for outcome, read := range map[string]func(agent.Stats) uint64{

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"crossfade/gateway/agent"
 	agenttoken "crossfade/gateway/agent/token"
@@ -38,7 +39,9 @@ func (p *program) tokenSource(o agentOptions) (agenttoken.Source, error) {
 	params := o.params
 	params.Getenv = p.getenv
 	params.CAFile = o.caFile
-	params.Command = strings.Fields(o.tokenCommand)
+	if o.tokenCommand != "" {
+		params.Command = strings.Fields(o.tokenCommand)
+	}
 	kind := o.source
 	if kind != "auto" && !slices.Contains(sources(), kind) {
 		return nil, usage("--source: %q is not known: use one of auto, %s", kind, strings.Join(sources(), ", "))
@@ -86,6 +89,17 @@ type tokenFileSource struct {
 	agenttoken.Source
 	path string
 }
+
+// Reread says how often the file is to be read again.
+func (s tokenFileSource) Reread() time.Duration {
+	if r, ok := s.Source.(interface{ Reread() time.Duration }); ok {
+		return r.Reread()
+	}
+	return 0
+}
+
+// Reaches says for what else the source has tokens.
+func (s tokenFileSource) Reaches(r agenttoken.Request) error { return agenttoken.Reaches(s.Source, r) }
 
 // Token implements agenttoken.Source.
 func (s tokenFileSource) Token(ctx context.Context, r agenttoken.Request) (agenttoken.Token, error) {

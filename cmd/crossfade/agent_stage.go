@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"crossfade/gateway/agent"
@@ -26,11 +29,20 @@ type agentStage struct {
 	log       *slog.Logger
 	metrics   *agentMetrics
 	header    string
+
+	run, tokenDir string
+	source        agenttoken.Source
+	families      *agent.Families // nil without any
+	writes        []io.Closer     // in order of their start
 }
 
 func (p *program) newAgentStage(o agentOptions, gateway string, again time.Duration, log *slog.Logger) (*agentStage, error) {
-	s := &agentStage{report: agent.NewReporter(p.stderr, again), log: log, metrics: newAgentMetrics(), header: o.legacyHeader}
+	s := &agentStage{report: agent.NewReporter(p.stderr, again), metrics: newAgentMetrics(), header: o.legacyHeader, tokenDir: o.tokenDir}
 	var err error
+	if s.run, err = agent.RunID(o.runID, p.getenv); err != nil {
+		return nil, usage("--run-id: %w", err)
+	}
+	s.log = log.With("run", s.run)
 	if s.mode, err = agent.ParseMode(o.mode); err != nil {
 		return nil, usage("--mode: %w", err)
 	}
@@ -50,30 +62,56 @@ func (p *program) newAgentStage(o agentOptions, gateway string, again time.Durat
 			return nil, usage("--ca-file: %s has no certificate in PEM", o.caFile)
 		}
 	}
-	source, err := p.tokenSource(o)
-	if err != nil {
+	if s.source, err = p.tokenSource(o); err != nil {
+		return nil, err
+	}
+	if err := s.reaches(o); err != nil {
 		return nil, err
 	}
 	s.transport = agent.NewTransport(roots)
-	s.keeper, err = agenttoken.NewKeeper(agenttoken.KeeperOptions{
-		Source:  source,
-		Request: agenttoken.Request{Audience: o.audience, Scopes: o.scopes, Resource: o.resource},
-		OnRefresh: func(err error, expiry time.Time) {
-			s.metrics.refreshed(err, expiry)
-			if err != nil {
-				s.log.Warn("no new token", "error", err)
-				return
-			}
-			s.log.Info("token refreshed", "expiry", expiry)
-		},
-	})
+	s.keeper, err = s.keep(agenttoken.Request{Audience: o.audience, Scopes: o.scopes, Resource: o.resource}, s.metrics.refreshed)
 	if err != nil {
 		return nil, err
+	}
+	if len(o.families) == 0 {
+		return s, nil
+	}
+	s.families, err = agent.NewFamilies(agent.FamiliesOptions{
+		Families: o.families, Run: s.run, Dir: o.tokenDir, Report: s.report, Log: s.log,
+		Open: func(r agenttoken.Request) (agent.Kept, error) { return s.keep(r, s.metrics.further) },
+	})
+	if err != nil {
+		_ = s.keeper.Close() // it has nothing to report
+		return nil, usage("families: %w", err)
 	}
 	return s, nil
 }
 
+// keep keeps a token of the source fresh, for the run.
+func (s *agentStage) keep(r agenttoken.Request, refreshed func(error, time.Time)) (*agenttoken.Keeper, error) {
+	r.Run = s.run
+	return agenttoken.NewKeeper(agenttoken.KeeperOptions{
+		Source: s.source, Request: r,
+		OnRefresh: func(err error, expiry time.Time) {
+			refreshed(err, expiry)
+			if err != nil {
+				s.log.Warn("no new token", "audience", r.Audience, "error", err)
+				return
+			}
+			s.log.Info("token refreshed", "audience", r.Audience, "expiry", expiry)
+		},
+	})
+}
+
 func (s *agentStage) close() {
+	for _, w := range slices.Backward(s.writes) {
+		if err := w.Close(); err != nil {
+			s.report.Say("close", fmt.Sprintf("crossfade agent: a token stays in its file: %v\n", err))
+		}
+	}
+	if s.families != nil {
+		_ = s.families.Close() // it has said what it could not do
+	}
 	_ = s.keeper.Close() // it has nothing to report
 	s.transport.CloseIdleConnections()
 }
@@ -81,7 +119,7 @@ func (s *agentStage) close() {
 // proxy returns the handler for a listener.
 func (s *agentStage) proxy(listen net.Addr, secret string) (*agent.Proxy, error) {
 	proxy, err := agent.New(agent.Options{
-		Gateway: s.gateway, Mode: s.mode, Tokens: s.keeper, Secret: secret, Listen: listen, LegacyHeader: s.header,
+		Gateway: s.gateway, Mode: s.mode, Tokens: s.keeper, Families: s.families, Run: s.run, Secret: secret, Listen: listen, LegacyHeader: s.header,
 		Report: s.report, Log: s.log, OnSkew: s.keeper.SetSkew, Transport: s.transport,
 	})
 	if err != nil {

@@ -67,6 +67,21 @@ func worker(words []string) int {
 			info, _ := os.Stat(file)
 			dir, _ := os.Stat(filepath.Dir(file))
 			fmt.Printf("%s %s %s\n%s", file, info.Mode(), dir.Mode(), text)
+		case "task": // the next one of the scheduler, from its beginning to its end
+			if code := runTask(); code != 0 {
+				return code
+			}
+		case "run":
+			fmt.Println("run", os.Getenv("CROSSFADE_RUN"))
+		case "written": // the files of other services' tokens, and who may read them
+			for _, name := range strings.Fields(os.Getenv("WRITTEN")) {
+				text, err := os.ReadFile(name)
+				info, _ := os.Stat(name)
+				if err != nil {
+					return 97
+				}
+				fmt.Printf("%s %s %s\n", filepath.Base(name), info.Mode(), text)
+			}
 		case "arguments":
 			fmt.Printf("%q\n", words)
 			return 0

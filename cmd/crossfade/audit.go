@@ -253,6 +253,7 @@ of the configured file and its rotated siblings. It believes the files:
 	c.Flags().StringVar(&filter.Account, "account", "", "only those of this account")
 	c.Flags().StringVar(&filter.Team, "team", "", "only those of this team")
 	c.Flags().StringVar(&filter.Family, "family", "", "only those of this task family")
+	c.Flags().StringVar(&filter.ClientRun, "client-run", "", "only those of the run that its client calls so (CROSSFADE_RUN of crossfade agent)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
 			return err
@@ -289,7 +290,7 @@ of the configured file and its rotated siblings. It believes the files:
 // chosen says which tasks were asked for.
 func chosen(f audit.Filter) string {
 	var b strings.Builder
-	for _, by := range []struct{ name, value string }{{"account", f.Account}, {"team", f.Team}, {"family", f.Family}} {
+	for _, by := range []struct{ name, value string }{{"account", f.Account}, {"team", f.Team}, {"family", f.Family}, {"client run", f.ClientRun}} {
 		if by.value != "" {
 			fmt.Fprintf(&b, " of %s %q", by.name, by.value)
 		}

@@ -39,9 +39,12 @@ func (p *program) demoCommand() *cobra.Command {
 		Short: "Four teams on recorded Luigi traffic, with nothing but this program",
 		Long: `Start the gateway on an in-process Redis, with a built-in identity provider and
 a stand-in scheduler that answers as a real one was recorded, and replay recorded
-Luigi traffic through it as four teams: data-eng sends the right tokens beside its
-passwords, one worker of billing sends a token for another audience, search sends
-none, and ml-platform is already at 50%.
+Luigi traffic through it as four teams. Workers have passwords; those that were
+migrated also have an agent beside them (crossfade agent), which adds a token and
+keeps it fresh. The agents of data-eng are right, one of billing was set up for
+another audience, search has none, and ml-platform, already at 50%, has one for half
+of its workers. What an agent says when its workers are refused stands below the
+table.
 
 Edit the rollout files that it names, save, and watch the table. Ctrl-C ends. Exit
 code 1 if what the gateway saw contradicts what was sent.`,
@@ -72,7 +75,8 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 
-	stage, err := newDemoStage(ctx, o.dir, o.listen)
+	notice := &notice{talk: p.stderr}
+	stage, err := newDemoStage(ctx, o.dir, o.listen, notice)
 	if err != nil {
 		return err
 	}
@@ -89,7 +93,6 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	if out.format == "table" {
 		talk = p.stdout
 	}
-	notice := &notice{talk: p.stderr}
 	watching, err := stage.watchFiles(ctx, notice)
 	if err != nil {
 		stage.close()
@@ -104,7 +107,7 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	defer tick.Stop()
 	draw := func() {
 		if out.format == "table" {
-			screen.Notice(notice.get())
+			screen.Notice(notice.get(time.Now()))
 			_ = screen.Draw(stage.tally.summary(percentOf), time.Since(begin)) // nobody looks, nobody misses it
 		}
 	}
@@ -121,6 +124,9 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	draw()
 	if err != nil {
 		return err
+	}
+	if out.format == "table" {
+		_, _ = fmt.Fprintf(p.stdout, "\nThe agents fetched %d tokens.\n", stage.fetched)
 	}
 	return p.concludeDemo(stage.tally, stage.tally.summary(percentOf), out)
 }
@@ -174,12 +180,19 @@ func (s *demoStage) watchFiles(ctx context.Context, n *notice) (done <-chan stru
 	return ended, nil
 }
 
-// notice is the last mistake in a rollout file. It is written once, and kept
-// for the screen, which would draw over the line.
+// wordsFor is how long the words of an agent stay, which says them again while
+// they hold.
+const wordsFor = 10 * time.Second
+
+// notice is what stands below the table: the last mistake in a rollout file,
+// which is also written once since the screen would draw over the line, and the
+// last words of an agent, which are for the screen alone.
 type notice struct {
-	talk io.Writer
-	mu   sync.Mutex
-	text string
+	talk  io.Writer
+	mu    sync.Mutex
+	text  string
+	words string
+	until time.Time // when the words go
 }
 
 func (n *notice) set(err error) {
@@ -192,12 +205,24 @@ func (n *notice) set(err error) {
 func (n *notice) clear() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.text = ""
+	n.text, n.words = "", ""
 }
 
-func (n *notice) get() string {
+// say takes what an agent writes to the stderr of a team's worker.
+func (n *notice) say(team identity.Team, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.words = fmt.Sprintf("What a worker of %s has on its stderr:\n%s", team, strings.TrimSuffix(text, "\n"))
+	n.until = time.Now().Add(wordsFor)
+}
+
+// get is what there is to show now: a mistake comes before the words.
+func (n *notice) get(now time.Time) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.text == "" && now.Before(n.until) {
+		return n.words
+	}
 	return n.text
 }
 
@@ -221,7 +246,10 @@ func (p *program) screen(w io.Writer, s *demoStage, o demoOptions) (*demo.Screen
 			{Name: "gateway", URL: gateway + "/"},
 			{Name: "metrics", URL: "http://" + s.app.MetricsAddr() + "/metrics"},
 		},
-		Intro: []string{"Recorded Luigi traffic, in-process Redis, built-in identity provider " + s.issuer.URL()},
+		Intro: []string{
+			"Recorded Luigi traffic, in-process Redis, built-in identity provider " + s.issuer.URL(),
+			fmt.Sprintf("Beside the workers that have tokens: %d agents. A token lives %s.", len(s.agents), tokenLifetime),
+		},
 		Footer: []string{
 			"You are the team lead now. Edit and save, then watch this table:",
 			fmt.Sprintf("   %s       percent: 0   ->   percent: 50", filepath.Join(o.dir, "rollout.d", "data-eng.yaml")),

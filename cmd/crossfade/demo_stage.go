@@ -20,17 +20,21 @@ import (
 	"crossfade/rollout"
 )
 
-// demoAudience is what the demo's tokens must be for; one worker of billing
-// asks for a token for wrongAudience, as people do.
+// demoAudience is what the demo's tokens must be for; one agent of billing was
+// set up for wrongAudience, as people do.
 const (
 	demoAudience  = "luigi"
 	wrongAudience = "api://finance"
 )
 
-// rotateEvery is far more often than a provider would: often enough to be seen.
-const rotateEvery = 7 * time.Second
+// Both are far less than a provider would take: little enough to be seen. A
+// token ends before its key is withdrawn, at the second rotation after it.
+const (
+	rotateEvery   = 7 * time.Second
+	tokenLifetime = 6 * time.Second // so agents fetch a new one after about four
+)
 
-// tokens is what a worker of the demo sends beside its password.
+// tokens is what goes along with the password of a worker of the demo.
 type tokens uint8
 
 const (
@@ -43,7 +47,7 @@ const (
 type scene struct {
 	team    identity.Team
 	capture string
-	// workers says what each recorded worker sends.
+	// workers says what goes along with each recorded worker's password.
 	workers []tokens
 	percent rollout.Percent
 }
@@ -58,21 +62,28 @@ func scenes() []scene {
 }
 
 // demoStage is everything that runs during the demo: a real gateway between
-// real HTTP clients, a stand-in scheduler and a built-in identity provider.
+// real HTTP clients, with real agents beside those that have tokens, a stand-in
+// scheduler and a built-in identity provider.
 type demoStage struct {
 	dir       string
+	accounts  map[identity.Team]demo.Account
 	issuer    *demo.Issuer
 	scheduler *http.Server
 	upstream  string
 	app       *app.App
 	table     *rollout.Table // of the app, for who goes on after its end
+	agents    agents
 	tally     *tally
+	fetched   int64 // by the agents, once run has ended
 }
 
 // newDemoStage writes the demo's files to dir and starts everything but the
-// traffic. On an error everything is closed.
-func newDemoStage(ctx context.Context, dir, listen string) (_ *demoStage, err error) {
-	s := &demoStage{dir: dir, tally: newTally(scenes())}
+// traffic; what agents have to say goes to n. On an error everything is closed.
+func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoStage, err error) {
+	s := &demoStage{
+		dir: dir, tally: newTally(scenes()),
+		accounts: make(map[identity.Team]demo.Account), agents: make(agents),
+	}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -81,8 +92,9 @@ func newDemoStage(ctx context.Context, dir, listen string) (_ *demoStage, err er
 	clients := make(map[string]identity.Secret)
 	for _, a := range demo.Accounts() {
 		clients[a.User] = a.ClientSecret
+		s.accounts[a.Team] = a
 	}
-	if s.issuer, err = demo.NewIssuer(demo.IssuerOptions{Clients: clients}); err != nil {
+	if s.issuer, err = demo.NewIssuer(demo.IssuerOptions{Clients: clients, Lifetime: tokenLifetime}); err != nil {
 		return nil, err
 	}
 	if err = s.startScheduler(); err != nil {
@@ -109,6 +121,9 @@ func newDemoStage(ctx context.Context, dir, listen string) (_ *demoStage, err er
 		if _, err = s.setPercent(ctx, sc.team, sc.percent, "where the demo begins"); err != nil {
 			return nil, err
 		}
+	}
+	if err = s.startAgents(ctx, n); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -160,6 +175,9 @@ access_log: access.jsonl
 help: { contact: "#platform" }
 `, freeOr(listen), metrics, s.upstream, s.issuer.URL(), demoAudience),
 	}
+	for _, a := range demo.Accounts() {
+		files[secretFile(a.User)] = a.ClientSecret.Reveal() + "\n"
+	}
 	for _, sc := range scenes() {
 		files[filepath.Join("rollout.d", string(sc.team)+".yaml")] = fmt.Sprintf("percent: %d\n", sc.percent)
 	}
@@ -194,24 +212,18 @@ func (s *demoStage) setPercent(ctx context.Context, team identity.Team, to rollo
 }
 
 // play replays one team's traffic until ctx is done.
-func (s *demoStage) play(ctx context.Context, sc scene, account demo.Account) error {
+func (s *demoStage) play(ctx context.Context, sc scene) error {
+	account := s.accounts[sc.team]
+	connections := &http.Transport{MaxIdleConnsPerHost: 8}
+	defer connections.CloseIdleConnections()
 	var traffic *demo.Traffic
 	traffic, err := demo.NewTraffic(demo.TrafficOptions{
 		Capture:  sc.capture,
 		BaseURL:  "http://" + s.app.Addr(),
-		Client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}},
+		Client:   &http.Client{Transport: connections},
 		User:     account.User,
 		Password: account.Password,
-		Companion: func(ctx context.Context, worker int) (string, error) {
-			switch sc.sends(worker) {
-			case rightToken:
-				return s.issuer.Token(ctx, account.User, demoAudience)
-			case wrongToken:
-				return s.issuer.Token(ctx, account.User, wrongAudience)
-			default:
-				return "", nil
-			}
-		},
+		Through:  func(worker int) string { return s.agents.url(post{sc.team, sc.sends(worker)}) },
 		Rename: func(loop int, worker string) string {
 			// At the end stays the process id, by which the stand-in tells parts apart.
 			name := strings.Replace(worker, "Worker(", fmt.Sprintf("Worker(loop=%d, team=%s, ", loop, sc.team), 1)
@@ -238,6 +250,7 @@ func (sc scene) sends(worker int) tokens {
 
 // close ends what was started; the app ends by its own Run.
 func (s *demoStage) close() {
+	_ = s.agents.close()
 	if s.app != nil {
 		s.app.Close()
 	}
@@ -274,18 +287,16 @@ func (s *demoStage) run(ctx, force context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.app.Run(serving, force) }()
 
-	accounts := make(map[identity.Team]demo.Account)
-	for _, a := range demo.Accounts() {
-		accounts[a.Team] = a
-	}
 	played := make(chan error, len(scenes()))
 	for _, sc := range scenes() {
-		go func() { played <- s.play(ctx, sc, accounts[sc.team]) }()
+		go func() { played <- s.play(ctx, sc) }()
 	}
 	errs := []error{s.rotateKeys(ctx)}
 	for range scenes() {
 		errs = append(errs, <-played)
 	}
+	s.fetched = s.agents.fetched()
+	errs = append(errs, s.agents.close())
 	stop() // the last request was answered: now the gateway may end
 	errs = append(errs, <-ended)
 	s.app = nil

@@ -19,7 +19,7 @@ import (
 type tally struct {
 	mu    sync.Mutex
 	teams map[identity.Team]*teamTally
-	// sends is what each worker was told to send.
+	// sends is what goes along with each worker's password.
 	sends map[string]tokens
 	wrong []string
 }
@@ -67,12 +67,11 @@ func (t *tally) sent(team identity.Team, r demo.Result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.teams[team]
-	switch r.Status {
-	case 0:
+	if unanswered(r) {
 		c.failed++ // cut off by the end of the demo, or else a contradiction
-	default:
-		c.answered++
+		return
 	}
+	c.answered++
 	if r.Reason != "" {
 		c.refusals++
 	}

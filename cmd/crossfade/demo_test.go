@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"crossfade/cmd/crossfade/demo"
 	"crossfade/gateway"
@@ -156,6 +158,70 @@ func TestSavingARolloutFileMovesTheTeamOfTheDemo(t *testing.T) {
 	}
 }
 
+func TestTheDemosTrafficGoesThroughAgentsThatFetchTokensAnew(t *testing.T) {
+	var mistakes bytes.Buffer
+	n := &notice{talk: &mistakes}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	s, err := newDemoStage(ctx, t.TempDir(), "127.0.0.1:0", n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := int64(len(s.agents))
+	if started != 4 { // one of data-eng and ml-platform each, two of billing
+		t.Errorf("%d agents", started)
+	}
+	if _, err := s.setPercent(ctx, "billing", 100, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx, context.Background()) }()
+	eventually(t, "the agents have fetched new tokens", func() bool { return s.agents.fetched() >= 2*started })
+	eventually(t, "the agent of billing says why its worker was refused", func() bool {
+		text := n.get(time.Now())
+		return strings.HasPrefix(text, "What a worker of billing has on its stderr:\ncrossfade agent: REFUSED aud_mismatch: ") &&
+			strings.Contains(text, "\n  The agent sent a token beside")
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if wrong := s.tally.contradictions(); len(wrong) > 0 {
+		t.Errorf("what was sent and seen differs: %q", wrong)
+	}
+	billing := s.tally.summary(func(identity.Team) rollout.Percent { return 100 }).Teams["billing"]
+	if billing.Refused == 0 || billing.Allowed == 0 || billing.Reasons[identity.AudMismatch] < billing.Refused {
+		t.Errorf("billing: %+v", billing)
+	}
+	if s.fetched < 2*started || len(s.agents) != 0 || mistakes.Len() > 0 {
+		t.Errorf("%d tokens, %d agents left, %q written", s.fetched, len(s.agents), &mistakes)
+	}
+}
+
+func TestWhatStandsBelowTheTable(t *testing.T) {
+	var talk bytes.Buffer
+	n := &notice{talk: &talk}
+	now := time.Now()
+	n.say("billing", "crossfade agent: REFUSED\n  Do: this.\n")
+	if got, want := n.get(now), "What a worker of billing has on its stderr:\ncrossfade agent: REFUSED\n  Do: this."; got != want {
+		t.Errorf("the words of an agent: %q, want %q", got, want)
+	}
+	if got := n.get(now.Add(time.Minute)); got != "" {
+		t.Errorf("old words: %q", got)
+	}
+	n.set(errors.New("percent: 1000"))
+	if got := n.get(now); got != "percent: 1000" {
+		t.Errorf("a mistake beside words: %q", got)
+	}
+	if talk.String() != "crossfade demo: percent: 1000\n" {
+		t.Errorf("written: %q, and the words are for the screen alone", talk.String())
+	}
+	n.clear()
+	if got := n.get(now); got != "" {
+		t.Errorf("after a file was saved: %q", got)
+	}
+}
+
 func TestADemoThatCannotBeginSaysWhy(t *testing.T) {
 	file := filepath.Join(files(t, map[string]string{"taken": ""}), "taken")
 	run(t, "demo", "--for", "1s", "--dir", file).want(t, exitFailure, "the demo's files")
@@ -238,6 +304,9 @@ func TestTheDemoHoldsWhatWasSeenAgainstWhatWasSent(t *testing.T) {
 		},
 		"a request that got no answer": {
 			rightToken, event("w", nil), demo.Result{Status: 0}, "billing: nothing was answered",
+		},
+		"an agent's word that the gateway does not answer": {
+			rightToken, event("w", nil), demo.Result{Status: 502, Reason: "agent_gateway_unreachable"}, "billing: nothing was answered",
 		},
 		"a refusal that only the client saw": {
 			rightToken, event("w", nil), demo.Result{Status: 200, Reason: identity.LegacyRefused}, "1 requests were refused, the gateway says 0",

@@ -62,7 +62,10 @@ func (p *Proxy) knows(host string) bool {
 		name = h
 	}
 	name = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
-	if ip, err := netip.ParseAddr(name); err == nil {
+	if p.hosts[name] {
+		return true
+	}
+	if ip, err := netip.ParseAddr(name); err == nil { // in another spelling perhaps
 		name = ip.Unmap().String()
 	}
 	return p.hosts[name]

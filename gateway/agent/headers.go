@@ -33,12 +33,12 @@ type sent struct {
 }
 
 // credentials sets the headers of a request to the gateway. h holds what the
-// worker sent; have is a token that is good, or empty. Without a credential that
+// worker sent, run is what the run is called; have is a token that is good, or empty. Without a credential that
 // may go, both fields of the result are false and the request must not go.
 //
 // A legacy credential and a token cannot both stand in Authorization: the token
 // is the companion then.
-func credentials(h http.Header, mode Mode, legacyHeader string, have identity.Secret) sent {
+func credentials(h http.Header, mode Mode, legacyHeader string, run []string, have identity.Secret) sent {
 	for name := range h {
 		if strings.HasPrefix(name, ours) {
 			delete(h, name)
@@ -58,6 +58,9 @@ func credentials(h http.Header, mode Mode, legacyHeader string, have identity.Se
 		did.legacy = h.Get("Authorization") != "" || h.Get(legacyHeader) != ""
 	}
 	h.Set(abortHeader, "off")
+	if len(run) > 0 {
+		h[runHeader] = run
+	}
 	if have.Empty() {
 		return did
 	}

@@ -18,7 +18,8 @@ const (
 	SchedulerURLVariable = "CROSSFADE_SCHEDULER_URL"
 	// TokenFileVariable names a file with the fresh token.
 	TokenFileVariable = "CROSSFADE_TOKEN_FILE"
-	netrcVariable     = "NETRC"
+	// Further ones are RunVariable and TokenDirVariable.
+	netrcVariable = "NETRC"
 )
 
 // Wrapping is what is known before a command is started behind the agent.
@@ -32,6 +33,10 @@ type Wrapping struct {
 	Agent string
 	// Dir is a private directory that lives as long as the command.
 	Dir string
+	// Run is the id of the run; "" for none.
+	Run string
+	// TokenDir has the tokens of task families; "" for none.
+	TokenDir string
 	// Config is the text of the user's own LUIGI_CONFIG_PATH file, Netrc of their
 	// netrc file. Both go on to count.
 	Config, Netrc string
@@ -74,6 +79,12 @@ func (w Wrapping) Plan() (Plan, error) {
 	env[SchedulerURLVariable] = url.Reveal()
 	env[TokenFileVariable] = p.TokenFile
 	env[netrcVariable] = p.Netrc
+	if w.Run != "" {
+		env[RunVariable] = w.Run
+	}
+	if w.TokenDir != "" {
+		env[TokenDirVariable] = w.TokenDir
+	}
 	spareLoopback(env)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		p.Environ = append(p.Environ, name+"="+env[name])

@@ -24,6 +24,7 @@ type problem struct {
 // Reasons of the agent's own. They are none of the gateway's.
 const (
 	reasonNoToken     = "agent_no_token"
+	reasonNoFamily    = "agent_no_family_token"
 	reasonUnreachable = "agent_gateway_unreachable"
 	reasonNotOurs     = "agent_not_for_the_gateway"
 	reasonCrossSite   = "agent_cross_site"
@@ -80,18 +81,24 @@ func writeAbort(w http.ResponseWriter, p problem) {
 	_, _ = w.Write(body) // a worker that went away needs no answer
 }
 
+// problemBody is a problem with an honest status.
+func problemBody(status int, p problem) []byte {
+	p.Type, p.Title, p.Status = "about:blank", http.StatusText(status), status
+	text, err := json.Marshal(p)
+	if err != nil { // plain strings always marshal
+		text = []byte("{}")
+	}
+	return append(text, '\n')
+}
+
 // writeProblem answers with an honest status.
 func writeProblem(w http.ResponseWriter, status int, p problem) {
-	p.Type, p.Title, p.Status = "about:blank", http.StatusText(status), status
-	body, err := json.Marshal(p)
-	if err != nil {
-		body = []byte("{}")
-	}
+	body := problemBody(status, p)
 	setProblemHeaders(w.Header(), p.Reason)
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
+	_, _ = w.Write(body) // a client that went away needs no answer
 }
 
 func setProblemHeaders(h http.Header, reason string) {

@@ -18,8 +18,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"crossfade/gateway/identity"
 )
 
 // Bounds of a Proxy. A worker waits ten seconds for an answer.
@@ -49,6 +47,10 @@ type Options struct {
 	Mode Mode
 	// Tokens are asked for each request. Required.
 	Tokens Tokens
+	// Families have tokens of their own for some task families; nil for none.
+	Families *Families
+	// Run is the id of the run, which the gateway is told; "" for none.
+	Run string
 	// Secret is the first segment that the path of every request must have; it
 	// does not go to the gateway. "" asks for none.
 	Secret string
@@ -75,7 +77,8 @@ type Options struct {
 // Stats are counts since the start. Each request is in one of the first four.
 type Stats struct {
 	// Forwarded were answered by the gateway, Refused were refused by it,
-	// NoToken were not sent since there was no token, Unreachable got no answer.
+	// NoToken were not sent since there was no token, or handed out a task whose
+	// family had none, Unreachable got no answer.
 	// Rejected were none for the gateway, not by a worker, or given up by it.
 	Forwarded, Refused, NoToken, Unreachable, Rejected uint64
 	// WithoutToken of those forwarded went with nothing but the worker's own
@@ -90,7 +93,9 @@ type Stats struct {
 type Proxy struct {
 	gateway      *url.URL
 	mode         Mode
-	tokens       Tokens
+	own          lender // of the run's token
+	families     *Families
+	run          []string // the header's value; nil for none
 	prefix       string
 	hosts        map[string]bool // nil accepts all
 	legacyHeader string
@@ -100,7 +105,6 @@ type Proxy struct {
 	patience     time.Duration
 	forward      *httputil.ReverseProxy
 
-	lacking  atomic.Bool // the last request found no token
 	skew     atomic.Int64
 	skewTold atomic.Int64 // what onSkew knows
 	skewNext atomic.Int64 // when to measure again, in Unix nanoseconds
@@ -120,10 +124,16 @@ func New(o Options) (*Proxy, error) {
 		return nil, errors.New("an agent needs tokens, somebody to report to and a way to the gateway")
 	}
 	p := &Proxy{
-		gateway: o.Gateway, mode: o.Mode, tokens: o.Tokens, hosts: hostsOf(o.Listen),
+		gateway: o.Gateway, mode: o.Mode, own: lender{tokens: o.Tokens}, families: o.Families, hosts: hostsOf(o.Listen),
 		legacyHeader: cmp.Or(o.LegacyHeader, DefaultLegacyHeader),
 		report:       o.Report, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		onSkew: o.OnSkew, patience: cmp.Or(o.Patience, DefaultPatience),
+	}
+	if o.Run != "" {
+		if !isRunID(o.Run) {
+			return nil, fmt.Errorf("%q is no id of a run", o.Run)
+		}
+		p.run = []string{o.Run}
 	}
 	if o.Secret != "" {
 		p.prefix = "/" + o.Secret
@@ -184,6 +194,8 @@ type trip struct {
 	lack      error
 	abortable bool
 	asked     time.Time
+	call      call    // with families
+	handed    *handed // by whose token it goes; nil for the run's
 }
 
 // tripKey is where the context of a request has its trip.
@@ -199,18 +211,35 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := &trip{path: path.Path, method: r.Method, asked: time.Now()}
 	t.abortable = abortable(r.Method, t.path) && !strings.EqualFold(r.Header.Get(abortHeader), "off")
 
-	have, err := p.token(r.Context())
-	t.lack = err
 	out := r.WithContext(context.WithValue(r.Context(), tripKey{}, t))
 	out.Header = r.Header.Clone()
-	t.sent = credentials(out.Header, p.mode, p.legacyHeader, have)
+	tokens := &p.own
+	if p.families != nil && strings.HasPrefix(t.path, apiPrefix) {
+		body, whole := keep(out, maxCall)
+		if !whole {
+			p.brokenOff(w)
+			return
+		}
+		t.call, _ = callOf(out, t.path, body) // what cannot be read is about nothing
+		if t.handed = p.families.about(t.path, t.call); t.handed != nil {
+			tokens = &t.handed.grant.lender
+		}
+	}
+	have, err := tokens.token(r.Context(), p.patience)
+	about := reasonNoToken // what is said once
+	if err != nil && t.handed != nil {
+		about += t.handed.family
+		err = &familyTokenError{t.handed.family, t.call.task, err}
+	}
+	t.lack = err
+	t.sent = credentials(out.Header, p.mode, p.legacyHeader, p.run, have)
 	switch {
 	case !t.sent.token && !t.sent.legacy:
-		p.withoutCredential(w, t)
+		p.withoutCredential(w, t, about)
 		return
 	case !t.sent.token:
 		p.withoutToken.Add(1)
-		p.report.Say(reasonNoToken, fmt.Sprintf("crossfade agent: no token: %s\n"+
+		p.report.Say(about, fmt.Sprintf("crossfade agent: no token: %s\n"+
 			"  Requests go on with the worker's own credential alone, as long as that is good enough.\n", full(printable(err.Error()))))
 	case p.mode == ModeCompanion && !t.sent.legacy:
 		p.report.Say("no companion", "crossfade agent: the worker sends no credential of its own that the token could accompany: the token goes alone.\n")
@@ -220,14 +249,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	out.URL = p.target(path)
 	out.Host = p.gateway.Host
-	if !keep(out) {
-		p.rejected.Add(1)
-		writeProblem(w, http.StatusBadRequest, problem{
-			Reason: reasonNotOurs, Message: "The body ended before its length.", Do: "Send it again.",
-		})
+	if _, whole := keep(out, maxKept); !whole {
+		p.brokenOff(w)
 		return
 	}
 	p.forward.ServeHTTP(w, out)
+}
+
+// brokenOff answers a request whose body did not come.
+func (p *Proxy) brokenOff(w http.ResponseWriter) {
+	p.rejected.Add(1)
+	writeProblem(w, http.StatusBadRequest, problem{
+		Reason: reasonNotOurs, Message: "The body ended before its length.", Do: "Send it again.",
+	})
 }
 
 // target is where at the gateway a request goes.
@@ -244,38 +278,16 @@ func (p *Proxy) target(u *url.URL) *url.URL {
 	return &out
 }
 
-// token returns a token that is good now, or why there is none.
-func (p *Proxy) token(ctx context.Context) (identity.Secret, error) {
-	wait := p.patience
-	if p.lacking.Load() {
-		wait = min(wait, impatience) // whoever waited before has waited for all
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	t, err := p.tokens.Token(ctx)
-	switch {
-	case err == nil && t.Value.Empty():
-		err = errors.New("the source returned an empty token")
-	case err == nil && !t.Expiry.IsZero() && !time.Now().Before(t.Expiry):
-		err = errors.New("the token has expired")
-	}
-	p.lacking.Store(err != nil)
-	if err != nil {
-		return identity.Secret{}, err
-	}
-	return t.Value, nil
-}
-
 // withoutCredential answers a request that cannot be sent: closed is how an
 // agent fails.
-func (p *Proxy) withoutCredential(w http.ResponseWriter, t *trip) {
+func (p *Proxy) withoutCredential(w http.ResponseWriter, t *trip, about string) {
 	p.noToken.Add(1)
 	p.refused.Store(true)
 	said := problem{
 		Reason: reasonNoToken, Message: "The agent has no token: " + full(printable(t.lack.Error())),
 		Do: "See to the agent's token source; `crossfade agent --help` lists them.",
 	}
-	p.report.Say(reasonNoToken, fmt.Sprintf("crossfade agent: REFUSED %s: nothing is sent without a token.\n  The agent had no token: %s\n",
+	p.report.Say(about, fmt.Sprintf("crossfade agent: REFUSED %s: nothing is sent without a token.\n  The agent had no token: %s\n",
 		reasonNoToken, full(printable(t.lack.Error()))))
 	p.log.Warn("no token", "error", t.lack)
 	if t.abortable {
@@ -286,20 +298,21 @@ func (p *Proxy) withoutCredential(w http.ResponseWriter, t *trip) {
 	writeProblem(w, http.StatusServiceUnavailable, said)
 }
 
-// keep reads a small body, so that the transport may send it again where it met
-// a connection that the gateway was closing. It reports whether all of it came.
-func keep(r *http.Request) bool {
-	if r.ContentLength <= 0 || r.ContentLength > maxKept {
-		return true
+// keep reads a body of at most limit bytes, so that the transport may send it again
+// where it met a connection that the gateway was closing. It returns what it read,
+// which is nothing of a larger one, and whether all of it came.
+func keep(r *http.Request, limit int64) (body []byte, whole bool) {
+	if r.ContentLength <= 0 || r.ContentLength > limit || r.GetBody != nil {
+		return nil, true
 	}
-	body := make([]byte, r.ContentLength)
+	body = make([]byte, r.ContentLength)
 	if _, err := io.ReadFull(r.Body, body); err != nil {
-		return false
+		return nil, false
 	}
 	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, _ = again()
 	r.GetBody = again
-	return true
+	return body, true
 }
 
 // inMemory gives kept bodies to a transport as what they are. The reverse proxy
@@ -330,7 +343,12 @@ func (p *Proxy) answered(resp *http.Response) error {
 	reason := resp.Header.Get(reasonHeader)
 	p.measure(resp.Header, t.asked, reason != "")
 	if !aborts(resp.StatusCode, reason, t.path) {
-		p.forwarded.Add(1)
+		if err := p.handedOut(resp, t); err != nil {
+			return err
+		}
+		if t.handed != nil && t.call.ends && resp.StatusCode == http.StatusOK && reason == "" {
+			p.families.end(t.handed, t.call.task)
+		}
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
@@ -344,17 +362,7 @@ func (p *Proxy) answered(resp *http.Response) error {
 	if !t.abortable {
 		return nil
 	}
-	_ = rest.Close()
-	abort := abortBody(said)
-	resp.StatusCode, resp.Status = http.StatusOK, "200 OK"
-	for _, name := range []string{"WWW-Authenticate", "Content-Encoding", "Retry-After", "Trailer", "Etag"} {
-		resp.Header.Del(name)
-	}
-	setProblemHeaders(resp.Header, said.Reason)
-	resp.Header.Set("Content-Type", "application/json")
-	resp.Header.Set("Content-Length", fmt.Sprint(len(abort)))
-	resp.ContentLength, resp.TransferEncoding, resp.Trailer = int64(len(abort)), nil, nil
-	resp.Body = io.NopCloser(bytes.NewReader(abort))
+	abortReply(resp, said)
 	return nil
 }
 
@@ -391,6 +399,9 @@ func (p *Proxy) measure(h http.Header, asked time.Time, own bool) {
 		return
 	}
 	ahead = ahead.Round(time.Second)
+	if own && p.families != nil && p.skewTold.Load() != int64(ahead) {
+		p.families.setSkew(ahead)
+	}
 	changed := p.skew.Swap(int64(ahead)) != int64(ahead)
 	if own && p.skewTold.Swap(int64(ahead)) != int64(ahead) && p.onSkew != nil {
 		p.onSkew(ahead)

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,10 +24,53 @@ type UpkeepOptions struct {
 	Tokens Tokens
 	// TokenFile holds nothing but the token; "" for none.
 	TokenFile string
+	// Format is how TokenFile is written.
+	Format Format
 	// Netrc is a file with an entry for Machine among others; "" for none.
 	Netrc, Machine string
+	// Name says which token it is where it is reported that there is none ("for
+	// sts.amazonaws.com"); "" for one about which somebody else reports.
+	Name string
+	// Required makes it an error of NewUpkeep that there is no token.
+	Required bool
+	// Patience is how long the first one is waited for; DefaultPatience when 0.
+	Patience time.Duration
 	// Report is told what cannot be written. Required.
 	Report *Reporter
+}
+
+// ErrNoToken is NewUpkeep's where one is required.
+var ErrNoToken = errors.New("there is no token")
+
+// Format is how a token stands in a file of its own.
+type Format uint8
+
+// The formats.
+const (
+	// FormatLine, the zero value, is the token and a line break.
+	FormatLine Format = iota
+	// FormatRaw is the token and nothing else, as cloud SDKs want it.
+	FormatRaw
+	// FormatJSON is an object with access_token, token_type and, where it is known,
+	// expiry (RFC 3339).
+	FormatJSON
+)
+
+// text is the content of a file.
+func (f Format) text(t token.Token) []byte {
+	switch f {
+	case FormatRaw:
+		return []byte(t.Value.Reveal())
+	case FormatJSON:
+		out := map[string]string{"access_token": t.Value.Reveal(), "token_type": "Bearer"}
+		if !t.Expiry.IsZero() {
+			out["expiry"] = t.Expiry.UTC().Format(time.RFC3339)
+		}
+		text, _ := json.Marshal(out) // plain text always marshals
+		return append(text, '\n')
+	default:
+		return []byte(t.Value.Reveal() + "\n")
+	}
 }
 
 // Upkeep keeps the token fresh in files, for programs that read one. The files
@@ -41,16 +86,28 @@ type Upkeep struct {
 	failing bool
 }
 
-// NewUpkeep writes the files once and starts to keep them. The error says what
-// could not be written; that there is no token yet is none. Close it.
+// NewUpkeep writes the files once and starts to keep them. Without a token it takes
+// out what a dead agent has left there. The error says what could not be written;
+// that there is no token yet is one only where it is required. Close it.
 func NewUpkeep(ctx context.Context, o UpkeepOptions) (*Upkeep, error) {
 	if o.Tokens == nil || o.Report == nil || o.Netrc != "" && o.Machine == "" {
 		return nil, errors.New("keep files fresh: tokens, a report and the netrc file's machine are needed")
 	}
 	u := &Upkeep{o: o}
-	if err := u.look(ctx); err != nil {
+	lack, err := u.look(ctx, cmp.Or(o.Patience, DefaultPatience))
+	if err == nil && u.written.Empty() {
+		err = u.write(token.Token{})
+		if lack == nil {
+			lack = context.Cause(ctx)
+		}
+		if o.Required {
+			err = errors.Join(fmt.Errorf("%w%s: %w", ErrNoToken, u.which(), lack), err)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
+	u.tell(lack)
 	ctx, u.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	u.ended.Go(func() { u.run(ctx) })
 	return u, nil
@@ -72,34 +129,52 @@ func (u *Upkeep) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := u.look(ctx); err != nil {
-			u.o.Report.Say("upkeep", fmt.Sprintf("crossfade agent: the token is not kept fresh: %v\n", err))
-			u.failing = true
-		} else {
-			u.failing = false
+		lack, err := u.look(ctx, DefaultPatience)
+		u.failing = err != nil
+		if err != nil {
+			u.o.Report.Say("upkeep"+u.o.Name, fmt.Sprintf("crossfade agent: the token%s is not kept fresh: %v\n", u.which(), err))
 		}
+		u.tell(lack)
 	}
 }
 
-// look brings the files up to the token in hand.
-func (u *Upkeep) look(ctx context.Context) error {
-	within, cancel := context.WithTimeout(ctx, DefaultPatience)
+// which is the token's name behind the word "token".
+func (u *Upkeep) which() string {
+	if u.o.Name == "" {
+		return ""
+	}
+	return " " + printable(u.o.Name)
+}
+
+// tell says that there is no token, once the file does not hold one any more.
+func (u *Upkeep) tell(lack error) {
+	if u.o.Name != "" && lack != nil && u.written.Empty() {
+		u.o.Report.Say("no token "+u.o.Name, fmt.Sprintf("crossfade agent: no token%s: %s\n  Its file is removed until there is one.\n",
+			u.which(), full(printable(lack.Error()))))
+	}
+}
+
+// look brings the files up to the token in hand. lack is why there is none.
+func (u *Upkeep) look(ctx context.Context, patience time.Duration) (lack, err error) {
+	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	t, err := u.o.Tokens.Token(within)
+	t, lack := u.o.Tokens.Token(within)
 	now := time.Now()
 	switch {
 	case ctx.Err() != nil:
-		return nil
-	case err == nil && (t.Expiry.IsZero() || now.Before(t.Expiry)):
+		return nil, nil
+	case lack == nil && (t.Expiry.IsZero() || now.Before(t.Expiry)):
 		if t.Value.Equal(u.written) && !u.failing {
-			return nil
+			return nil, nil
 		}
-		return u.write(t)
-	case u.written.Empty(), u.expiry.IsZero(), now.Before(u.expiry):
-		return nil
-	default:
-		return u.write(token.Token{})
+		return nil, u.write(t)
+	case lack == nil:
+		lack = errors.New("the one that came has expired")
 	}
+	if u.written.Empty() || u.expiry.IsZero() || now.Before(u.expiry) {
+		return lack, nil
+	}
+	return lack, u.write(token.Token{})
 }
 
 // write writes a token, or takes the last one out.
@@ -110,7 +185,7 @@ func (u *Upkeep) write(t token.Token) error {
 			if err := os.Remove(u.o.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
-		} else if err := writePrivate(u.o.TokenFile, []byte(t.Value.Reveal()+"\n")); err != nil {
+		} else if err := writePrivate(u.o.TokenFile, u.o.Format.text(t)); err != nil {
 			errs = append(errs, err)
 		}
 	}

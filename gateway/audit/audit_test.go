@@ -73,7 +73,7 @@ func execution() luigi.Execution {
 			Parameters: []luigi.Parameter{{Name: "day", Value: &day}, {Name: "password", Value: &secret}, {Name: "shard"}},
 			By: luigi.Identity{
 				Principal: "svc-etl", Team: "data-eng", Scheme: "oidc", Issuer: "https://idp.example", TokenID: "jti-1",
-				Percent: 25, TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Configuration: "c0ffee",
+				Percent: 25, ClientRun: "nightly-4711.1", TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Configuration: "c0ffee",
 			},
 		},
 		Ended: time.Now().Add(90 * time.Second), Outcome: luigi.Done, Grace: true,
@@ -218,6 +218,7 @@ func TestLinesSayWhoDidWhatAndHoldNoSecret(t *testing.T) {
 		forged.Token = claims(false)
 		expired := identity.Reject("expired an hour ago", identity.Expired)
 		expired.Token = claims(true)
+		named := func(ev *gateway.Event) *gateway.Event { ev.ClientRun = "nightly-4711.1"; return ev }
 
 		refused := addTask()
 		refused.Decision = gateway.Decision{Outcome: gateway.Refused, Reason: identity.LegacyRefused, Control: gateway.SideLegacy, Candidate: gateway.SideToken}
@@ -243,8 +244,8 @@ func TestLinesSayWhoDidWhatAndHoldNoSecret(t *testing.T) {
 		ended := addTask()
 		ended.Executions = []luigi.Execution{execution()}
 
-		tr.observe(addTask(), byToken(addTask(), good), refused, grace, unsigned, page, hostile, companion, ambiguous,
-			stranger("add_task", "192.0.2.7"), exempt, ended, ping(), ping())
+		tr.observe(addTask(), named(byToken(addTask(), good)), refused, grace, unsigned, page, hostile, companion, ambiguous,
+			named(stranger("add_task", "192.0.2.7")), exempt, ended, ping(), ping())
 		abandoned := execution()
 		abandoned.At, abandoned.Outcome, abandoned.Grace = time.Time{}, luigi.Abandoned, false
 		tr.Executed(abandoned)
@@ -325,7 +326,7 @@ func TestAFloodOfStrangersIsCountedAndBounded(t *testing.T) {
 		tr := open(t, audit.Options{Stdout: &out})
 		for i := range 6000 {
 			ev := stranger(fmt.Sprintf("made_up_%d", i), fmt.Sprintf("192.0.%d.%d", i/250, i%250))
-			ev.Call.Run = fmt.Sprint("invented-", i)
+			ev.Call.Run, ev.ClientRun = fmt.Sprint("invented-", i), fmt.Sprint("made-up-", i)
 			tr.observe(ev)
 			if i%1000 == 999 {
 				time.Sleep(time.Second)

@@ -77,10 +77,13 @@ type Use struct {
 	RPC    string `json:"rpc,omitempty"`
 	Family string `json:"family,omitempty"`
 	Run    string `json:"run,omitempty"`
-	Method string `json:"method,omitempty"`
-	Path   string `json:"path,omitempty"`
-	Status int    `json:"status,omitempty"`
-	Client string `json:"client,omitempty"`
+	// ClientRun is what the client calls its run: a name to search for, for which
+	// nobody vouches.
+	ClientRun string `json:"client_run,omitempty"`
+	Method    string `json:"method,omitempty"`
+	Path      string `json:"path,omitempty"`
+	Status    int    `json:"status,omitempty"`
+	Client    string `json:"client,omitempty"`
 	// Percent is what the team stood at, where it was asked for.
 	Percent *int `json:"percent,omitempty"`
 
@@ -116,7 +119,9 @@ type Unverified struct {
 	RPC     string `json:"rpc,omitempty"`
 	Family  string `json:"family,omitempty"`
 	Run     string `json:"run,omitempty"`
-	Path    string `json:"path,omitempty"`
+	// ClientRun is that of Use.
+	ClientRun string `json:"client_run,omitempty"`
+	Path      string `json:"path,omitempty"`
 }
 
 // Task is the rest of a line of kind task.
@@ -135,13 +140,15 @@ type Task struct {
 	Outcome string    `json:"outcome"`
 	Grace   bool      `json:"grace,omitempty"`
 
-	Principal     string `json:"principal"`
-	Team          string `json:"team"`
-	Scheme        string `json:"scheme"`
-	Credential    string `json:"credential,omitempty"`
-	Issuer        string `json:"issuer,omitempty"`
-	TokenID       string `json:"token_id,omitempty"`
-	Percent       int    `json:"percent"`
+	Principal  string `json:"principal"`
+	Team       string `json:"team"`
+	Scheme     string `json:"scheme"`
+	Credential string `json:"credential,omitempty"`
+	Issuer     string `json:"issuer,omitempty"`
+	TokenID    string `json:"token_id,omitempty"`
+	Percent    int    `json:"percent"`
+	// ClientRun is what the client called its run when the task started.
+	ClientRun     string `json:"client_run,omitempty"`
 	TraceID       string `json:"trace_id,omitempty"`
 	Configuration string `json:"configuration,omitempty"`
 }

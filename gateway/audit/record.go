@@ -35,10 +35,12 @@ type record struct {
 	rpc    string
 	family string
 	run    string
-	method string
-	path   string
-	status int
-	client netip.Addr
+	// clientRun is the client's word, also of somebody who was verified.
+	clientRun string
+	method    string
+	path      string
+	status    int
+	client    netip.Addr
 	// percent is that of the team, -1 where nobody asked.
 	percent int16
 
@@ -81,7 +83,7 @@ func recordOf(ev *gateway.Event, configuration string) record {
 		principal: clip(ev.Principal.Name, maxName), other: clip(ev.Other, maxName), team: ev.Principal.Team,
 		outcome: ev.Decision.Outcome, reason: ev.Decision.Reason, grace: ev.Decision.Grace, mode: ev.Mode,
 		action: ev.Call.Action, rpc: clip(ev.Call.Method, maxName), family: clip(ev.Call.Family, maxName),
-		run: clip(ev.Call.Run, maxName), method: clip(ev.Method, maxMethod), status: ev.Status, client: ev.Client.WithZone(""),
+		run: clip(ev.Call.Run, maxName), clientRun: clip(ev.ClientRun, maxName), method: clip(ev.Method, maxMethod), status: ev.Status, client: ev.Client.WithZone(""),
 		percent: -1, trace: clip(ev.TraceID, maxName), configuration: configuration,
 	}
 	if !ev.Call.RPC {
@@ -148,7 +150,7 @@ func (r record) key(told bool) record {
 		k.client = netip.Addr{}
 		return k
 	}
-	k.run, k.rpc, k.method = "", "", ""
+	k.run, k.clientRun, k.rpc, k.method = "", "", "", ""
 	k.governing.strange()
 	k.candidate.strange()
 	if !told {
@@ -179,8 +181,10 @@ func (r record) use() Use {
 	var word Unverified
 	if r.principal != "" {
 		u.RPC, u.Family, u.Run, u.Path = clean(r.rpc), clean(r.family), clean(r.run), clean(r.path)
+		u.ClientRun = clean(r.clientRun)
 	} else {
 		word.RPC, word.Family, word.Run, word.Path = clean(r.rpc), clean(r.family), clean(r.run), clean(r.path)
+		word.ClientRun = clean(r.clientRun)
 	}
 	u.Issuer, u.Subject, u.TokenID, u.Detail = r.governing.claims(&word)
 	if word != (Unverified{}) {
@@ -219,7 +223,7 @@ func taskOf(e luigi.Execution, values map[string]bool) Task {
 		Ended: moment(e.Ended), Outcome: name(string(e.Outcome)), Grace: e.Grace,
 		Principal: name(e.By.Principal), Team: name(string(e.By.Team)), Scheme: name(e.By.Scheme),
 		Credential: name(e.By.Credential), Issuer: name(e.By.Issuer), TokenID: name(e.By.TokenID),
-		Percent: e.By.Percent, TraceID: name(e.By.TraceID), Configuration: name(e.By.Configuration),
+		Percent: e.By.Percent, ClientRun: name(e.By.ClientRun), TraceID: name(e.By.TraceID), Configuration: name(e.By.Configuration),
 	}
 	if !e.At.IsZero() {
 		t.Started = moment(e.At)

@@ -14,11 +14,14 @@ type Filter struct {
 	Since time.Time
 	// Account is the principal's name.
 	Account, Team, Family string
+	// ClientRun is what the client called its run.
+	ClientRun string
 }
 
 func (f Filter) takes(t *Task) bool {
 	return !t.Ended.Before(f.Since) && (f.Account == "" || f.Account == t.Principal) &&
-		(f.Team == "" || f.Team == t.Team) && (f.Family == "" || f.Family == t.Family)
+		(f.Team == "" || f.Team == t.Team) && (f.Family == "" || f.Family == t.Family) &&
+		(f.ClientRun == "" || f.ClientRun == t.ClientRun)
 }
 
 // Executed is an executed task as the trail tells it, with the replica that

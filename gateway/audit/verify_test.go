@@ -463,7 +463,7 @@ func TestTasksAreFoundByWhoRanThem(t *testing.T) {
 	} {
 		e := execution()
 		e.By.Principal, e.Family, e.Task = by.account, by.family, fmt.Sprint(by.family, "_", i)
-		e.By.Team = "data-eng"
+		e.By.Team, e.By.ClientRun = "data-eng", fmt.Sprint("run-", i)
 		if by.team == "billing" {
 			e.By.Team = "billing"
 		}
@@ -488,6 +488,7 @@ func TestTasksAreFoundByWhoRanThem(t *testing.T) {
 		"of a team":               {audit.Filter{Team: "billing"}, "LoadUsers_2"},
 		"of a family and account": {audit.Filter{Family: "LoadUsers", Account: "svc-etl"}, "LoadUsers_0"},
 		"since half an hour":      {audit.Filter{Since: now.Add(-30 * time.Minute)}, "LoadUsers_0"},
+		"of a run":                {audit.Filter{ClientRun: "run-1"}, "Extract_1"},
 		"of nobody":               {audit.Filter{Account: "svc"}, ""},
 		"since tomorrow":          {audit.Filter{Since: now.Add(24 * time.Hour)}, ""},
 	} {

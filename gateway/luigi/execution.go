@@ -49,6 +49,8 @@ type Identity struct {
 	TokenID string `json:"token_id,omitempty"`
 	// Percent is what the team stood at.
 	Percent int `json:"percent"`
+	// ClientRun is what the client called its run, "" if nothing: its word alone.
+	ClientRun string `json:"client_run,omitempty"`
 	// TraceID is that of the request that started the task.
 	TraceID string `json:"trace_id,omitempty"`
 	// Configuration is the hash of the one that was in force.

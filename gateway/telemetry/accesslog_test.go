@@ -61,7 +61,7 @@ func lines() []*gateway.Event {
 	stranger := event()
 	stranger.Principal = identity.Principal{Name: "svc-billing", Team: "billing", Mapped: true}
 	stranger.Decision = gateway.Decision{Outcome: gateway.Refused, Reason: identity.WorkerMismatch, Control: gateway.SideLegacy}
-	stranger.Other, stranger.UpstreamTime = "svc-etl", 0
+	stranger.Other, stranger.UpstreamTime, stranger.ClientRun = "svc-etl", 0, "nightly-4711.1"
 	open := event()
 	open.Shadow = shadow.Result{Verdict: shadow.WouldOpen, Reason: identity.ActionDenied, Evidence: shadow.EvidenceClient}
 	guessDown := wrongPassword()

@@ -98,6 +98,7 @@ func appendJSON(b []byte, ev *gateway.Event) []byte {
 	b = appendField(b, `,"verdict_reason":`, string(ev.Shadow.Reason))
 	b = appendField(b, `,"evidence":`, string(ev.Shadow.Evidence))
 	b = appendField(b, `,"run":`, ev.Call.Run)
+	b = appendField(b, `,"client_run":`, ev.ClientRun)
 	if ev.Call.RPC {
 		b = appendField(b, `,"rpc":`, ev.Call.Method)
 	}

@@ -30,7 +30,7 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 		Legacy:   ev.Legacy.OK(),
 		Token:    token != nil && (token.Status == identity.StatusVerified || token.Status == identity.StatusRejected),
 		Enforced: ev.Enforcement.Enforced, Brownout: ev.Enforcement.Brownout && ev.Enforcement.Enforced,
-		TraceID:  ev.TraceID,
+		TraceID: ev.TraceID,
 	}
 	if o.Pipeline == "" {
 		o.Pipeline = ev.Call.Registers

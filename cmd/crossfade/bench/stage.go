@@ -26,6 +26,7 @@ const (
 	benchUser     = "svc-etl"
 	loaderUser    = "svc-loader"
 	benchPassword = "bench-pass"
+	benchSecret   = "bench-secret"
 	benchAudience = "api://luigi"
 )
 
@@ -94,6 +95,14 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
+	agent, err := s.agent(ctx, binary, "http://"+gateway.addr)
+	if err != nil {
+		return nil, err
+	}
+	hop, err := s.start(ctx, nil, self, "-role", "bare", "-upstream", "http://"+gateway.addr)
+	if err != nil {
+		return nil, err
+	}
 	basic := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(benchUser+":"+benchPassword)) + "\r\n"
 	bearer := "Authorization: Bearer " + token + "\r\n"
 	s.targets = []*target{
@@ -102,6 +111,9 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 		{name: "(c) Crossfade, RS256 token", addr: gateway.addr, pid: gateway.pid, request: request("ping", ping, bearer)},
 		{name: "(d) Crossfade, bcrypt password and companion, shadow on", addr: gateway.addr, pid: gateway.pid, request: request("ping", ping, basic+"Crossfade-Token: "+token+"\r\n")},
 		{name: "(e) Crossfade, RS256 token, a call of 1 KB about a task", addr: gateway.addr, pid: gateway.pid, request: request("add_task", addTask(), "Authorization: Bearer "+loader+"\r\n")},
+		{name: "(f) one connection: Crossfade, RS256 token", addr: gateway.addr, pid: gateway.pid, conns: 1, request: request("ping", ping, bearer)},
+		{name: "(g) one connection: the agent, then Crossfade", addr: agent.addr, pid: agent.pid, conns: 1, request: request("ping", ping, basic)},
+		{name: "(h) one connection: a bare proxy, then Crossfade", addr: hop.addr, pid: hop.pid, conns: 1, request: request("ping", ping, bearer)},
 	}
 	return s, nil
 }
@@ -116,7 +128,7 @@ func request(procedure, body, credentials string) []byte {
 func (s *stage) crossfade(ctx context.Context, binary, upstream string) (running, error) {
 	var err error
 	s.issuer, err = demo.NewIssuer(demo.IssuerOptions{
-		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret("bench-secret"), loaderUser: identity.NewSecret("loader-secret")},
+		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret(benchSecret), loaderUser: identity.NewSecret("loader-secret")},
 		Lifetime: time.Hour,
 	})
 	if err != nil {
@@ -157,6 +169,17 @@ access_log: access.log
 		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.01",
 	}
 	return s.start(ctx, env, binary, "serve", "--config", filepath.Join(s.dir, "crossfade.yaml"))
+}
+
+// agent starts what stands beside a worker. It sends the gateway a token in the
+// place of the worker's password: what a client without an agent sends itself.
+func (s *stage) agent(ctx context.Context, binary, gateway string) (running, error) {
+	secret := filepath.Join(s.dir, "secret")
+	if err := os.WriteFile(secret, []byte(benchSecret), 0o600); err != nil {
+		return running{}, err
+	}
+	return s.start(ctx, nil, binary, "agent", "--gateway", gateway, "--listen", "127.0.0.1:0", "--mode", "token",
+		"--issuer", s.issuer.URL(), "--client-id", benchUser, "--client-secret-file", secret, "--audience", benchAudience)
 }
 
 // collector takes spans and drops them.

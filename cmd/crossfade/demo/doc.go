@@ -1,8 +1,9 @@
 // Package demo holds the pieces around the gateway that `crossfade demo`
 // plays with: a built-in identity provider, a stand-in for Luigi's scheduler
 // that answers as it was recorded, workers that replay recorded traffic, the
-// live table, and a watcher for the team lead's file.
+// agents beside them, the live table, and a watcher for the team lead's file.
 //
 // Nothing here knows the gateway: the pieces speak HTTP to it, or hand values
-// to whoever wires them. Nothing here is meant for production.
+// to whoever wires them. Nothing here is meant for production, but for what the
+// agents are made of.
 package demo

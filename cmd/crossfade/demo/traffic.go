@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,12 +29,11 @@ type TrafficOptions struct {
 	// account was recorded. Nothing is sent when User is empty.
 	User     string
 	Password identity.Secret
-	// Companion gives the token that a worker sends beside the password, in
-	// the header Crossfade-Token. It is asked once in a worker's life, when
-	// the worker starts; worker counts the recording's workers from 0 in order
-	// of appearance. "" sends none; an error ends that worker's run at once.
-	// No token is sent when Companion is nil.
-	Companion func(ctx context.Context, worker int) (token string, err error)
+	// Through gives the URL of the agent beside a worker, which takes the place
+	// of BaseURL; "" is none, and so is nil for all. It is asked once in a
+	// worker's life, when the worker starts; worker counts the recording's
+	// workers from 0 in order of appearance.
+	Through func(worker int) (agentURL string)
 
 	// Rename gives a worker's name for one loop; loops count from 0. Names
 	// must differ from loop to loop and between replays that run side by side.
@@ -62,11 +62,13 @@ type Result struct {
 	Worker string // the name in this loop of the worker that sent it
 	Method string // of the remote procedure call, or the path of a page
 	Status int    // 0 when there was no reply
-	// Reason is the header Crossfade-Reason: why the gateway refused.
+	// Reason is the header Crossfade-Reason: why the gateway refused, or an agent
+	// on its way. A refusal that came through an agent has the status 200, as an
+	// unmodified worker needs it.
 	Reason identity.Reason
 	// Ended reports that a worker would stop here, because of this reply.
 	Ended bool
-	// Err is set when there was no reply, or no companion token.
+	// Err is set when there was no reply.
 	Err error
 }
 
@@ -108,7 +110,7 @@ func NewTraffic(o TrafficOptions) (*Traffic, error) {
 	return t, nil
 }
 
-// Workers returns the recorded names in the order that Companion counts in.
+// Workers returns the recorded names in the order that Through counts in.
 func (t *Traffic) Workers() []string {
 	names := make([]string, len(t.workers))
 	for i, w := range t.workers {
@@ -156,15 +158,9 @@ func (t *Traffic) play(ctx context.Context, loop, index int) error {
 		name = t.o.Rename(loop, name)
 	}
 	start := time.Now()
-	var token string
-	if t.o.Companion != nil {
-		var err error
-		if token, err = t.o.Companion(ctx, index); err != nil {
-			if ctx.Err() == nil {
-				t.report(Result{Loop: loop, Seq: w.lines[0].seq, Worker: name, Method: w.lines[0].method, Ended: true, Err: err})
-			}
-			return nil
-		}
+	base := t.o.BaseURL
+	if t.o.Through != nil {
+		base = cmp.Or(strings.TrimSuffix(t.o.Through(index), "/"), base)
 	}
 	edition := ""
 	if t.o.Edition != nil {
@@ -175,7 +171,7 @@ func (t *Traffic) play(ctx context.Context, loop, index int) error {
 		if !sleepUntil(ctx, start.Add(t.at(line.offset))) {
 			return nil
 		}
-		request, err := t.request(ctx, line, rename, token)
+		request, err := t.request(ctx, base, line, rename)
 		if err != nil {
 			return fmt.Errorf("exchange %d: %w", line.seq, err)
 		}

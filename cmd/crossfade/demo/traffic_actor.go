@@ -93,8 +93,8 @@ func actors(recording string) ([]actor, time.Duration, error) {
 	return all, length, nil
 }
 
-func (t *Traffic) request(ctx context.Context, l line, rename *strings.Replacer, token string) (*http.Request, error) {
-	target := t.o.BaseURL + l.path
+func (t *Traffic) request(ctx context.Context, base string, l line, rename *strings.Replacer) (*http.Request, error) {
+	target := base + l.path
 	if l.query != "" {
 		target += "?" + rename.Replace(l.query)
 	}
@@ -113,9 +113,6 @@ func (t *Traffic) request(ctx context.Context, l line, rename *strings.Replacer,
 	}
 	if t.o.User != "" {
 		r.SetBasicAuth(t.o.User, t.o.Password.Reveal())
-	}
-	if token != "" {
-		r.Header.Set("Crossfade-Token", token)
 	}
 	return r, nil
 }

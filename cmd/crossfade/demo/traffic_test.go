@@ -3,8 +3,6 @@ package demo_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -110,7 +108,6 @@ func TestTrafficRunsThroughAgainstTheStandIn(t *testing.T) {
 			}
 			g, got := replay(t, newScheduler(t), demo.TrafficOptions{
 				Capture: name, Loops: 3, User: "svc-ml", Password: identity.NewSecret("ml-pass"),
-				Companion: func(_ context.Context, worker int) (string, error) { return fmt.Sprint("token-", worker), nil },
 			})
 			if len(got) != 3*len(exchanges) || len(g.seen) != 3*len(exchanges) {
 				t.Errorf("%d results and %d requests of %d", len(got), len(g.seen), 3*len(exchanges))
@@ -127,8 +124,8 @@ func TestTrafficRunsThroughAgainstTheStandIn(t *testing.T) {
 			}
 			for _, s := range g.seen {
 				user, password, _ := (&http.Request{Header: s.header}).BasicAuth()
-				if user != "svc-ml" || password != "ml-pass" || !strings.HasPrefix(s.header.Get("Crossfade-Token"), "token-") {
-					t.Errorf("%s: as %s with token %q", s.line, user, s.header.Get("Crossfade-Token"))
+				if user != "svc-ml" || password != "ml-pass" {
+					t.Errorf("%s: as %s", s.line, user)
 				}
 				if s.call.Problem != "" || (s.call.Worker != "" && !names[s.call.Worker]) {
 					t.Errorf("%s: %+v", s.line, s.call)
@@ -252,37 +249,31 @@ func TestTrafficGoesOnWhenNobodyAnswers(t *testing.T) {
 	}
 }
 
-func TestTrafficAsksForACompanionOnceInAWorkersLife(t *testing.T) {
+func TestTrafficGoesThroughTheAgentOfItsWorker(t *testing.T) {
 	t.Parallel()
+	beside := &gate{next: newScheduler(t)}
+	agent := httptest.NewServer(http.StripPrefix("/s3cret", beside))
+	defer agent.Close()
 	var mu sync.Mutex
 	asked := map[int]int{}
 	g, got := replay(t, newScheduler(t), demo.TrafficOptions{
 		Capture: captures.Success, Loops: 2,
-		Companion: func(_ context.Context, worker int) (string, error) {
+		Through: func(worker int) string {
 			mu.Lock()
 			defer mu.Unlock()
 			asked[worker]++
-			if worker == 0 {
-				return "", errors.New("identity provider is down")
-			}
-			return "", nil
+			return []string{agent.URL + "/s3cret/", ""}[worker]
 		},
 	})
 	if diff := cmp.Diff(map[int]int{0: 2, 1: 2}, asked); diff != "" {
 		t.Errorf("questions by worker (-want +got):\n%s", diff)
 	}
-	failed := 0
-	for _, r := range got {
-		if r.Err != nil {
-			failed++
-		}
+	if len(got) != 100 || len(beside.seen) != 2*6 || len(g.seen) != 2*44 {
+		t.Errorf("%d results, %d requests to the agent and %d without it, want 100, 12 and 88", len(got), len(beside.seen), len(g.seen))
 	}
-	if failed != 2 || len(g.seen) != 2*44 {
-		t.Errorf("%d failures and %d requests, want 2 and only those of the other worker (88)", failed, len(g.seen))
-	}
-	for _, s := range g.seen {
-		if _, sent := s.header["Crossfade-Token"]; sent {
-			t.Error("an empty companion was sent as a header")
+	for _, s := range beside.seen {
+		if !strings.HasPrefix(s.line, "POST /api/") {
+			t.Errorf("the agent got %s", s.line)
 		}
 	}
 }
