@@ -103,7 +103,9 @@ func webClient(o webOptions, r Request) (*http.Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the client certificate %s and its key %s: %w", o.certFile, o.keyFile, err)
 		}
-		config.Certificates = []tls.Certificate{cert}
+		// Always: Certificates would hold it back from a server that names
+		// authorities, which those of RFC 8705 section 2.2 do not come from.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	t := &http.Transport{
 		TLSClientConfig:        config,
