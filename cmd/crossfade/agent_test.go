@@ -58,6 +58,8 @@ func worker(words []string) int {
 			if _, ok := body["response"]; !ok || resp.StatusCode != http.StatusOK {
 				return 4
 			}
+		case "replay": // a pipeline, until stdin ends
+			return replay(os.Stdin, os.Getenv("CROSSFADE_SCHEDULER_URL"))
 		case "config", "token", "netrc":
 			file := os.Getenv(map[string]string{"config": "LUIGI_CONFIG_PATH", "token": "CROSSFADE_TOKEN_FILE", "netrc": "NETRC"}[word])
 			text, err := os.ReadFile(file)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,10 +13,7 @@ import (
 func TestTokensOfEveryClientOfBothProvidersPassTheGateway(t *testing.T) {
 	t.Parallel()
 	b := newBetween(t, 0)
-	etl := clientOf(t, b.builtIn, "svc-etl")
-	builtIn := []string{
-		"--gateway", b.witness.URL, "--issuer", etl.Issuer, "--client-id", etl.ClientID, "--client-secret-file", etl.SecretFile, "--audience", "luigi",
-	}
+	w := b.witness(t)
 	everybody := "everybody," + providertest.GroupRunners
 	for name, c := range map[string]struct {
 		flags              []string
@@ -26,36 +22,36 @@ func TestTokensOfEveryClientOfBothProvidersPassTheGateway(t *testing.T) {
 		scope, refusedWith string
 	}{
 		"a secret in the header, RS256": {
-			flags: b.flags(providertest.ClientBasic, providertest.ResourceRS256),
+			flags: b.flags(w, providertest.ClientBasic, providertest.ResourceRS256),
 			user:  "etl-nightly", groups: everybody, algorithm: "RS256", typ: "at+jwt",
 		},
 		"a secret in the header, ES256, a scope": {
-			flags: append(b.flags(providertest.ClientBasic, providertest.ResourceES256), "--scope", providertest.Scope),
+			flags: append(b.flags(w, providertest.ClientBasic, providertest.ResourceES256), "--scope", providertest.Scope),
 			user:  "etl-nightly", groups: everybody, algorithm: "ES256", typ: "at+jwt", scope: providertest.Scope,
 		},
 		"a secret in the body": {
-			flags: b.flags(providertest.ClientPost, providertest.ResourceRS256),
+			flags: b.flags(w, providertest.ClientPost, providertest.ResourceRS256),
 			user:  "oidc:" + providertest.ClientPost, groups: everybody, algorithm: "RS256", typ: "at+jwt",
 		},
 		"a signed assertion": {
-			flags: b.flags(providertest.ClientPrivateKeyJWT, providertest.ResourceES256),
+			flags: b.flags(w, providertest.ClientPrivateKeyJWT, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientPrivateKeyJWT, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
 		"a certificate of an authority": {
-			flags: b.flags(providertest.ClientTLS, providertest.ResourceES256),
+			flags: b.flags(w, providertest.ClientTLS, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientTLS, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
 		"a certificate of its own": {
-			flags: b.flags(providertest.ClientSelfSignedTLS, providertest.ResourceES256),
+			flags: b.flags(w, providertest.ClientSelfSignedTLS, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientSelfSignedTLS, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
 		"groups without the right": {
-			flags:     b.flags(providertest.ClientGuest, providertest.ResourceES256),
+			flags:     b.flags(w, providertest.ClientGuest, providertest.ResourceES256),
 			algorithm: "ES256", typ: "at+jwt", refusedWith: "role",
 		},
-		"a secret at the built-in provider": {flags: builtIn, user: "svc-etl", algorithm: "RS256"},
+		"a secret at the built-in provider": {flags: b.builtInFlags(t, w), user: "svc-etl", algorithm: "RS256"},
 		"a secret in the body at the built-in provider": {
-			flags: append(slices.Clone(builtIn), "--client-auth", agenttoken.AuthPost), user: "svc-etl", algorithm: "RS256",
+			flags: append(b.builtInFlags(t, w), "--client-auth", agenttoken.AuthPost), user: "svc-etl", algorithm: "RS256",
 		},
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they look at the last request
@@ -68,7 +64,7 @@ func TestTokensOfEveryClientOfBothProvidersPassTheGateway(t *testing.T) {
 			} else if failure != "" {
 				t.Fatalf("refused: %s", failure)
 			}
-			seen, _ := b.witness.latest()
+			seen, _ := w.latest()
 			if seen.algorithm != c.algorithm || seen.typ != c.typ && c.typ != "" || seen.scope != c.scope {
 				t.Errorf("the token that the agent sent: %+v", seen)
 			}

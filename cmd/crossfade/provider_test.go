@@ -3,12 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,15 +22,15 @@ import (
 
 	"crossfade/cmd/crossfade/demo"
 	"crossfade/cmd/crossfade/providertest"
+	"crossfade/gateway/luigi/captures"
 )
 
-// between is a real gateway that trusts an independent identity provider and the
-// built-in one, with the stand-in scheduler behind it and a witness before it.
+// between is what surrounds real gateways that trust an independent identity
+// provider and the built-in one, with the stand-in scheduler behind them.
 type between struct {
 	independent *providertest.Provider
 	builtIn     *demo.Issuer
-	// witness sees what agents send to the gateway, and what it answers.
-	witness *witness
+	config      string // of the gateways
 	// behind is who the scheduler was told that somebody is, by the last request.
 	behind func() http.Header
 }
@@ -57,7 +58,7 @@ func newBetween(t *testing.T, lifetime time.Duration) *between {
 	}
 	// The skew stays at its default: a token that a slow machine is late with on
 	// its way is not what is tested here, and the witness looks at its age.
-	file := whole(t, b.builtIn.URL(), upstream.URL, map[string]string{
+	b.config = whole(t, b.builtIn.URL(), upstream.URL, map[string]string{
 		"oidc": fmt.Sprintf("{ issuers: [ { issuer: %s, audiences: [luigi], ca_file: %s }, { issuer: %s, audiences: [luigi] } ] }",
 			b.independent.URL(), b.independent.CAFile(), b.builtIn.URL()),
 	})
@@ -69,18 +70,17 @@ func newBetween(t *testing.T, lifetime time.Duration) *between {
 			"claims: { groups: { %s: runner, %s: guest } }\nteams: { groups: { everybody: data-eng } }\n",
 			providertest.GroupRunners, providertest.GroupGuests),
 	} {
-		if err := os.WriteFile(filepath.Join(filepath.Dir(file), name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(b.config), name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.witness = newWitness(t, "http://"+start(t, "serve", "--config", file).address)
 	return b
 }
 
-// flags are those of an agent of one of the independent provider's clients.
-func (b *between) flags(client, resource string) []string {
+// flags are those of an agent that is one of the independent provider's clients.
+func (b *between) flags(w *witness, client, resource string) []string {
 	p := b.independent.Params(client)
-	flags := []string{"--gateway", b.witness.URL, "--issuer", p.Issuer, "--ca-file", p.CAFile, "--client-id", p.ClientID, "--resource", resource}
+	flags := []string{"--gateway", w.URL, "--issuer", p.Issuer, "--ca-file", p.CAFile, "--client-id", p.ClientID, "--resource", resource}
 	for name, value := range map[string]string{
 		"client-auth": p.ClientAuth, "client-secret-file": p.SecretFile, "client-key-file": p.KeyFile,
 		"client-cert-file": p.CertFile, "client-cert-key-file": p.CertKeyFile,
@@ -92,7 +92,14 @@ func (b *between) flags(client, resource string) []string {
 	return flags
 }
 
-// witness stands between agents and the gateway.
+// builtInFlags are those of one that is the built-in provider's client.
+func (b *between) builtInFlags(t *testing.T, w *witness) []string {
+	p := clientOf(t, b.builtIn, "svc-etl")
+	return []string{"--gateway", w.URL, "--issuer", p.Issuer, "--client-id", p.ClientID, "--client-secret-file", p.SecretFile, "--audience", "luigi"}
+}
+
+// witness stands between agents and the gateway: it sees what they send, and what
+// the gateway answers.
 type witness struct {
 	*httptest.Server
 
@@ -117,12 +124,10 @@ type seenToken struct {
 // nanoseconds: a token is taken for it later, so it must be good still.
 const madeAt = "X-Made-At"
 
-func newWitness(t *testing.T, gateway string) *witness {
+// witness starts a gateway, and a witness before it.
+func (b *between) witness(t *testing.T) *witness {
 	t.Helper()
-	to, err := url.Parse(gateway)
-	if err != nil {
-		t.Fatal(err)
-	}
+	to := &url.URL{Scheme: "http", Host: start(t, "serve", "--config", b.config).address}
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	w := &witness{known: make(map[string]bool)}
 	w.Server = httptest.NewServer(&httputil.ReverseProxy{
@@ -200,6 +205,16 @@ func (w *witness) latest() (t seenToken, count int) {
 	return w.tokens[len(w.tokens)-1], len(w.tokens)
 }
 
+// span is how long after the first token the latest one was issued.
+func (w *witness) span() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.tokens) == 0 {
+		return 0
+	}
+	return w.tokens[len(w.tokens)-1].issued.Sub(w.tokens[0].issued)
+}
+
 // allWell fails the test if the gateway refused anything, or an agent sent
 // what was good no longer.
 func (w *witness) allWell(t *testing.T) {
@@ -270,24 +285,23 @@ func (p *process) talk() string {
 }
 
 // call makes one of Luigi's calls and returns what a worker makes of the
-// answer: "" where it is one, else the text, at which it stops.
+// answer: "" where it goes on, else the text at which it stops.
 func (s *standing) call(t *testing.T) (failure string) {
 	t.Helper()
 	data := fmt.Sprintf(`{"worker": "of %s", "task_id": "Load_1", "family": "Load", "params": {}, "status": "PENDING"}`, s.address)
-	failure, err := luigiCall(s.client, s.base+"/api/add_task", data, nil)
+	failure, err := luigiCall(s.client, s.base+"/api/add_task", url.Values{"data": {data}}.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return failure
 }
 
-// luigiCall posts as an unmodified worker does, with a time of its own.
-func luigiCall(client *http.Client, address, data string, header http.Header) (failure string, err error) {
-	r, err := http.NewRequest(http.MethodPost, address, strings.NewReader(url.Values{"data": {data}}.Encode()))
+// luigiCall posts as an unmodified worker does, but tells the witness when.
+func luigiCall(client *http.Client, address, body string) (failure string, err error) {
+	r, err := http.NewRequest(http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
-	maps.Copy(r.Header, header)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set(madeAt, strconv.FormatInt(time.Now().UnixNano(), 10))
 	resp, err := client.Do(r)
@@ -295,12 +309,100 @@ func luigiCall(client *http.Client, address, data string, header http.Header) (f
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	var body map[string]any
-	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+	var said map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&said); err != nil {
 		return fmt.Sprintf("%s: %v", resp.Status, err), nil
 	}
-	if _, ok := body["response"]; !ok || resp.StatusCode != http.StatusOK {
-		return fmt.Sprintf("%s: %v", resp.Status, body), nil
+	if _, ok := said["response"]; !ok || resp.StatusCode != http.StatusOK {
+		return fmt.Sprintf("%s: %v", resp.Status, said), nil
 	}
 	return "", nil
+}
+
+// pace is how long a replaying worker waits between two calls: a real one waits
+// longer, and a test is there for the tokens, not for the load.
+const pace = 10 * time.Millisecond
+
+// replay sends the recorded pipeline to the agent, over and over, until stdin
+// ends. It returns 4 as soon as an unmodified Luigi would give up.
+func replay(stdin io.Reader, base string) (code int) {
+	exchanges, err := captures.Load(captures.Success)
+	if err != nil {
+		return 98
+	}
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin)
+		close(ended)
+	}()
+	next := time.NewTicker(pace)
+	defer next.Stop()
+	for {
+		for _, e := range exchanges {
+			if e.Method != http.MethodPost || e.Injected() {
+				continue
+			}
+			select {
+			case <-ended:
+				return 0
+			case <-next.C:
+			}
+			failure, err := luigiCall(http.DefaultClient, strings.TrimSuffix(base, "/")+e.Path, e.RequestBody)
+			if err != nil || failure != "" {
+				fmt.Println(e.Path, failure, err)
+				return 4
+			}
+		}
+	}
+}
+
+// replaying is `crossfade agent exec` around a worker that replays.
+type replaying struct {
+	*exec.Cmd
+	stdin          io.Closer
+	stdout, stderr *lockedBuffer
+	exited         chan struct{}
+}
+
+func replayBehind(t *testing.T, flags []string) *replaying {
+	t.Helper()
+	r := &replaying{Cmd: command(t, wrapped(t, flags, "replay")...), stdout: &lockedBuffer{}, stderr: &lockedBuffer{}, exited: make(chan struct{})}
+	r.Env = append(r.Env, "GORACE=atexit_sleep_ms=0")
+	r.Dir, r.Stdout, r.Stderr = t.TempDir(), r.stdout, r.stderr
+	stdin, err := r.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stdin = stdin
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(r.exited)
+		_ = r.Wait() // the exit code says it
+	}()
+	t.Cleanup(func() {
+		got := r.end()
+		if t.Failed() {
+			t.Logf("a worker behind an agent: %v", got)
+		}
+	})
+	return r
+}
+
+// over reports whether the worker has ended by itself.
+func (r *replaying) over() bool {
+	select {
+	case <-r.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// end lets the worker end, and returns what was left behind.
+func (r *replaying) end() ran {
+	_ = r.stdin.Close()
+	<-r.exited
+	return ran{r.ProcessState.ExitCode(), r.stdout.String(), r.stderr.String()}
 }

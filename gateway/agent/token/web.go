@@ -201,6 +201,9 @@ func cause(err error, secrets ...identity.Secret) error {
 	}
 	var network *net.OpError
 	if errors.As(err, &network) {
+		if network.Op == "dial" {
+			return fmt.Errorf("%w: is it up, and can it be reached from here?", err)
+		}
 		return err
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "oauth2: "), "cannot fetch token: ")
