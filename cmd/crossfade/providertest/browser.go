@@ -24,6 +24,21 @@ const maxPages = 10
 // Approve does what Person does with a Prompt: goes to its address, enters the
 // code, confirms it, signs in and consents, page by page.
 func (p *Provider) Approve(ctx context.Context, prompt token.Prompt) error {
+	return p.visit(ctx, prompt, false)
+}
+
+// Decline does what somebody does who does not know where the code comes from.
+func (p *Provider) Decline(ctx context.Context, prompt token.Prompt) error {
+	return p.visit(ctx, prompt, true)
+}
+
+// What the provider's pages say at the end.
+const (
+	approved = "Sign-in Success"
+	declined = "The Sign-in request was interrupted"
+)
+
+func (p *Provider) visit(ctx context.Context, prompt token.Prompt, abort bool) error {
 	b, err := p.browser()
 	if err != nil {
 		return err
@@ -32,14 +47,18 @@ func (p *Provider) Approve(ctx context.Context, prompt token.Prompt) error {
 	page, err := b.open(ctx, http.MethodGet, prompt.URL, nil)
 	for range maxPages {
 		if err != nil {
-			return fmt.Errorf("approve a login: %w", err)
+			return fmt.Errorf("visit the provider: %w", err)
 		}
-		if strings.Contains(page.text, "Sign-in Success") {
+		if strings.Contains(page.text, approved) && !abort || strings.Contains(page.text, declined) && abort {
 			return nil
 		}
-		page, err = b.submit(ctx, page, map[string]string{"user_code": prompt.Code, "login": Person, "password": "any"})
+		entered := map[string]string{"user_code": prompt.Code, "login": Person, "password": "any"}
+		if abort && strings.Contains(page.text, "op.deviceConfirmForm") {
+			entered["abort"] = "yes" // a button beside the form
+		}
+		page, err = b.submit(ctx, page, entered)
 	}
-	return fmt.Errorf("approve a login: after %d pages there is another one", maxPages)
+	return fmt.Errorf("visit the provider: after %d pages there is another one", maxPages)
 }
 
 // browser is enough of one: cookies, redirects and forms.
@@ -112,6 +131,9 @@ func (b *browser) submit(ctx context.Context, p page, entered map[string]string)
 			value = entered[of["name"]]
 		}
 		values.Set(of["name"], value)
+	}
+	if abort, ok := entered["abort"]; ok {
+		values.Set("abort", abort)
 	}
 	return b.open(ctx, http.MethodPost, action.String(), values)
 }
