@@ -61,7 +61,7 @@ func worker(words []string) int {
 				return 4
 			}
 		case "replay": // a pipeline, until stdin ends
-			return replay(os.Stdin, os.Getenv("CROSSFADE_SCHEDULER_URL"))
+			return replay(os.Stdin)
 		case "config", "token", "netrc":
 			file := os.Getenv(map[string]string{"config": "LUIGI_CONFIG_PATH", "token": "CROSSFADE_TOKEN_FILE", "netrc": "NETRC"}[word])
 			text, err := os.ReadFile(file)

@@ -26,8 +26,8 @@ func TestAPipelineOutlivesItsTokensUnrefused(t *testing.T) {
 	b := newBetween(t, life)
 	independent, builtIn := b.witness(t), b.witness(t)
 	workers := map[*witness]*replaying{
-		independent: replayBehind(t, b.flags(independent, providertest.ClientBasic, providertest.ResourceES256)),
-		builtIn:     replayBehind(t, b.builtInFlags(t, builtIn)),
+		independent: replayBehind(t, independent, b.flags(providertest.ClientBasic, providertest.ResourceES256)),
+		builtIn:     replayBehind(t, builtIn, b.builtInFlags(t)),
 	}
 	for w, worker := range workers { // at the same time
 		awaitTokens(t, w, worker, 4)
@@ -46,8 +46,8 @@ func TestARotationOfKeysInTheMiddleOfARunIsNotNoticed(t *testing.T) {
 	b := newBetween(t, 4*time.Second)
 	independent, builtIn := b.witness(t), b.witness(t)
 	workers := map[*witness]*replaying{
-		independent: replayBehind(t, b.flags(independent, providertest.ClientPrivateKeyJWT, providertest.ResourceRS256)),
-		builtIn:     replayBehind(t, b.builtInFlags(t, builtIn)),
+		independent: replayBehind(t, independent, b.flags(providertest.ClientPrivateKeyJWT, providertest.ResourceRS256)),
+		builtIn:     replayBehind(t, builtIn, b.builtInFlags(t)),
 	}
 	for _, keep := range []bool{true, false} { // the keys of before stay for a while, and are gone at once
 		keys := make(map[*witness]string)
@@ -78,7 +78,7 @@ func TestAProviderThatIsAwayForHalfALifetimeIsNotMissed(t *testing.T) {
 	b := newBetween(t, life)
 	for range 3 {
 		w := b.witness(t)
-		agent := agentOf(t, b.flags(w, providertest.ClientBasic, providertest.ResourceES256))
+		agent := agentOf(t, w, b.flags(providertest.ClientBasic, providertest.ResourceES256))
 		call := func() bool {
 			if failure := agent.call(t); failure != "" {
 				t.Errorf("refused: %s", failure)
@@ -116,8 +116,8 @@ func TestAProviderThatIsAwayForLongerFailsClosedAndRecovers(t *testing.T) {
 	t.Parallel()
 	b := newBetween(t, 4*time.Second)
 	w, ofRun := b.witness(t), b.witness(t)
-	agent := agentOf(t, b.flags(w, providertest.ClientBasic, providertest.ResourceES256))
-	run := replayBehind(t, b.flags(ofRun, providertest.ClientPost, providertest.ResourceES256))
+	agent := agentOf(t, w, b.flags(providertest.ClientBasic, providertest.ResourceES256))
+	run := replayBehind(t, ofRun, b.flags(providertest.ClientPost, providertest.ResourceES256))
 	awaitTokens(t, ofRun, run, 1)
 	if failure := agent.call(t); failure != "" {
 		t.Fatal(failure)

@@ -22,40 +22,40 @@ func TestTokensOfEveryClientOfBothProvidersPassTheGateway(t *testing.T) {
 		scope, refusedWith string
 	}{
 		"a secret in the header, RS256": {
-			flags: b.flags(w, providertest.ClientBasic, providertest.ResourceRS256),
+			flags: b.flags(providertest.ClientBasic, providertest.ResourceRS256),
 			user:  "etl-nightly", groups: everybody, algorithm: "RS256", typ: "at+jwt",
 		},
 		"a secret in the header, ES256, a scope": {
-			flags: append(b.flags(w, providertest.ClientBasic, providertest.ResourceES256), "--scope", providertest.Scope),
+			flags: append(b.flags(providertest.ClientBasic, providertest.ResourceES256), "--scope", providertest.Scope),
 			user:  "etl-nightly", groups: everybody, algorithm: "ES256", typ: "at+jwt", scope: providertest.Scope,
 		},
 		"a secret in the body": {
-			flags: b.flags(w, providertest.ClientPost, providertest.ResourceRS256),
+			flags: b.flags(providertest.ClientPost, providertest.ResourceRS256),
 			user:  "oidc:" + providertest.ClientPost, groups: everybody, algorithm: "RS256", typ: "at+jwt",
 		},
 		"a signed assertion": {
-			flags: b.flags(w, providertest.ClientPrivateKeyJWT, providertest.ResourceES256),
+			flags: b.flags(providertest.ClientPrivateKeyJWT, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientPrivateKeyJWT, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
 		"a certificate of an authority": {
-			flags: b.flags(w, providertest.ClientTLS, providertest.ResourceES256),
+			flags: b.flags(providertest.ClientTLS, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientTLS, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
 		"a certificate of its own": {
-			flags: b.flags(w, providertest.ClientSelfSignedTLS, providertest.ResourceES256),
+			flags: b.flags(providertest.ClientSelfSignedTLS, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientSelfSignedTLS, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
 		"groups without the right": {
-			flags:     b.flags(w, providertest.ClientGuest, providertest.ResourceES256),
+			flags:     b.flags(providertest.ClientGuest, providertest.ResourceES256),
 			algorithm: "ES256", typ: "at+jwt", refusedWith: "role",
 		},
-		"a secret at the built-in provider": {flags: b.builtInFlags(t, w), user: "svc-etl", algorithm: "RS256"},
+		"a secret at the built-in provider": {flags: b.builtInFlags(t), user: "svc-etl", algorithm: "RS256"},
 		"a secret in the body at the built-in provider": {
-			flags: append(b.builtInFlags(t, w), "--client-auth", agenttoken.AuthPost), user: "svc-etl", algorithm: "RS256",
+			flags: append(b.builtInFlags(t), "--client-auth", agenttoken.AuthPost), user: "svc-etl", algorithm: "RS256",
 		},
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they look at the last request
-			agent := agentOf(t, append(c.flags, "--mode", "token"))
+			agent := agentOf(t, w, append(c.flags, "--mode", "token"))
 			failure := agent.call(t)
 			if c.refusedWith != "" {
 				if !strings.Contains(failure, c.refusedWith) {
@@ -90,22 +90,26 @@ func TestAnIndependentProvidersRefusalIsTold(t *testing.T) {
 		want   []string
 	}{
 		"a wrong secret": {
-			providertest.ClientBasic, func(p *agenttoken.Params) { p.SecretFile = tokenFile(t) }, agenttoken.Request{Resource: providertest.ResourceRS256},
+			providertest.ClientBasic, func(p *agenttoken.Params) { p.SecretFile = tokenFile(t) },
+			agenttoken.Request{Resource: providertest.ResourceRS256},
 			[]string{"invalid_client", "check the name of the client and its secret"},
 		},
 		"another client's certificate": {
 			providertest.ClientSelfSignedTLS, func(q *agenttoken.Params) {
 				other := p.Params(providertest.ClientTLS)
 				q.CertFile, q.CertKeyFile = other.CertFile, other.CertKeyFile
-			}, agenttoken.Request{Resource: providertest.ResourceRS256},
+			},
+			agenttoken.Request{Resource: providertest.ResourceRS256},
 			[]string{"invalid_client"},
 		},
 		"a resource that it does not know": {
-			providertest.ClientPost, func(*agenttoken.Params) {}, agenttoken.Request{Resource: "https://elsewhere.example/"},
+			providertest.ClientPost, func(*agenttoken.Params) {},
+			agenttoken.Request{Resource: "https://elsewhere.example/"},
 			[]string{"invalid_target"},
 		},
 		"a certificate that nobody trusts": {
-			providertest.ClientPost, func(p *agenttoken.Params) { p.CAFile = "" }, agenttoken.Request{},
+			providertest.ClientPost, func(p *agenttoken.Params) { p.CAFile = "" },
+			agenttoken.Request{},
 			[]string{"discover the endpoints of " + p.URL(), "certificate"},
 		},
 	} {

@@ -78,9 +78,9 @@ func newBetween(t *testing.T, lifetime time.Duration) *between {
 }
 
 // flags are those of an agent that is one of the independent provider's clients.
-func (b *between) flags(w *witness, client, resource string) []string {
+func (b *between) flags(client, resource string) []string {
 	p := b.independent.Params(client)
-	flags := []string{"--gateway", w.URL, "--issuer", p.Issuer, "--ca-file", p.CAFile, "--client-id", p.ClientID, "--resource", resource}
+	flags := []string{"--issuer", p.Issuer, "--ca-file", p.CAFile, "--client-id", p.ClientID, "--resource", resource}
 	for name, value := range map[string]string{
 		"client-auth": p.ClientAuth, "client-secret-file": p.SecretFile, "client-key-file": p.KeyFile,
 		"client-cert-file": p.CertFile, "client-cert-key-file": p.CertKeyFile,
@@ -93,10 +93,7 @@ func (b *between) flags(w *witness, client, resource string) []string {
 }
 
 // builtInFlags are those of one that is the built-in provider's client.
-func (b *between) builtInFlags(t *testing.T, w *witness) []string {
-	p := clientOf(t, b.builtIn, "svc-etl")
-	return []string{"--gateway", w.URL, "--issuer", p.Issuer, "--client-id", p.ClientID, "--client-secret-file", p.SecretFile, "--audience", "luigi"}
-}
+func (b *between) builtInFlags(t *testing.T) []string { return clientFlags(t, b.builtIn) }
 
 // witness stands between agents and the gateway: it sees what they send, and what
 // the gateway answers.
@@ -234,9 +231,9 @@ type standing struct {
 }
 
 // agentOf starts one on a free port, until the test ends.
-func agentOf(t *testing.T, flags []string) *standing {
+func agentOf(t *testing.T, w *witness, flags []string) *standing {
 	t.Helper()
-	p := &process{Cmd: command(t, append([]string{"agent", "--listen", "127.0.0.1:0"}, flags...)...), log: &lockedBuffer{}, exited: make(chan error, 1)}
+	p := &process{Cmd: command(t, append([]string{"agent", "--listen", "127.0.0.1:0", "--gateway", w.URL}, flags...)...), log: &lockedBuffer{}, exited: make(chan error, 1)}
 	p.Env = append(p.Env, "GORACE=atexit_sleep_ms=0")
 	p.Stderr = p.log
 	if err := p.Start(); err != nil {
@@ -323,11 +320,28 @@ func luigiCall(client *http.Client, address, body string) (failure string, err e
 // longer, and a test is there for the tokens, not for the load.
 const pace = 10 * time.Millisecond
 
-// replay sends the recorded pipeline to the agent, over and over, until stdin
-// ends. It returns 4 as soon as an unmodified Luigi would give up.
-func replay(stdin io.Reader, base string) (code int) {
-	exchanges, err := captures.Load(captures.Success)
+// configuredScheduler is where Luigi's configuration has its scheduler.
+func configuredScheduler() (base string, ok bool) {
+	text, err := os.ReadFile(os.Getenv("LUIGI_CONFIG_PATH"))
 	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, found := strings.Cut(line, "=")
+		if found && strings.ReplaceAll(strings.TrimSpace(name), "-", "_") == "default_scheduler_url" {
+			return strings.TrimSuffix(strings.TrimSpace(value), "/"), true
+		}
+	}
+	return "", false
+}
+
+// replay sends the recorded pipeline to the scheduler that Luigi's configuration
+// names, over and over, until stdin ends. It returns 4 as soon as an unmodified
+// Luigi would give up.
+func replay(stdin io.Reader) (code int) {
+	base, ok := configuredScheduler()
+	exchanges, err := captures.Load(captures.Success)
+	if err != nil || !ok {
 		return 98
 	}
 	ended := make(chan struct{})
@@ -347,7 +361,7 @@ func replay(stdin io.Reader, base string) (code int) {
 				return 0
 			case <-next.C:
 			}
-			failure, err := luigiCall(http.DefaultClient, strings.TrimSuffix(base, "/")+e.Path, e.RequestBody)
+			failure, err := luigiCall(http.DefaultClient, base+e.Path, e.RequestBody)
 			if err != nil || failure != "" {
 				fmt.Println(e.Path, failure, err)
 				return 4
@@ -356,7 +370,8 @@ func replay(stdin io.Reader, base string) (code int) {
 	}
 }
 
-// replaying is `crossfade agent exec` around a worker that replays.
+// replaying is `crossfade agent exec` around a worker that replays, and whose
+// luigi.cfg has the gateway as its scheduler: nobody else names it.
 type replaying struct {
 	*exec.Cmd
 	stdin          io.Closer
@@ -364,11 +379,12 @@ type replaying struct {
 	exited         chan struct{}
 }
 
-func replayBehind(t *testing.T, flags []string) *replaying {
+func replayBehind(t *testing.T, w *witness, flags []string) *replaying {
 	t.Helper()
 	r := &replaying{Cmd: command(t, wrapped(t, flags, "replay")...), stdout: &lockedBuffer{}, stderr: &lockedBuffer{}, exited: make(chan struct{})}
 	r.Env = append(r.Env, "GORACE=atexit_sleep_ms=0")
-	r.Dir, r.Stdout, r.Stderr = t.TempDir(), r.stdout, r.stderr
+	r.Dir = files(t, map[string]string{"luigi.cfg": "[core]\ndefault-scheduler-url = " + w.URL + "/\n"})
+	r.Stdout, r.Stderr = r.stdout, r.stderr
 	stdin, err := r.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
