@@ -45,6 +45,10 @@ func TestTokensOfEveryClientOfBothProvidersPassTheGateway(t *testing.T) {
 			flags: b.flags(providertest.ClientSelfSignedTLS, providertest.ResourceES256),
 			user:  "oidc:" + providertest.ClientSelfSignedTLS, groups: everybody, algorithm: "ES256", typ: "at+jwt",
 		},
+		"a service account's token, exchanged": {
+			flags: b.flags(providertest.ClientExchange, providertest.ResourceRS256),
+			user:  "oidc:" + providertest.Workload, groups: everybody, algorithm: "RS256", typ: "at+jwt",
+		},
 		"groups without the right": {
 			flags:     b.flags(providertest.ClientGuest, providertest.ResourceES256),
 			algorithm: "ES256", typ: "at+jwt", refusedWith: "role",
@@ -107,6 +111,11 @@ func TestAnIndependentProvidersRefusalIsTold(t *testing.T) {
 			agenttoken.Request{Resource: "https://elsewhere.example/"},
 			[]string{"invalid_target"},
 		},
+		"a token to exchange that nobody signed": {
+			providertest.ClientExchange, func(p *agenttoken.Params) { p.SubjectTokenFile = tokenFile(t) },
+			agenttoken.Request{Resource: providertest.ResourceRS256},
+			[]string{"obtain a token by token_exchange", "invalid_grant", "what was handed in has expired or was withdrawn"},
+		},
 		"a certificate that nobody trusts": {
 			providertest.ClientPost, func(p *agenttoken.Params) { p.CAFile = "" },
 			agenttoken.Request{},
@@ -116,7 +125,11 @@ func TestAnIndependentProvidersRefusalIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			params := p.Params(c.client)
 			c.change(&params)
-			source, err := agenttoken.New("client_credentials", params)
+			kind := "client_credentials"
+			if params.SubjectTokenFile != "" {
+				kind = "token_exchange"
+			}
+			source, err := agenttoken.New(kind, params)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -83,7 +83,7 @@ func (b *between) flags(client, resource string) []string {
 	flags := []string{"--issuer", p.Issuer, "--ca-file", p.CAFile, "--client-id", p.ClientID, "--resource", resource}
 	for name, value := range map[string]string{
 		"client-auth": p.ClientAuth, "client-secret-file": p.SecretFile, "client-key-file": p.KeyFile,
-		"client-cert-file": p.CertFile, "client-cert-key-file": p.CertKeyFile,
+		"subject-token-file": p.SubjectTokenFile, "client-cert-file": p.CertFile, "client-cert-key-file": p.CertKeyFile,
 	} {
 		if value != "" {
 			flags = append(flags, "--"+name, value)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"crossfade/gateway/agent/token"
 )
@@ -30,6 +31,9 @@ const (
 	ClientSelfSignedTLS = "etl-own-tls"
 	// ClientGuest proves itself as ClientBasic does and is in other groups.
 	ClientGuest = "etl-guest"
+	// ClientExchange proves itself as ClientBasic does, and exchanges the token of
+	// Workload.
+	ClientExchange = "exchanger"
 	// ClientDevice is the public one that people log in with.
 	ClientDevice = "crossfade-cli"
 )
@@ -37,6 +41,13 @@ const (
 // Person is somebody whom the provider knows, as one of the runners. It takes any
 // password.
 const Person = "ada@acme.dev"
+
+// Workload is the subject of the token that is exchanged (RFC 8693): a service
+// account of a cluster whose tokens the provider trusts. It is one of the runners.
+const Workload = "system:serviceaccount:data:etl"
+
+// clusterIssuer signs the tokens of workloads.
+const clusterIssuer = "https://kubernetes.default.svc.cluster.local"
 
 // clientSecret has what form encoding changes (RFC 6749 section 2.3.1).
 const clientSecret = "s3cret: 100%+&=/? of the tests, which opens nothing"
@@ -50,6 +61,7 @@ const (
 	certKey    = "client-key.pem"
 	ownFile    = "own.pem"
 	ownKey     = "own-key.pem"
+	subject    = "serviceaccount-token"
 )
 
 // Params are what a token.Source of a client needs: the issuer, its authority,
@@ -59,6 +71,8 @@ func (p *Provider) Params(client string) token.Params {
 	switch client {
 	case ClientBasic, ClientGuest:
 		params.SecretFile = p.files.path(secretFile)
+	case ClientExchange:
+		params.SecretFile, params.SubjectTokenFile = p.files.path(secretFile), p.files.path(subject)
 	case ClientPost:
 		params.ClientAuth, params.SecretFile = token.AuthPost, p.files.path(secretFile)
 	case ClientPrivateKeyJWT:
@@ -78,6 +92,7 @@ type files struct {
 	dir                              string
 	authority, serverCert, serverKey string
 	assertionKey                     jose.JSONWebKey
+	clusterKey                       *ecdsa.PrivateKey
 	ownCert                          []byte
 }
 
@@ -87,7 +102,7 @@ func (f files) path(name string) string { return filepath.Join(f.dir, name) }
 // certificate that nobody signed, a key for assertions, and a secret.
 func newFiles(t testing.TB) files {
 	t.Helper()
-	f := files{dir: t.TempDir()}
+	f := files{dir: t.TempDir(), clusterKey: newKey(t)}
 	write := func(name string, text []byte) {
 		if err := os.WriteFile(f.path(name), text, 0o600); err != nil {
 			t.Fatal(err)
@@ -133,6 +148,26 @@ func newFiles(t testing.TB) files {
 	return f
 }
 
+// project writes the token of Workload, as a kubelet does into a volume.
+func (f files) project(t testing.TB, audience string) {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: f.clusterKey}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	text, err := jwt.Signed(signer).Claims(jwt.Claims{
+		Issuer: clusterIssuer, Subject: Workload, Audience: jwt.Audience{audience},
+		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Hour)),
+	}).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.path(subject), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // register is what the provider is to know of clients and people.
 func (f files) register() (clients []map[string]any, groups map[string][]string) {
 	program := func(id, method string, more map[string]any) {
@@ -148,6 +183,9 @@ func (f files) register() (clients []map[string]any, groups map[string][]string)
 	secret := map[string]any{"client_secret": clientSecret}
 	program(ClientBasic, token.AuthBasic, secret)
 	program(ClientGuest, token.AuthBasic, secret)
+	program(ClientExchange, token.AuthBasic, map[string]any{
+		"client_secret": clientSecret, "grant_types": []string{"urn:ietf:params:oauth:grant-type:token-exchange"},
+	})
 	program(ClientPost, token.AuthPost, secret)
 	program(ClientPrivateKeyJWT, token.AuthPrivateKeyJWT, map[string]any{
 		"jwks": jose.JSONWebKeySet{Keys: []jose.JSONWebKey{f.assertionKey}}, "token_endpoint_auth_signing_alg": "ES256",
@@ -167,7 +205,7 @@ func (f files) register() (clients []map[string]any, groups map[string][]string)
 	runners := []string{"everybody", GroupRunners}
 	return clients, map[string][]string{
 		ClientBasic: runners, ClientPost: runners, ClientPrivateKeyJWT: runners, ClientTLS: runners, ClientSelfSignedTLS: runners,
-		ClientGuest: {"everybody", GroupGuests}, Person: runners,
+		ClientGuest: {"everybody", GroupGuests}, Person: runners, Workload: runners,
 	}
 }
 

@@ -67,8 +67,8 @@ type Options struct {
 }
 
 // Provider is a running oidc-provider behind TLS on a loopback port, with keys
-// for RS256 and ES256 and the clients of Clients. It runs until the test ends. Its
-// methods are for one goroutine.
+// for RS256 and ES256 and the clients of this package. It runs until the test ends.
+// Rotate, Kill and Return are for one goroutine, the other methods for all.
 type Provider struct {
 	config   configuration
 	files    files
@@ -91,6 +91,13 @@ type configuration struct {
 	Groups    map[string][]string `json:"groups"`
 	Resources map[string]resource `json:"resources"`
 	TLS       map[string]string   `json:"tls"`
+	Cluster   cluster             `json:"cluster"`
+}
+
+// cluster is whose workloads may exchange their tokens.
+type cluster struct {
+	Issuer string            `json:"issuer"`
+	Keys   []jose.JSONWebKey `json:"keys"`
 }
 
 type resource struct {
@@ -118,6 +125,7 @@ func Start(t testing.TB, o Options) *Provider {
 		Scopes: []string{Scope}, Keys: newKeys(t), Clients: clients, Groups: groups,
 		Resources: map[string]resource{ResourceRS256: {Audience, "RS256"}, ResourceES256: {Audience, "ES256"}},
 		TLS:       map[string]string{"key": p.files.serverKey, "cert": p.files.serverCert, "ca": p.files.authority},
+		Cluster:   cluster{clusterIssuer, []jose.JSONWebKey{{Key: p.files.clusterKey.Public(), Algorithm: "ES256"}}},
 	}
 	t.Cleanup(func() {
 		for _, running := range []*process{p.serving, p.standby} {
@@ -130,6 +138,7 @@ func Start(t testing.TB, o Options) *Provider {
 	for range 5 {
 		p.config.Port = 20000 + rand.N(10000) // systems do not give these out by themselves, so it can be left and taken again
 		p.config.Issuer = "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.config.Port))
+		p.files.project(t, p.config.Issuer)
 		if p.serving, err = p.load(node); err == nil {
 			err = p.serving.command(map[string]any{"do": "listen"})
 		}

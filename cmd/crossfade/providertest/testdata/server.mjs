@@ -14,7 +14,14 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const installed = createRequire(join(process.argv[2], 'package.json'));
-const { Provider, errors } = await import(pathToFileURL(installed.resolve('oidc-provider')));
+const load = (name) => import(pathToFileURL(installed.resolve(name)));
+const { Provider, errors } = await load('oidc-provider');
+const { createLocalJWKSet, jwtVerify } = await load('jose');
+
+// The identifiers of RFC 8693.
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const TYPE_JWT = 'urn:ietf:params:oauth:token-type:jwt';
+const TYPE_ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 
 // Memory is what the library keeps of tokens, codes and sessions. It is outside
 // of the Provider so that a new one, with other keys, knows what the one before
@@ -52,9 +59,46 @@ class Memory {
   }
 }
 
-// provider makes one that signs with the first key of each algorithm.
-function provider(config, keys) {
-  return new Provider(config.issuer, {
+// resourceServer says what a token for a resource of RFC 8707 is like.
+function resourceServer(config, uri) {
+  const resource = config.resources[uri];
+  if (!resource) throw new errors.InvalidTarget();
+  return {
+    scope: config.scopes.join(' '),
+    audience: resource.audience,
+    accessTokenTTL: config.lifetime,
+    accessTokenFormat: 'jwt',
+    jwt: { sign: { alg: resource.algorithm } },
+  };
+}
+
+// exchange answers the grant of RFC 8693, which the library leaves to others: a
+// token of the cluster, which is for this provider, for one of the same subject.
+function exchange(provider, config) {
+  const cluster = createLocalJWKSet({ keys: config.cluster.keys });
+  return async (ctx) => {
+    const { client, params } = ctx.oidc;
+    if (!params.subject_token || params.subject_token_type !== TYPE_JWT) {
+      throw new errors.InvalidRequest('subject_token must be a JWT');
+    }
+    if ((params.requested_token_type ?? TYPE_ACCESS_TOKEN) !== TYPE_ACCESS_TOKEN) {
+      throw new errors.InvalidRequest('only access tokens are issued');
+    }
+    const expected = { issuer: config.cluster.issuer, audience: config.issuer, requiredClaims: ['sub', 'exp'] };
+    const { payload } = await jwtVerify(params.subject_token, cluster, expected).catch((err) => {
+      throw new errors.InvalidGrant(`the subject token is not accepted: ${err.code}`);
+    });
+    const token = new provider.AccessToken({ accountId: payload.sub, client, gty: 'token_exchange' });
+    token.resourceServer = new provider.ResourceServer(params.resource, resourceServer(config, params.resource));
+    ctx.body = {
+      access_token: await token.save(), issued_token_type: TYPE_ACCESS_TOKEN, token_type: 'Bearer', expires_in: token.expiration,
+    };
+  };
+}
+
+// newProvider makes one that signs with the first key of each algorithm.
+function newProvider(config, keys) {
+  const provider = new Provider(config.issuer, {
     adapter: Memory,
     jwks: { keys },
     clients: config.clients,
@@ -88,27 +132,20 @@ function provider(config, keys) {
       resourceIndicators: {
         enabled: true,
         useGrantedResource: () => true,
-        getResourceServerInfo: (_ctx, uri) => {
-          const resource = config.resources[uri];
-          if (!resource) throw new errors.InvalidTarget();
-          return {
-            scope: config.scopes.join(' '),
-            audience: resource.audience,
-            accessTokenTTL: config.lifetime,
-            accessTokenFormat: 'jwt',
-            jwt: { sign: { alg: resource.algorithm } },
-          };
-        },
+        getResourceServerInfo: (_ctx, uri) => resourceServer(config, uri),
       },
     },
   });
+  const parameters = ['subject_token', 'subject_token_type', 'requested_token_type', 'audience', 'resource', 'scope'];
+  provider.registerGrantType(TOKEN_EXCHANGE, exchange(provider, config), parameters);
+  return provider;
 }
 
 const answer = (said) => process.stdout.write(`${JSON.stringify(said)}\n`);
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const config = JSON.parse((await lines.next()).value);
-let serve = provider(config, config.keys).callback();
+let serve = newProvider(config, config.keys).callback();
 const server = createServer(
   { ...config.tls, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2' },
   (req, res) => serve(req, res),
@@ -124,7 +161,7 @@ for await (const line of lines) {
       answer({ done: 'listen', port: server.address().port });
       break;
     case 'keys': // the first of each algorithm signs, all are published
-      serve = provider(config, command.keys).callback();
+      serve = newProvider(config, command.keys).callback();
       answer({ done: 'keys' });
       break;
     default:
