@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
+	josejwt "github.com/go-jose/go-jose/v4/jwt"
 
 	"crossfade/cmd/crossfade/demo"
 	"crossfade/cmd/crossfade/providertest"
@@ -172,11 +172,11 @@ func (w *witness) saw(r *http.Request) {
 
 // tokenSeen reads a token without verifying it, which is the gateway's part.
 func tokenSeen(raw string) (seenToken, error) {
-	parsed, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
+	parsed, err := josejwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
 	if err != nil {
 		return seenToken{}, err
 	}
-	var standard jwt.Claims
+	var standard josejwt.Claims
 	var own struct {
 		Groups []string `json:"groups"`
 		Scope  string   `json:"scope"`
