@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -176,4 +177,70 @@ func TestALoginIsSharedByProcessesUntilItIsRevoked(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Code != "invalid_grant" || !strings.Contains(err.Error(), "run `crossfade login` again") {
 		t.Errorf("after the login was revoked: %v", err)
 	}
+}
+
+// reader is a person who reads what a command says, opens the address and enters
+// the code.
+type reader struct {
+	t        *testing.T
+	provider *providertest.Provider
+
+	mu       sync.Mutex
+	text     strings.Builder
+	followed bool
+	walking  sync.WaitGroup
+}
+
+// codeAndAddress is what login says.
+var codeAndAddress = regexp.MustCompile(`device:\s+(https://\S+)\s+and enter the code\s+(\S+)\s`)
+
+func (r *reader) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, _ = r.text.Write(p)
+	if found := codeAndAddress.FindStringSubmatch(r.text.String()); found != nil && !r.followed {
+		r.followed = true
+		r.walking.Go(func() {
+			if err := r.provider.Approve(r.t.Context(), agenttoken.Prompt{URL: found[1], Code: found[2]}); err != nil {
+				r.t.Error(err)
+			}
+		})
+	}
+	return len(p), nil
+}
+
+// The whole way of a person: log in, look who that is, run a worker, log out.
+func TestAPersonLivesWithAProviderOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	b := newBetween(t, 0)
+	w := b.witness(t)
+	home := t.TempDir()
+	person := with{environ: []string{"HOME=" + home}}
+	of := []string{"--issuer", b.independent.URL(), "--client-id", providertest.ClientDevice, "--ca-file", b.independent.CAFile()}
+
+	who := &reader{t: t, provider: b.independent}
+	var said strings.Builder
+	code := person.program(&said, who).run(t.Context(), append([]string{
+		"login", "--resource", providertest.ResourceES256, "--scope", "openid,offline_access," + providertest.Scope,
+	}, of...))
+	who.walking.Wait()
+	if code != exitOK || !strings.Contains(said.String(), providertest.Person) {
+		t.Fatalf("login: %d, %s%s", code, said.String(), who.text.String())
+	}
+	person.run(t, "whoami", "--ca-file", b.independent.CAFile()).want(t, exitOK, providertest.Person, b.independent.URL())
+
+	worker := append([]string{"agent", "exec", "--gateway", w.URL}, of...)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	person.run(t, append(worker, "--source", "login", "--", self, asWorker, "call", "is_paused")...).want(t, exitOK)
+	if got, n := w.latest(); n == 0 || got.subject != providertest.Person || got.algorithm != "ES256" {
+		t.Errorf("the gateway saw %d tokens, the last one %+v", n, got)
+	}
+
+	person.run(t, append([]string{"logout"}, of...)...).want(t, exitOK)
+	person.run(t, "whoami").want(t, exitFailure, "crossfade login")
+	person.run(t, append(worker, "--mode", "token", "--source", "login", "--", self, asWorker, "call", "is_paused")...).
+		want(t, exitNotPermitted, "crossfade login")
 }
