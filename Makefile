@@ -24,13 +24,14 @@ build: ## bin/crossfade
 	$(GO) build -trimpath -o bin/crossfade ./cmd/crossfade
 
 .PHONY: test
-test: needs ## everything with the race detector, a real redis-server, a real Chromium, and a few seconds of fuzzing
+test: needs ## everything with the race detector, a real redis-server, Chromium and identity provider, and a few seconds of fuzzing
 	$(GO) test -race -timeout 4m ./...
 	.ci/fuzz 3s $(DOORS)
 
 .PHONY: needs
-needs:
-	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome
+needs: ## install what the tests start, or name what is missing and how to get it
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome node:20.12=nodejs,node npm=npm,node
+	@.ci/npm cmd/crossfade/providertest/testdata provider
 
 .PHONY: check
 check: $(LINT) ## format, vet, lint, import directions

@@ -29,8 +29,10 @@ const asWorker = "run-as-the-worker"
 // worker does what it is told, one word after the other, and returns its exit
 // code: 4 where an unmodified Luigi would give up.
 func worker(words []string) int {
-	for _, word := range words {
+	for i, word := range words {
 		switch word {
+		case "refresh": // tokens of a login
+			return refreshLogin(words[i+1:])
 		case "call": // one of Luigi's calls, with the credential that stands in the URL
 			u, err := url.Parse(os.Getenv("CROSSFADE_SCHEDULER_URL"))
 			if err != nil {
@@ -58,6 +60,8 @@ func worker(words []string) int {
 			if _, ok := body["response"]; !ok || resp.StatusCode != http.StatusOK {
 				return 4
 			}
+		case "replay": // a pipeline, until stdin ends
+			return replay(os.Stdin)
 		case "config", "token", "netrc":
 			file := os.Getenv(map[string]string{"config": "LUIGI_CONFIG_PATH", "token": "CROSSFADE_TOKEN_FILE", "netrc": "NETRC"}[word])
 			text, err := os.ReadFile(file)

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net/http"
@@ -234,6 +235,31 @@ func TestACertificateProvesTheClientAndIsReadAnew(t *testing.T) {
 		if last.form.Get("client_id") != "svc-etl" || last.form.Has("client_secret") || last.user != "" {
 			t.Errorf("sent %v: RFC 8705 section 2 wants client_id alone", last.form)
 		}
+	}
+}
+
+// A server that checks the certificates of some clients against an authority
+// names it to all; one that nobody signed is shown all the same (RFC 8705 section
+// 2.2).
+func TestACertificateIsShownWhateverAuthoritiesTheServerNames(t *testing.T) {
+	other, _ := clientCert(t, "some authority")
+	s := serve(t, func(h http.Handler) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, ClientCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+		s.TLS.ClientCAs.AppendCertsFromPEM([]byte(other))
+		s.StartTLS()
+		return s
+	})
+	cert, key := clientCert(t, "svc-etl")
+	from := source(t, "client_credentials", token.Params{
+		Issuer: s.URL, ClientID: "svc-etl", ClientAuth: token.AuthSelfSignedTLS,
+		CertFile: file(t, cert), CertKeyFile: file(t, key), CAFile: s.caFile(t),
+	})
+	if _, err := from.Token(t.Context(), token.Request{}); err != nil {
+		t.Fatal(err)
+	}
+	if last := s.last(t); len(last.certs) != 1 || last.certs[0].Subject.CommonName != "svc-etl" {
+		t.Errorf("proved by %v", last.certs)
 	}
 }
 

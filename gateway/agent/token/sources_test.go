@@ -244,7 +244,7 @@ func TestWhatGitHubActionsLackIsSaid(t *testing.T) {
 		"a JWT that never ends":              {answer: `{"value":"e30.e30.MARKER"}`, want: "no JWT with an exp"},
 		"an answer that goes on and on":      {answer: `{"value":"` + strings.Repeat("MARKER", 1<<18) + `"}`, want: "longer than 1 MiB"},
 		"an answer that sends us elsewhere":  {status: 302, want: "redirects to evil.example.com"},
-		"an answer in the middle of nowhere": {env: map[string]string{"ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:1/"}, want: "connection refused"},
+		"an answer in the middle of nowhere": {env: map[string]string{"ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:1/"}, want: "connection refused: is it up, and can it be reached from here?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.status == 0 {

@@ -110,7 +110,9 @@ func webClient(o webOptions, r Request) (*http.Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the client certificate %s and its key %s: %w", o.certFile, o.keyFile, err)
 		}
-		config.Certificates = []tls.Certificate{cert}
+		// Always: Certificates would hold it back from a server that names
+		// authorities, which those of RFC 8705 section 2.2 do not come from.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	t := &http.Transport{
 		TLSClientConfig:        config,
@@ -207,6 +209,9 @@ func cause(err error, secrets ...identity.Secret) error {
 	}
 	var network *net.OpError
 	if errors.As(err, &network) {
+		if network.Op == "dial" {
+			return fmt.Errorf("%w: is it up, and can it be reached from here?", err)
+		}
 		return err
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "oauth2: "), "cannot fetch token: ")
