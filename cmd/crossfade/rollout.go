@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/user"
 	"slices"
 	"strconv"
@@ -36,7 +37,7 @@ show: the percentages of an in-process one live and die with their gateway.`,
   crossfade rollout history data-eng`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
-	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutHistory())
+	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutRetire(), p.rolloutRestore(), p.rolloutHistory())
 	return c
 }
 
@@ -113,6 +114,11 @@ func (r teamRow) held(now time.Time) string {
 	}
 }
 
+// inOrder sorts teams by their id.
+func inOrder(teams map[identity.Team]rollout.State) []rollout.State {
+	return slices.SortedFunc(maps.Values(teams), func(a, b rollout.State) int { return strings.Compare(string(a.Team), string(b.Team)) })
+}
+
 func (p *program) rolloutStatus() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "status [TEAM...]",
@@ -130,12 +136,11 @@ func (p *program) rolloutStatus() *cobra.Command {
 				return err
 			}
 			rows, now := []teamRow{}, time.Now()
-			for _, state := range snapshot.Teams {
+			for _, state := range inOrder(snapshot.Teams) {
 				if len(args) == 0 || slices.Contains(args, string(state.Team)) {
 					rows = append(rows, rowOf(state, now))
 				}
 			}
-			slices.SortFunc(rows, func(a, b teamRow) int { return strings.Compare(string(a.Team), string(b.Team)) })
 			for _, name := range args {
 				if !slices.ContainsFunc(rows, func(r teamRow) bool { return string(r.Team) == name }) {
 					return fmt.Errorf("team %q has no percentage yet: `crossfade rollout set %s PERCENT` gives it one", name, name)

@@ -19,6 +19,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway"
 	"crossfade/gateway/audit"
+	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/probe"
@@ -70,11 +71,14 @@ type App struct {
 	evidence  *evidence.Recorder
 	// reconciler follows the teams' files and watches raises.
 	reconciler *reconcile.Reconciler
-	teams      atomic.Pointer[[]string] // of the running configuration, sorted
-	shadow     *shadow.Runner
-	transport  *http.Transport
-	accessLog  *accessLog
-	audit      *audit.Trail // nil without one
+	// Of the running configuration: the teams, sorted, and the ids of each one's
+	// static credentials.
+	teams       atomic.Pointer[[]string]
+	credentials atomic.Pointer[map[identity.Team][]string]
+	shadow      *shadow.Runner
+	transport   *http.Transport
+	accessLog   *accessLog
+	audit       *audit.Trail // nil without one
 	// auditor is what must be ready before anything is served, nil if nothing
 	// must.
 	auditor gateway.Auditor
@@ -142,12 +146,16 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		a.auditor = a.audit
 	}
 	path := snapshotPath(c)
-	known, err := loadSnapshot(path)
+	known, err := LoadSnapshot(path)
 	if err != nil {
 		return nil, err
 	}
+	var initial *rollout.Snapshot // to serve from while Redis is away
+	if c.Rollout.ColdStart == config.ColdStartSnapshot {
+		initial = known
+	}
 	a.table, err = rollout.NewTable(rollout.TableOptions{
-		Store: a.store.Store, Report: a.storeReports, Changed: a.rolloutChanged(path), Initial: known,
+		Store: a.store.Store, Report: a.storeReports, Changed: a.rolloutChanged(path), Initial: initial, Known: known,
 	})
 	if err != nil {
 		return nil, err
@@ -235,6 +243,8 @@ func (a *App) apply(c *config.Config) error {
 	a.audit.SetConfiguration(c.Hash())
 	a.telemetry.SetTeams(parts.Directory.Teams())
 	a.setTeams(parts.Directory.Teams())
+	credentials := CredentialsOf(parts.Keyring)
+	a.credentials.Store(&credentials)
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
 		a.telemetry.CertificateExpiry(cert.Leaf.NotAfter)
