@@ -16,6 +16,7 @@ import (
 	"crossfade/cmd/crossfade/app"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/redisstore"
 )
 
@@ -157,10 +158,36 @@ func (p *program) rolloutStatus() *cobra.Command {
 					strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
 				})
 			}
+			if out.format == "table" {
+				line, err := gateways(ctx, s)
+				if err != nil {
+					return err
+				}
+				_, _ = fmt.Fprintf(p.stderr, "live: %s\n", line)
+			}
 			return out.write(p.stdout, rows, t)
 		})
 	}
 	return c
+}
+
+// gateways says in a few words which gateways serve by the store.
+func gateways(ctx context.Context, s *redisstore.Store) (string, error) {
+	all, now, err := s.Fleet(ctx)
+	if err != nil {
+		return "", err
+	}
+	alive := slices.DeleteFunc(slices.Clone(all), func(r fleet.Replica) bool { return now.Sub(r.Seen) > fleet.Silent })
+	switch {
+	case len(alive) == 0:
+		return "no gateway serves by this Redis", nil
+	case len(alive) == 1:
+		return "1 gateway, seen " + ago(now.Sub(alive[0].Seen)), nil
+	case fleet.Agree(alive):
+		return fmt.Sprintf("%d gateways agree", len(alive)), nil
+	default:
+		return fmt.Sprintf("%d gateways, which serve by different configurations", len(alive)), nil
+	}
 }
 
 // historyRow is one change as history shows it.

@@ -285,10 +285,14 @@ if there are changes and nothing is refused.`,
 	o.addFlags(c)
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 if there are changes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return p.plan(c, o, func(_ context.Context, _ *redisstore.Store, dir string, rows []planRow) error {
+		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
 			t, details, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
-				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams\n\n", dir, len(rows))
+				line, err := gateways(ctx, s)
+				if err != nil {
+					return err
+				}
+				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams     live: %s\n\n", dir, len(rows), line)
 			}
 			if err := o.out.write(p.stdout, rows, t); err != nil {
 				return err

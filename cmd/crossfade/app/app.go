@@ -27,6 +27,7 @@ import (
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/reconcile"
 )
 
@@ -69,6 +70,9 @@ type App struct {
 	runs      *rollout.Runs
 	registry  *luigi.Registry
 	evidence  *evidence.Recorder
+	name      string                 // of this process among all gateways
+	hash      atomic.Pointer[string] // of the running configuration
+	member    *fleet.Member
 	// reconciler follows the teams' files and watches raises.
 	reconciler *reconcile.Reconciler
 	// Of the running configuration: the teams, sorted, and the ids of each one's
@@ -108,7 +112,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{options: o, log: o.Log, started: time.Now()}
+	a := &App{options: o, log: o.Log, started: time.Now(), name: replicaName()}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -172,7 +176,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.evidence, err = evidence.NewRecorder(evidence.RecorderOptions{
-		Store: a.store.Store, Report: func(err error) { report(a.log, "recording of evidence", err) },
+		Store: a.store.Store, Replica: a.name, Report: func(err error) { report(a.log, "recording of evidence", err) },
 	})
 	if err != nil {
 		return nil, err
@@ -192,6 +196,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {
+		return nil, err
+	}
+	if err = a.join(); err != nil {
 		return nil, err
 	}
 	if err = a.listen(c); err != nil {
@@ -256,7 +263,9 @@ func (a *App) apply(c *config.Config) error {
 		parts.Probes.Ready = a.auditor.Ready
 	}
 	a.probes.SetPlan(parts.Probes)
-	a.telemetry.Reloaded(true, c.Hash())
+	hash := c.Hash()
+	a.hash.Store(&hash)
+	a.telemetry.Reloaded(true, hash)
 	return nil
 }
 
@@ -405,6 +414,7 @@ func (a *App) shut(ctx context.Context) error {
 		},
 		func() { closeIf(a.registry) },
 		func() { closeIf(a.evidence) },
+		func() { closeIf(a.member) }, // after what it has observed is recorded
 		func() { closeIf(a.probes) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.reconciler) },                   // gives its lease back

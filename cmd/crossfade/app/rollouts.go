@@ -13,6 +13,7 @@ import (
 	"crossfade/legacy"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/reconcile"
 )
 
@@ -25,13 +26,28 @@ func (a *App) follow(c *config.Config) error {
 	}
 	files := &teamFiles{app: a, dir: string(c.Rollout.Dir)}
 	a.reconciler, err = reconcile.New(reconcile.Options{
-		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: replicaName(),
+		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: a.name,
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
 		Evidence:    a.store.Store, Alert: func(team identity.Team, why string) {
 			a.log.Error("accounts are refused after a raise; look at it", "team", team, "why", why)
 			a.telemetry.RolloutAlert(team)
 		},
 		Report: func(err error) { report(a.log, "following the teams' files", err) },
+	})
+	return err
+}
+
+// join gives signs of life, and looks for gateways that ended without a goodbye.
+func (a *App) join() (err error) {
+	a.member, err = fleet.Join(fleet.Options{
+		Store: a.store.Store, Observed: a.evidence.Observed,
+		Self: func() fleet.Replica {
+			return fleet.Replica{ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started}
+		},
+		Buried: func(r fleet.Replica, gap evidence.Gap) {
+			a.log.Warn("a gateway has ended without a goodbye; its last seconds are missing in the evidence",
+				"replica", r.ID, "seen", r.Seen, "requests", gap.Requests)
+		},
 	})
 	return err
 }
