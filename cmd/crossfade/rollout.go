@@ -163,17 +163,17 @@ const watchEvery = 2 * time.Second
 // watchStatus shows the status until ctx ends, which is how it is meant to end. A
 // store that is away for a moment does not end it.
 func (p *program) watchStatus(ctx context.Context, s *redisstore.Store, out *output, teams []string) error {
-	clear := ""
+	wipe := ""
 	if f, ok := p.stdout.(*os.File); ok {
 		if terminal, _ := demo.TerminalOf(f, p.getenv); terminal {
-			clear = "\x1b[H\x1b[2J"
+			wipe = "\x1b[H\x1b[2J"
 		}
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		within, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := p.status(within, s, out, teams, clear)
+		err := p.status(within, s, out, teams, wipe)
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			if !errors.Is(err, rollout.ErrUnavailable) {

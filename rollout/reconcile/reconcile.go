@@ -116,7 +116,7 @@ type Options struct {
 	// Every is the time between two looks; DefaultEvery when 0.
 	Every time.Duration
 	// Applied is told of each change that was made, Report when looking begins to
-	// fail, and with nil when all is well again. Both may be nil, are called by
+	// fail or fails otherwise, and with nil when all is well again. Both may be nil, are called by
 	// one goroutine and must return soon.
 	Applied func(was, is rollout.State)
 	Report  func(error)
@@ -210,16 +210,20 @@ func (r *Reconciler) Status() map[identity.Team]Status { return *r.status.Load()
 func (r *Reconciler) run(ctx context.Context) {
 	tick := time.NewTicker(r.o.Every)
 	defer tick.Stop()
-	failing := false
+	trouble := "" // what was reported last
 	for {
 		err := r.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil || failing {
+		said := ""
+		if err != nil {
+			said = err.Error()
+		}
+		if said != trouble {
+			trouble = said
 			r.o.Report(err)
 		}
-		failing = err != nil
 		select {
 		case <-ctx.Done():
 			return
