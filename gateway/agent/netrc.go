@@ -201,12 +201,9 @@ func NetrcCredential(text, machine string) (user string, password identity.Secre
 var errNoRegular = errors.New("it is no regular file")
 
 // writePrivate writes a file so that readers see the old one or the new one and
-// nobody but its owner either. A symbolic link is followed: the file that it
-// names is replaced.
+// nobody but its owner either. No symbolic link is followed: whoever wants that
+// does it (follow).
 func writePrivate(path string, text []byte) (err error) {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("write %s: %w", path, errNoRegular)
 	}

@@ -74,8 +74,9 @@ func (f Format) text(t token.Token) []byte {
 }
 
 // Upkeep keeps the token fresh in files, for programs that read one. The files
-// are replaced in one step and belong to their owner alone (0600). A token that
-// ended without a successor is taken out.
+// are replaced in one step and belong to their owner alone (0600); of a symbolic
+// link, the file that it names is. A token that ended without a successor is taken
+// out.
 type Upkeep struct {
 	o      UpkeepOptions
 	cancel context.CancelFunc
@@ -93,6 +94,13 @@ func NewUpkeep(ctx context.Context, o UpkeepOptions) (*Upkeep, error) {
 	if o.Tokens == nil || o.Report == nil || o.Netrc != "" && o.Machine == "" {
 		return nil, errors.New("keep files fresh: tokens, a report and the netrc file's machine are needed")
 	}
+	if o.TokenFile != "" { // once: when the token goes, it must go from where it was written
+		file, err := follow(o.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		o.TokenFile = file
+	}
 	u := &Upkeep{o: o}
 	lack, err := u.look(ctx, cmp.Or(o.Patience, DefaultPatience))
 	if err == nil && u.written.Empty() {
@@ -107,7 +115,9 @@ func NewUpkeep(ctx context.Context, o UpkeepOptions) (*Upkeep, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.tell(lack)
+	if ctx.Err() == nil { // else whoever waited has given up
+		u.tell(lack)
+	}
 	ctx, u.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	u.ended.Go(func() { u.run(ctx) })
 	return u, nil
@@ -190,11 +200,7 @@ func (u *Upkeep) write(t token.Token) error {
 		}
 	}
 	if u.o.Netrc != "" {
-		text, err := readIfThere(u.o.Netrc)
-		if edited := EditNetrc(text, u.o.Machine, t.Value); err == nil && edited != text {
-			err = writePrivate(u.o.Netrc, []byte(edited))
-		}
-		if err != nil {
+		if err := editNetrcFile(u.o.Netrc, u.o.Machine, t.Value); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -203,4 +209,21 @@ func (u *Upkeep) write(t token.Token) error {
 	}
 	u.written, u.expiry = t.Value, t.Expiry
 	return nil
+}
+
+// editNetrcFile is EditNetrc of a file, which may be a link into dotfiles.
+func editNetrcFile(name, machine string, value identity.Secret) error {
+	path, err := follow(name)
+	if err != nil {
+		return err
+	}
+	text, err := readIfThere(path)
+	if err != nil {
+		return err
+	}
+	edited := EditNetrc(text, machine, value)
+	if edited == text {
+		return nil
+	}
+	return writePrivate(path, []byte(edited))
 }
