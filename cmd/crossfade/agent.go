@@ -352,7 +352,9 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 		cancel() // whoever is left has lost the command it worked for
 		servers.end(now)
 	}()
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) { // of another run that has the same configuration: it stops no work
+		s.report.Say("metrics", fmt.Sprintf("crossfade agent: this run shows no metrics: %v\n", err))
+	} else if err != nil {
 		return err
 	}
 	log.Info("crossfade agent listens", "listen", listener.Addr().String(), "gateway", s.gateway.Redacted(), "mode", s.mode.String(), "metrics", metrics)

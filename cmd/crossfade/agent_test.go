@@ -408,6 +408,13 @@ func TestExecThatIsInterruptedBeforeItsCommandSaysSo(t *testing.T) {
 	}
 }
 
+func TestARunWhoseMetricsHaveNoPlaceGoesOn(t *testing.T) {
+	gateway, _ := friendly(t)
+	taken := gateway.Listener.Addr().String()
+	asProcess(t, t.TempDir(), nil, wrapped(t, []string{"--gateway", gateway.URL, "--token-file", tokenFile(t), "--metrics", taken}, "run")...).
+		want(t, exitOK, "this run shows no metrics: --metrics: ", "address already in use")
+}
+
 func TestAnAgentIsReadyForAsLongAsItsTokenIsGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAgentMetrics()

@@ -76,13 +76,16 @@ func (f Format) text(t token.Token) []byte {
 // Upkeep keeps the token fresh in files, for programs that read one. The files
 // are replaced in one step and belong to their owner alone (0600); of a symbolic
 // link, the file that it names is. A token that ended without a successor is taken
-// out.
+// out. Where several agents keep one file, each leaves the tokens of the others in
+// it, and puts its own back within two seconds when one of them has taken the file
+// away.
 type Upkeep struct {
 	o      UpkeepOptions
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
 	written identity.Secret // what the files hold
+	text    identity.Secret // what TokenFile holds of it
 	expiry  time.Time
 	failing bool
 }
@@ -174,7 +177,7 @@ func (u *Upkeep) look(ctx context.Context, patience time.Duration) (lack, err er
 	case ctx.Err() != nil:
 		return nil, nil
 	case lack == nil && (t.Expiry.IsZero() || now.Before(t.Expiry)):
-		if t.Value.Equal(u.written) && !u.failing {
+		if t.Value.Equal(u.written) && !u.failing && !u.gone() {
 			return nil, nil
 		}
 		return nil, u.write(t)
@@ -191,11 +194,7 @@ func (u *Upkeep) look(ctx context.Context, patience time.Duration) (lack, err er
 func (u *Upkeep) write(t token.Token) error {
 	var errs []error
 	if u.o.TokenFile != "" {
-		if t.Value.Empty() {
-			if err := os.Remove(u.o.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
-		} else if err := writePrivate(u.o.TokenFile, u.o.Format.text(t)); err != nil {
+		if err := u.writeFile(t); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -209,6 +208,39 @@ func (u *Upkeep) write(t token.Token) error {
 	}
 	u.written, u.expiry = t.Value, t.Expiry
 	return nil
+}
+
+// writeFile writes a token to TokenFile, or takes the last one out: what was not
+// written here is only taken out if nothing was.
+func (u *Upkeep) writeFile(t token.Token) error {
+	if !t.Value.Empty() {
+		text := u.o.Format.text(t)
+		err := writePrivate(u.o.TokenFile, text)
+		if err == nil {
+			u.text = identity.NewSecret(string(text))
+		}
+		return err
+	}
+	if !u.text.Empty() {
+		text, err := os.ReadFile(u.o.TokenFile)
+		if err == nil && !identity.NewSecret(string(text)).Equal(u.text) {
+			return nil // another agent's
+		}
+	}
+	u.text = identity.Secret{}
+	if err := os.Remove(u.o.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// gone reports whether somebody has taken the file away.
+func (u *Upkeep) gone() bool {
+	if u.o.TokenFile == "" {
+		return false
+	}
+	_, err := os.Lstat(u.o.TokenFile)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // editNetrcFile is EditNetrc of a file, which may be a link into dotfiles.

@@ -218,3 +218,43 @@ func TestANetrcFileBehindALinkOfAnybodysIsLeftAlone(t *testing.T) {
 		t.Errorf("%v, and the file holds %q", err, content(t, mine))
 	}
 }
+
+func TestAgentsThatKeepOneFileLeaveEachOtherAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "aws")
+		keep := func(value string) *agent.Upkeep {
+			f := none()
+			f.set(value, time.Now().Add(time.Hour), nil)
+			u, err := agent.NewUpkeep(t.Context(), agent.UpkeepOptions{
+				Tokens: f, TokenFile: file, Format: agent.FormatRaw, Name: "for aws", Required: true, Report: agent.NewReporter(io.Discard, 0),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u
+		}
+		state := func(when, want string) {
+			t.Helper()
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			if got := content(t, file); got != want {
+				t.Errorf("%s the file holds %q, want %q", when, got, want)
+			}
+		}
+		first, second := keep("first"), keep("second")
+		state("with both,", "second")
+		third := keep("third")
+		if err := second.Close(); err != nil {
+			t.Error(err)
+		}
+		state("when one has ended whose token is not there any more,", "third")
+		if err := third.Close(); err != nil {
+			t.Error(err)
+		}
+		state("when the last one has ended before the first,", "first")
+		if err := first.Close(); err != nil {
+			t.Error(err)
+		}
+		state("at the end", "-")
+	})
+}
