@@ -98,16 +98,19 @@ type LuigiScheduler struct {
 	// credential is user and password as they stand in the URL: whether the
 	// worker decodes what is escaped there depends on its libraries.
 	credential identity.Secret
+	// user and password are those of a netrc file, where it has the credential.
+	user     string
+	password identity.Secret
 }
 
 // HasCredential reports whether there is a user in the URL.
 func (s LuigiScheduler) HasCredential() bool { return !s.credential.Empty() }
 
-// WithCredential returns one whose worker sends this user and password, unless it
-// sends some already.
+// WithCredential returns one whose worker sends this user and password of a netrc
+// file, unless it sends some already.
 func (s LuigiScheduler) WithCredential(user string, password identity.Secret) LuigiScheduler {
 	if !s.HasCredential() {
-		s.credential = identity.NewSecret(url.UserPassword(user, password.Reveal()).String())
+		s.credential, s.user, s.password = identity.NewSecret(url.UserPassword(user, password.Reveal()).String()), user, password
 	}
 	return s
 }
@@ -122,6 +125,16 @@ func (s LuigiScheduler) Pointed(base string) identity.Secret {
 		rest = strings.ReplaceAll(s.credential.Reveal(), "${", "%24{") + "@" + rest
 	}
 	return identity.NewSecret(scheme + "://" + rest)
+}
+
+// onCommandLine is Pointed for a command line, which others can read, and the text
+// of the netrc file to go with it. A password that stood in the file stays in the
+// file: the worker sends it to agentHost from there.
+func (s LuigiScheduler) onCommandLine(base, agentHost, netrc string) (url identity.Secret, text string) {
+	if s.password.Empty() {
+		return s.Pointed(base), netrc
+	}
+	return identity.NewSecret(base), setNetrc(netrc, agentHost, s.user, s.password)
 }
 
 // FindLuigiScheduler returns the scheduler that a worker with this command line,

@@ -254,3 +254,39 @@ func TestAPasswordOfTheNetrcFileGoesIntoTheURL(t *testing.T) {
 		t.Errorf("the one in the URL has lost: %s", got)
 	}
 }
+
+func TestAPasswordOfTheNetrcFileComesOntoNoCommandLine(t *testing.T) {
+	s, err := configured(t, map[string]string{"luigi.cfg": "[core]\nscheduler_url=http://gw:1/\n"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mine = "machine gw login svc password p@w\n"
+	for name, tc := range map[string]struct{ password, args, wantArgs, netrc string }{
+		"Luigi":                        {"p@w", "luigi T", "luigi T", mine},
+		"Luigi with a URL of its own":  {"p@w", "luigi T --scheduler-url http://gw:1", "luigi T --scheduler-url http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
+		"Luigi with a URL in one word": {"p@w", "luigi T --scheduler-url=http://gw:1", "luigi T --scheduler-url=http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
+		"a password with spaces":       {`a "b\ #`, "luigi --scheduler-url http://gw:1", "luigi --scheduler-url http://127.0.0.1:5/s3cret/", `machine 127.0.0.1 login svc password "a \"b\\ #"` + "\n" + mine},
+	} {
+		w := agent.Wrapping{
+			Args: strings.Fields(tc.args), Scheduler: s.WithCredential("svc", identity.NewSecret(tc.password)),
+			Agent: "http://127.0.0.1:5/s3cret/", Dir: "/private", Netrc: mine,
+		}
+		p, err := w.Plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		netrc := p.Files[p.Netrc].Reveal()
+		if got := strings.Join(p.Args, " "); got != tc.wantArgs || netrc != tc.netrc {
+			t.Errorf("%s: %s with %q", name, got, netrc)
+		}
+		if !strings.Contains(strings.Join(p.Environ, "\n"), "CROSSFADE_SCHEDULER_URL=http://svc:") {
+			t.Errorf("%s: the other way has no password: %v", name, p.Environ)
+		}
+		if tc.netrc == mine {
+			continue
+		}
+		if user, password, ok := agent.NetrcCredential(netrc, "127.0.0.1"); !ok || user != "svc" || password.Reveal() != tc.password {
+			t.Errorf("%s: the file has %q %q", name, user, password.Reveal())
+		}
+	}
+}

@@ -158,9 +158,14 @@ func lineBegins(text string, i int) bool { return i == 0 || text[i-1] == '\n' }
 // stands where its first one stood, or at the beginning: an entry "default" ends
 // the search of some programs.
 func EditNetrc(text, machine string, token identity.Secret) string {
+	return setNetrc(text, machine, TokenUser, token)
+}
+
+// setNetrc is EditNetrc with any user and password.
+func setNetrc(text, machine, user string, password identity.Secret) string {
 	entry := ""
-	if !token.Empty() {
-		entry = fmt.Sprintf("machine %s login %s password %s\n", machine, TokenUser, token.Reveal())
+	if !password.Empty() {
+		entry = fmt.Sprintf("machine %s login %s password %s\n", machine, netrcWord(user), netrcWord(password.Reveal()))
 	}
 	entries := netrcEntries(text, machine)
 	if len(entries) == 0 {
@@ -184,6 +189,14 @@ func EditNetrc(text, machine string, token identity.Secret) string {
 	}
 	b.WriteString(text[at:])
 	return b.String()
+}
+
+// netrcWord writes a word so that it is read as it is.
+func netrcWord(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\r\n\"\\#") {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }
 
 // NetrcCredential returns what a netrc file has for a machine, the way that
