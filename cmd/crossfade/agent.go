@@ -143,9 +143,10 @@ and the gateway, or the agent for want of a token, had refused it; 126 and 127 a
 those of shells, and 130 says that it was interrupted before the command began.
 
 Luigi needs no change: it finds the agent by LUIGI_CONFIG_PATH, a private copy of your
-own file of that name with only the scheduler's URL replaced, or by --scheduler-url
-where your command line has one. Code that names a scheduler itself (luigi.build with
-scheduler_url) takes it from the environment. Every command finds there:
+own file of that name with only the scheduler's URL replaced; a --scheduler-url on its
+command line is taken away. Of another program it is replaced, where other users of the
+machine can read it. Code that names a scheduler itself (luigi.build with scheduler_url)
+takes it from the environment. Every command finds there:
   CROSSFADE_SCHEDULER_URL  the agent's URL, with the user and password of your own one
   CROSSFADE_TOKEN_FILE     a file with the token, kept fresh
   NETRC                    a copy of your netrc file with the token for the gateway

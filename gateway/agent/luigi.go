@@ -243,19 +243,43 @@ func parseLuigiURL(raw string) (LuigiScheduler, error) {
 
 // pointArguments returns the command line with the scheduler's URL replaced, if
 // it has one: that wins over every file. Others are left alone, since other
-// users of the machine can read a command line, and the URL may hold a password.
+// users of the machine can read a command line, and the URL holds the agent's
+// secret and perhaps a password. Luigi itself is not given it there either: without
+// the option it goes by the file.
 func pointArguments(args []string, url string) (pointed []string, replaced bool) {
 	_, at := luigiFlag(args, "--scheduler-url")
 	if at < 0 {
 		return args, false
 	}
 	pointed = slices.Clone(args)
+	if isLuigi(args) {
+		for ; at >= 0; _, at = luigiFlag(pointed, "--scheduler-url") {
+			words := 2
+			if strings.Contains(pointed[at], "=") {
+				words = 1
+			}
+			pointed = slices.Delete(pointed, at, at+words)
+		}
+		return pointed, false
+	}
 	if name, _, joined := strings.Cut(args[at], "="); joined {
 		pointed[at] = name + "=" + url
 	} else {
 		pointed[at+1] = url
 	}
 	return pointed, true
+}
+
+// isLuigi reports whether a command is Luigi's own program.
+func isLuigi(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	name := filepath.Base(args[0])
+	if name == "luigi" {
+		return true
+	}
+	return strings.HasPrefix(name, "python") && len(args) > 2 && args[1] == "-m" && args[2] == "luigi"
 }
 
 func readLuigiINI(texts []string, environ func(string) (string, bool)) (map[string]string, error) {

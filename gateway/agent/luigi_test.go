@@ -163,8 +163,11 @@ func TestACommandFindsTheAgent(t *testing.T) {
 		want           map[string]string
 	}{
 		"Luigi":                         {"luigi --module m T", "luigi --module m T", []string{"HOME=/h", "CROSSFADE_TOKEN_FILE=/source"}, base},
-		"Luigi with a URL of its own":   {"luigi T --scheduler-url http://x:y@gw", "luigi T --scheduler-url " + pointed, nil, base},
-		"Luigi with a URL in one word":  {"luigi T --scheduler-url=http://x:y@gw", "luigi T --scheduler-url=" + pointed, nil, base},
+		"Luigi with a URL of its own":   {"/usr/bin/luigi --scheduler-url http://x:y@gw T", "/usr/bin/luigi T", nil, base},
+		"Luigi with two in one word":    {"luigi --scheduler-url=http://a T --scheduler-u=http://x:y@gw --workers 2", "luigi T --workers 2", nil, base},
+		"Luigi as a module":             {"python3.12 -m luigi T --scheduler-url http://x:y@gw", "python3.12 -m luigi T", nil, base},
+		"a program with a URL":          {"nightly T --scheduler-url http://x:y@gw", "nightly T --scheduler-url " + pointed, nil, base},
+		"a program with it in one word": {"python nightly.py --scheduler-url=http://x:y@gw", "python nightly.py --scheduler-url=" + pointed, nil, base},
 		"Luigi with TOML":               {"luigi T", "luigi T", []string{"LUIGI_CONFIG_PARSER=toml"}, with(map[string]string{"LUIGI_CONFIG_PATH": "/private/luigi.toml"})},
 		"a machine with a proxy":        {"x", "x", []string{"http_proxy=http://p"}, with(map[string]string{"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"})},
 		"a proxy with exceptions":       {"x", "x", []string{"HTTP_PROXY=http://p", "NO_PROXY=.acme.dev, localhost"}, with(map[string]string{"no_proxy": ".acme.dev, localhost,127.0.0.1", "NO_PROXY": ".acme.dev, localhost,127.0.0.1"})},
@@ -262,10 +265,11 @@ func TestAPasswordOfTheNetrcFileComesOntoNoCommandLine(t *testing.T) {
 	}
 	const mine = "machine gw login svc password p@w\n"
 	for name, tc := range map[string]struct{ password, args, wantArgs, netrc string }{
-		"Luigi":                        {"p@w", "luigi T", "luigi T", mine},
-		"Luigi with a URL of its own":  {"p@w", "luigi T --scheduler-url http://gw:1", "luigi T --scheduler-url http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
-		"Luigi with a URL in one word": {"p@w", "luigi T --scheduler-url=http://gw:1", "luigi T --scheduler-url=http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
-		"a password with spaces":       {`a "b\ #`, "luigi --scheduler-url http://gw:1", "luigi --scheduler-url http://127.0.0.1:5/s3cret/", `machine 127.0.0.1 login svc password "a \"b\\ #"` + "\n" + mine},
+		"Luigi":                       {"p@w", "luigi T", "luigi T", mine},
+		"Luigi with a URL of its own": {"p@w", "luigi T --scheduler-url http://gw:1", "luigi T", mine},
+		"a program with a URL":        {"p@w", "nightly T --scheduler-url http://gw:1", "nightly T --scheduler-url http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
+		"a program with one word":     {"p@w", "nightly T --scheduler-url=http://gw:1", "nightly T --scheduler-url=http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
+		"a password with spaces":      {`a "b\ #`, "nightly --scheduler-url http://gw:1", "nightly --scheduler-url http://127.0.0.1:5/s3cret/", `machine 127.0.0.1 login svc password "a \"b\\ #"` + "\n" + mine},
 	} {
 		w := agent.Wrapping{
 			Args: strings.Fields(tc.args), Scheduler: s.WithCredential("svc", identity.NewSecret(tc.password)),

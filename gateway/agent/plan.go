@@ -54,9 +54,9 @@ type Plan struct {
 // Plan decides how a command finds the agent. Luigi reads the file of
 // LUIGI_CONFIG_PATH last, so a copy of the user's own one with nothing but the
 // scheduler's URL replaced wins over all others and keeps what they say. A
-// --scheduler-url on the command line wins over files and is replaced there; a
-// password of the netrc file does not go there. Other programs have the
-// variables.
+// --scheduler-url on the command line wins over files, so it is taken away from
+// Luigi itself, and replaced for others; a password of the netrc file does not go
+// there. Other programs have the variables.
 func (w Wrapping) Plan() (Plan, error) {
 	led := w.Scheduler.Pointed(w.Agent)
 	env := environment(w.Environ)
