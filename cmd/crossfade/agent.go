@@ -98,9 +98,9 @@ changes. A legacy credential that the worker sends is kept, with the token besid
 in Crossfade-Token (--mode token replaces it). Without a token nothing is sent that
 has no legacy credential.
 
-Where tokens come from (--source auto): --client-id or --subject-token-file,
---token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub Actions,
-$AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
+Where tokens come from (--source auto): --subject-token-file, --client-id,
+--token-command, --token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub
+Actions, $AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
 
 Every flag can stand in a file, agent.yaml (--config), and in variables such as
 CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. There alone,

@@ -122,19 +122,12 @@ func CheckTokenDir(dir string, others ...string) error {
 // follow returns where a file is that may be a symbolic link. One in a directory
 // that everybody can write to may be anybody's, and could name any file of ours.
 func follow(file string) (string, error) {
-	info, err := os.Lstat(file)
-	if err != nil || info.Mode()&os.ModeSymlink == 0 {
-		return canonical(file), nil
+	if _, err := os.Readlink(file); err == nil {
+		if dir, err := os.Stat(filepath.Dir(file)); err != nil || dir.Mode().Perm()&0o002 != 0 {
+			return "", fmt.Errorf("%s is a link in a directory that everybody can write to: name what it points to", file)
+		}
 	}
-	dir, err := os.Stat(filepath.Dir(file))
-	switch {
-	case err != nil:
-		return "", err
-	case dir.Mode().Perm()&0o002 != 0:
-		return "", fmt.Errorf("%s is a link in a directory that everybody can write to: name what it points to", file)
-	default:
-		return canonical(file), nil
-	}
+	return canonical(file), nil
 }
 
 // usable says why a token must not be written to a file.
