@@ -102,9 +102,9 @@ Where tokens come from (--source auto): --subject-token-file, --client-id,
 --token-command, --token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub
 Actions, $AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
 
-Every flag can stand in a file, agent.yaml (--config), and in variables such as
-CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. There alone,
-families map task families to tokens of their own: the agent obtains them when the
+Every flag can stand in a file, agent.yaml (--config), and all but --write in variables
+such as CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. In the file
+alone, families map task families to tokens of their own: the agent obtains them when the
 scheduler hands out a task, before the worker learns of it, and calls about the task
 carry them. With --token-dir the task's code finds them in files.
 
