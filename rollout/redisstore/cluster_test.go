@@ -40,3 +40,17 @@ func TestSentinelConforms(t *testing.T) {
 		t.Error("nothing was written to the server that the Sentinel names")
 	}
 }
+
+// TestClusterOfThreeConforms spreads the keys over three nodes.
+func TestClusterOfThreeConforms(t *testing.T) {
+	cluster := rollouttest.StartCluster(t)
+	var n atomic.Int64
+	rollouttest.TestStore(t, func(t *testing.T) rollout.Store {
+		return newStore(t, redisstore.Options{URL: cluster.URL(), Prefix: fmt.Sprintf("test%d", n.Add(1))})
+	})
+	for i, node := range cluster.Nodes {
+		if node.Do(t, "DBSIZE") == "0" {
+			t.Errorf("nothing was written to node %d", i)
+		}
+	}
+}
