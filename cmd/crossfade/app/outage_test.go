@@ -139,6 +139,9 @@ func TestNobodyNoticesThatRedisFails(t *testing.T) {
 				if now := g.metric("crossfade_rollout_table_timestamp_seconds"); now != was || g.Table().Age() <= before {
 					t.Errorf("without Redis the table became younger: from %s to %s", was, now)
 				}
+				if got := g.fetch("/readyz"); got.status != 200 || !strings.Contains(got.body, "Redis cannot be read, and the percentages of") {
+					t.Errorf("/readyz while it lasts: %v", got)
+				}
 				if !strings.Contains(g.log.String(), "rollout store in trouble") {
 					t.Errorf("the log does not say so:\n%s", g.log)
 				}
@@ -149,6 +152,9 @@ func TestNobodyNoticesThatRedisFails(t *testing.T) {
 			}
 			s.eventually("the gateway is well again", func() bool { return g.Table().Refresh(t.Context()) == nil })
 			asBefore(t, g, "afterwards")
+			if got := g.fetch("/readyz"); got.body != "ok\n" {
+				t.Errorf("/readyz afterwards: %v", got)
+			}
 			s.eventually("every request is recorded, once", func() bool { return requests(t, o.direct) == 6+4+40+4 })
 			if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
 				t.Errorf("%s observations are lost, want none", got)
