@@ -18,8 +18,8 @@ import (
 // redisTargets adds (i) and (j): one gateway with a real Redis, which (j) stops
 // while it is measured. Without redis-server they are left out, and that is said.
 func (s *stage) redisTargets(ctx context.Context, binary, upstream string, request []byte) error {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
+	path, missing := exec.LookPath("redis-server")
+	if missing != nil {
 		log.Print("redis-server is not in PATH: (i) and (j), Crossfade with a healthy and with a stopped Redis, are left out")
 		return nil
 	}
