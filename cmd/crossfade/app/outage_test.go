@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"crossfade/gateway/identity"
@@ -35,6 +36,8 @@ var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
 // every way that is known, and mends it.
 func TestNobodyNoticesThatRedisFails(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup
+	defer all.Wait()
 	for name, prepare := range map[string]func(*testing.T) outage{
 		"killed and started again": func(t *testing.T) outage {
 			r := rollouttest.StartRedis(t, durable...)
@@ -91,80 +94,83 @@ func TestNobodyNoticesThatRedisFails(t *testing.T) {
 			return outage{url: url, begin: r.Stop, brief: true}
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			o := prepare(t)
-			if o.direct == "" {
-				o.direct = o.url
-			}
-			set(t, o.direct, "data-eng", 100)
-			set(t, o.direct, "search", 0)
-			s := newSite(t)
-			s.configure("redis", o.url)
-			g := s.start().loaded()
-			g.send(etl(addTask("enforced", "LoadUsers")))
-			g.send(search(addTask("free", "LoadUsers")))
-			asBefore(t, g, "before")
-			s.eventually("what was learned is recorded", func() bool { return requests(t, o.direct) == 6 }) // the two above, and four of asBefore
+		// They wait more than they work, so all run at once, whatever -parallel says.
+		all.Go(func() { t.Run(name, func(t *testing.T) { survives(t, prepare(t)) }) })
+	}
+}
 
-			o.begin()
-			if !o.writesOnly {
-				s.eventually("the gateway knows", func() bool { return errors.Is(g.Table().Err(), rollout.ErrUnavailable) })
-			}
-			asBefore(t, g, "while it lasts")
-			for i := range 20 {
-				free, enforced := search(addTask(fmt.Sprint("new-", i), "LoadUsers")), etl(addTask(fmt.Sprint("new-", i), "LoadUsers"))
-				if got := g.send(free); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
-					t.Errorf("a new run at 0%% while it lasts: %v", got)
-				}
-				// The last raise is young, and before it the team was at 0.
-				if got := g.send(enforced); got.status != 200 {
-					t.Errorf("a new run at 100%% while it lasts: %v", got)
-				}
-			}
-			if !o.brief {
-				if _, err := g.Table().Write(t.Context(), rollout.Change{
-					Team: "search", Percent: 50, Expect: rollout.AnyRevision, Actor: "lead", Source: "cli",
-				}); !errors.Is(err, rollout.ErrUnavailable) || !strings.Contains(err.Error(), o.says) {
-					t.Errorf("a change while it lasts: %v", err)
-				}
-			}
-			if !o.writesOnly && !o.brief {
-				was := g.metric("crossfade_rollout_table_timestamp_seconds")
-				if at, err := strconv.ParseFloat(was, 64); err != nil || int64(at) != g.Table().LoadedAt().Unix() {
-					t.Errorf("the table is of %s, want %v", was, g.Table().LoadedAt())
-				}
-				before := g.Table().Age()
-				_ = g.Table().Refresh(t.Context())
-				if now := g.metric("crossfade_rollout_table_timestamp_seconds"); now != was || g.Table().Age() <= before {
-					t.Errorf("without Redis the table became younger: from %s to %s", was, now)
-				}
-				if got := g.fetch("/readyz"); got.status != 200 || !strings.Contains(got.body, "Redis cannot be read, and the percentages of") {
-					t.Errorf("/readyz while it lasts: %v", got)
-				}
-				if !strings.Contains(g.log.String(), "rollout store in trouble") {
-					t.Errorf("the log does not say so:\n%s", g.log)
-				}
-			}
+// survives breaks the Redis of a gateway that is in use, and mends it.
+func survives(t *testing.T, o outage) {
+	t.Helper()
+	if o.direct == "" {
+		o.direct = o.url
+	}
+	set(t, o.direct, "data-eng", 100)
+	set(t, o.direct, "search", 0)
+	s := newSite(t)
+	s.configure("redis", o.url)
+	g := s.start().loaded()
+	g.send(etl(addTask("enforced", "LoadUsers")))
+	g.send(search(addTask("free", "LoadUsers")))
+	asBefore(t, g, "before")
+	s.eventually("what was learned is recorded", func() bool { return requests(t, o.direct) == 6 }) // the two above, and four of asBefore
 
-			if o.end != nil {
-				o.end()
-			}
-			s.eventually("the gateway is well again", func() bool { return g.Table().Refresh(t.Context()) == nil })
-			asBefore(t, g, "afterwards")
-			if got := g.fetch("/readyz"); got.body != "ok\n" {
-				t.Errorf("/readyz afterwards: %v", got)
-			}
-			s.eventually("every request is recorded, once", func() bool { return requests(t, o.direct) == 6+4+40+4 })
-			if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
-				t.Errorf("%s observations are lost, want none", got)
-			}
-			set(t, o.direct, "search", 25)
-			g.reaches("search", 25)
-			if entries := history(t, o.direct); len(entries) != 2 || entries[0].To != 25 {
-				t.Errorf("the history of search: %+v", entries)
-			}
-		})
+	o.begin()
+	if !o.writesOnly {
+		s.eventually("the gateway knows", func() bool { return errors.Is(g.Table().Err(), rollout.ErrUnavailable) })
+	}
+	asBefore(t, g, "while it lasts")
+	for i := range 20 {
+		free, enforced := search(addTask(fmt.Sprint("new-", i), "LoadUsers")), etl(addTask(fmt.Sprint("new-", i), "LoadUsers"))
+		if got := g.send(free); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
+			t.Errorf("a new run at 0%% while it lasts: %v", got)
+		}
+		// The last raise is young, and before it the team was at 0.
+		if got := g.send(enforced); got.status != 200 || got.header.Get("Crossfade-Reason") != "" && !o.brief {
+			t.Errorf("a new run at 100%% while it lasts: %v", got)
+		}
+	}
+	if !o.brief {
+		if _, err := g.Table().Write(t.Context(), rollout.Change{
+			Team: "search", Percent: 50, Expect: rollout.AnyRevision, Actor: "lead", Source: "cli",
+		}); !errors.Is(err, rollout.ErrUnavailable) || !strings.Contains(err.Error(), o.says) {
+			t.Errorf("a change while it lasts: %v", err)
+		}
+	}
+	if !o.writesOnly && !o.brief {
+		was := g.metric("crossfade_rollout_table_timestamp_seconds")
+		if at, err := strconv.ParseFloat(was, 64); err != nil || int64(at) != g.Table().LoadedAt().Unix() {
+			t.Errorf("the table is of %s, want %v", was, g.Table().LoadedAt())
+		}
+		before := g.Table().Age()
+		_ = g.Table().Refresh(t.Context())
+		if now := g.metric("crossfade_rollout_table_timestamp_seconds"); now != was || g.Table().Age() <= before {
+			t.Errorf("without Redis the table became younger: from %s to %s", was, now)
+		}
+		if got := g.fetch("/readyz"); got.status != 200 || !strings.Contains(got.body, "Redis cannot be read, and the percentages of") {
+			t.Errorf("/readyz while it lasts: %v", got)
+		}
+		if !strings.Contains(g.log.String(), "rollout store in trouble") {
+			t.Errorf("the log does not say so:\n%s", g.log)
+		}
+	}
+
+	if o.end != nil {
+		o.end()
+	}
+	s.eventually("the gateway is well again", func() bool { return g.Table().Refresh(t.Context()) == nil })
+	asBefore(t, g, "afterwards")
+	if got := g.fetch("/readyz"); got.body != "ok\n" {
+		t.Errorf("/readyz afterwards: %v", got)
+	}
+	s.eventually("every request is recorded, once", func() bool { return requests(t, o.direct) == 6+4+40+4 })
+	if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
+		t.Errorf("%s observations are lost, want none", got)
+	}
+	set(t, o.direct, "search", 25)
+	g.reaches("search", 25)
+	if entries := history(t, o.direct); len(entries) != 2 || entries[0].To != 25 {
+		t.Errorf("the history of search: %+v", entries)
 	}
 }
 
