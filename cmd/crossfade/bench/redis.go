@@ -18,8 +18,8 @@ import (
 // redisTargets adds (i) and (j): one gateway with a real Redis, which (j) stops
 // while it is measured. Without redis-server they are left out, and that is said.
 func (s *stage) redisTargets(ctx context.Context, binary, upstream string, request []byte) error {
-	path, missing := exec.LookPath("redis-server")
-	if missing != nil {
+	path := redisServer()
+	if path == "" {
 		log.Print("redis-server is not in PATH: (i) and (j), Crossfade with a healthy and with a stopped Redis, are left out")
 		return nil
 	}
@@ -39,6 +39,15 @@ func (s *stage) redisTargets(ctx context.Context, binary, upstream string, reque
 		&target{name: "(j) as (i), and Redis is stopped meanwhile", addr: gateway.addr, pid: gateway.pid, request: request, around: stopped},
 	)
 	return nil
+}
+
+// redisServer finds the program, "" if there is none.
+func redisServer() string {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 // redis starts a server that keeps nothing and waits until it answers.
