@@ -208,10 +208,10 @@ func (t *Table) Refresh(ctx context.Context) error {
 		known = t.opt.Known
 	}
 	if err := regressed(known, next); err != nil {
+		t.setHealth(&health{regressed: err}) // before anybody sees a table
 		if t.current.Load() == nil {
 			t.put(known)
 		}
-		t.setHealth(&health{regressed: err})
 		return err
 	}
 	next.At = began
