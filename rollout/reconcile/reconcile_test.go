@@ -134,6 +134,14 @@ func (r *replica) remove(team identity.Team) {
 	delete(r.files, team)
 }
 
+// breaks puts a mistake into a team's file.
+func (r *replica) breaks(team identity.Team) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.files, team)
+	r.broken[team] = string(team) + ".yaml"
+}
+
 // settle lets all replicas look some times.
 func settle() {
 	time.Sleep(20 * time.Second)
@@ -335,10 +343,7 @@ func TestAMistakeLeavesTheTeamAndTheOthers(t *testing.T) {
 		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10, "search": 10})
 		defer a.end()
 		settle()
-		a.remove("data-eng")
-		a.mu.Lock()
-		a.broken["data-eng"] = "data-eng.yaml"
-		a.mu.Unlock()
+		a.breaks("data-eng")
 		a.says("search", 20)
 		settle()
 		s.at("data-eng", 10)
