@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -24,7 +25,10 @@ import (
 // one store, and looks after each step whether anything happened that nobody
 // asked for, and at the end whether all that was asked for has happened.
 
-const modelReplicas = 3
+const (
+	modelReplicas = 3
+	glass         = time.Minute // for which it is broken
+)
 
 var (
 	modelTeams     = []identity.Team{"billing", "data-eng"}
@@ -44,7 +48,7 @@ type deed struct {
 
 func deeds() *rapid.Generator[[]deed] {
 	what := []string{
-		"edit", "edit", "edit", "edit", "edit", "remove", "break", "set", "set", "glass", "hold", "release", "rollback",
+		"edit", "edit", "edit", "edit", "edit", "remove", "break", "set", "set", "glass", "glass", "hold", "hold", "release", "rollback",
 		"guard", "guard", "restart", "down", "up", "lose", "mute", "quiet", "quiet",
 	}
 	subsets := [][]int{{0, 1, 2}, {0, 1, 2}, {0}, {1}, {2}, {0, 2}}
@@ -114,12 +118,14 @@ type model struct {
 	// asked are the percentages that files ever said, by team; overridden those
 	// with an override.
 	asked, overridden map[identity.Team]map[rollout.Percent]bool
-	// sets are the percentages of settings by their actor. done are the deeds of
-	// which an answer came, by actor.
-	sets map[string]rollout.Percent
-	done map[string]bool
-	n    int
-	down bool
+	// sets are the percentages of settings by their actor, below whether they were
+	// below what the team asked for. done are the deeds of which an answer came, by
+	// actor.
+	sets  map[string]rollout.Percent
+	below map[string]bool
+	done  map[string]bool
+	n     int
+	down  bool
 }
 
 func newModel(t *testing.T) *model {
@@ -127,7 +133,7 @@ func newModel(t *testing.T) *model {
 	m := &model{
 		t: t, site: s, store: &lossy{Memory: s.store},
 		asked: make(map[identity.Team]map[rollout.Percent]bool), overridden: make(map[identity.Team]map[rollout.Percent]bool),
-		sets: make(map[string]rollout.Percent), done: make(map[string]bool),
+		sets: make(map[string]rollout.Percent), below: make(map[string]bool), done: make(map[string]bool),
 	}
 	for _, team := range modelTeams {
 		m.asked[team], m.overridden[team] = make(map[rollout.Percent]bool), make(map[rollout.Percent]bool)
@@ -275,9 +281,10 @@ func (m *model) ask(d deed) error {
 		case "rollback":
 			return rollout.Rollback(s, by, now)
 		case "glass":
-			by.Until = now.Add(5 * time.Minute)
+			by.Until = now.Add(glass)
 		}
 		m.sets[by.Actor] = d.percent
+		m.below[by.Actor] = s.Request.Made() && d.percent < s.Request.Percent
 		return rollout.Set(s, by, now), nil
 	})
 	m.done[by.Actor] = err == nil
@@ -321,7 +328,9 @@ func (m *model) look() error {
 			return fmt.Errorf("team %s: %w\nhistory: %+v", team, err, histories[team])
 		}
 		for _, e := range histories[team] {
-			made[e.Actor]++
+			if e.Kind != rollout.KindApply { // whose actor is who asked for it then
+				made[e.Actor]++
+			}
 		}
 	}
 	for actor, answered := range m.done {
@@ -338,10 +347,19 @@ func (m *model) justified(team identity.Team, s rollout.State, history []rollout
 	}
 	var live, before rollout.Percent // what it is at, and was at before its last move
 	set := make(map[rollout.Percent]bool)
+	var held brake
 	for i, e := range history {
 		if e.Revision != int64(i+1) || e.From != live {
 			return fmt.Errorf("entry %d does not follow the one before: %+v", i+1, e)
 		}
+		if e.To > e.From && (e.Kind == rollout.KindRequest || e.Kind == rollout.KindApply) {
+			another := held.another || e.Kind == rollout.KindRequest
+			if held.at(e) && (!another || !m.allowed(e)) {
+				return fmt.Errorf("it was held: %+v", e)
+			}
+			held = brake{}
+		}
+		held.see(e, m.below[e.Actor])
 		moves := e.From != e.To
 		switch e.Kind {
 		case rollout.KindSet:
@@ -374,6 +392,35 @@ func (m *model) justified(team identity.Team, s rollout.State, history []rollout
 		return fmt.Errorf("it is at %s%%, the history ends at %s%%", s.Percent, live)
 	}
 	return nil
+}
+
+// brake is what is known of a team's hold: until when it is, zero for no end, and
+// whether the team may have asked for another percentage since.
+type brake struct {
+	on, another bool
+	until       time.Time
+}
+
+// at reports whether the team was held when a change was made, which may be at
+// the very end of the hold.
+func (b *brake) at(e rollout.Entry) bool { return b.on && (b.until.IsZero() || e.At.Before(b.until)) }
+
+func (b *brake) see(e rollout.Entry, below bool) {
+	endless := b.on && b.until.IsZero()
+	switch {
+	case e.Kind == rollout.KindRelease:
+		*b = brake{}
+	case e.Kind == rollout.KindRequest:
+		b.another = true
+	case e.Kind == rollout.KindSet && strings.HasPrefix(e.Actor, "glass"):
+		until := e.At.Add(glass)
+		if endless { // a hold without an end does not get one by breaking the glass
+			until = time.Time{}
+		}
+		*b = brake{on: true, until: until}
+	case e.Kind == rollout.KindHold, e.Kind == rollout.KindRollback, e.Kind == rollout.KindSet && below:
+		*b = brake{on: true}
+	}
 }
 
 // allowed reports whether the guard allowed a raise when it was made.
@@ -444,6 +491,8 @@ func (m *model) agree() error {
 // nobody can say at what hours it may be raised.
 func (m *model) blocked(team identity.Team) bool {
 	return slices.ContainsFunc(m.members[:], func(r *member) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		_, broken := r.broken[team]
 		return broken
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -111,7 +112,7 @@ func (r *replica) read() (files []reconcile.File, broken map[identity.Team]strin
 	for _, f := range r.files {
 		files = append(files, f)
 	}
-	return files, r.broken, r.err
+	return files, maps.Clone(r.broken), r.err
 }
 
 func file(team identity.Team, percent rollout.Percent) reconcile.File {
