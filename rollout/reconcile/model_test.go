@@ -48,7 +48,7 @@ type deed struct {
 
 func deeds() *rapid.Generator[[]deed] {
 	what := []string{
-		"edit", "edit", "edit", "edit", "edit", "remove", "break", "set", "set", "glass", "glass", "hold", "hold", "release", "rollback",
+		"edit", "edit", "edit", "edit", "edit", "remove", "break", "unreadable", "set", "set", "glass", "glass", "hold", "hold", "release", "rollback",
 		"guard", "guard", "restart", "down", "up", "lose", "mute", "quiet", "quiet",
 	}
 	subsets := [][]int{{0, 1, 2}, {0, 1, 2}, {0}, {1}, {2}, {0, 2}}
@@ -234,6 +234,10 @@ func (m *model) do(d deed) error {
 		for _, i := range d.replicas {
 			m.members[i].breaks(d.team)
 		}
+	case "unreadable":
+		for _, i := range d.replicas {
+			m.members[i].fails(errors.New("it cannot be read"))
+		}
 	case "guard":
 		m.allow(d.percent)
 	case "restart":
@@ -265,6 +269,9 @@ func (m *model) well() {
 	m.store.SetDown(false)
 	m.store.SetMute(false)
 	m.store.lose.Store(false)
+	for _, r := range m.members {
+		r.fails(nil)
+	}
 }
 
 // ask changes a team as the command line does.

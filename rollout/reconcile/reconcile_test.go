@@ -143,6 +143,13 @@ func (r *replica) breaks(team identity.Team) {
 	r.broken[team] = string(team) + ".yaml"
 }
 
+// fails makes reading of all files fail; nil ends that.
+func (r *replica) fails(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
 // settle lets all replicas look some times.
 func settle() {
 	time.Sleep(20 * time.Second)
@@ -352,9 +359,7 @@ func TestAMistakeLeavesTheTeamAndTheOthers(t *testing.T) {
 		if got := a.Status()["data-eng"]; got.Management != reconcile.Broken || got.File != "data-eng.yaml" {
 			t.Errorf("%+v", got)
 		}
-		a.mu.Lock()
-		a.err = errors.New("the directory is gone")
-		a.mu.Unlock()
+		a.fails(errors.New("the directory is gone"))
 		settle()
 		s.at("search", 20)
 		if len(a.reported) == 0 || a.reported[len(a.reported)-1] == nil {
@@ -481,4 +486,84 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 	if _, err := reconcile.New(reconcile.Options{}); err == nil {
 		t.Error("no error")
 	}
+}
+
+func TestRaisesWaitWhileTheirFileHasAMistake(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 0})
+		defer a.end()
+		settle()
+		f := file("data-eng", 20)
+		f.Open = func(time.Time) bool { return false }
+		a.put(f)
+		settle()
+		a.breaks("data-eng")
+		settle()
+		s.at("data-eng", 0) // nobody knows at what hours
+		f.Open = nil
+		a.put(f)
+		settle()
+		s.at("data-eng", 20)
+	})
+}
+
+func TestAMistakeThatIsTakenBackIsNoChange(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer a.end()
+		settle()
+		asked := rollout.Request{Percent: 50, Digest: "another file", Source: "api", Actor: "pipeline"}
+		if _, err := rollout.Update(t.Context(), s.store, "data-eng", func(was rollout.State) (rollout.Change, error) {
+			return rollout.Ask(was, asked, rollout.Step{Outcome: rollout.Raise, To: 50}, time.Now()), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		a.breaks("data-eng")
+		settle()
+		a.says("data-eng", 10) // as it was all the time
+		settle()
+		s.at("data-eng", 50)
+		if got := a.Status()["data-eng"].Management; got != reconcile.Differs {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+func TestWithoutFilesHoldsAndRequestsAreStillFollowed(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer a.end()
+		settle()
+		a.fails(errors.New("the directory is gone"))
+		if _, err := rollout.Update(t.Context(), s.store, "data-eng", func(was rollout.State) (rollout.Change, error) {
+			return rollout.Ask(was, rollout.Request{Percent: 50, Source: "api", Actor: "pipeline"}, rollout.Step{Outcome: rollout.Pending}, time.Now()), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		s.at("data-eng", 50)
+		b := s.start("b", map[identity.Team]rollout.Percent{"data-eng": 5})
+		defer b.end()
+		settle()
+		s.at("data-eng", 5) // who can read files leads
+		if !b.Leads() {
+			t.Error("who can read files does not lead")
+		}
+	})
+}
+
+func TestARaiseIsTakenBackWithoutFiles(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		s.evidence = &seenRuns{}
+		a := s.start("a", nil)
+		defer a.end()
+		settle()
+		a.fails(errors.New("the directory is gone"))
+		s.evidence.see(clean("svc-etl"), clean("svc-loader"))
+		s.raise()
+		s.evidence.see(refused("svc-etl"), refused("svc-loader"))
+		settle()
+		s.at("data-eng", 25)
+	})
 }
