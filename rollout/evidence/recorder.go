@@ -16,8 +16,11 @@ const (
 	ringSize = 8192
 	// DefaultEvery is the time between two batches.
 	DefaultEvery = time.Second
-	// DefaultTimeout bounds one attempt to record a batch.
+	// DefaultTimeout bounds the first attempt to record a batch. Each further one
+	// may last twice as long, up to maxTimeout: after an outage there may be more
+	// than the store takes in that time.
 	DefaultTimeout = 2 * time.Second
+	maxTimeout     = time.Minute
 )
 
 // Recorder takes observations and records them in batches. It is safe for
@@ -48,8 +51,8 @@ type RecorderOptions struct {
 	// Replica names this process among all that ever were; a random name by
 	// default.
 	Replica string
-	// Every is the time between two batches, Timeout bounds the recording of one;
-	// the defaults when 0.
+	// Every is the time between two batches, Timeout bounds the first attempt to
+	// record one; the defaults when 0.
 	Every, Timeout time.Duration
 	// MaxRuns bounds the runs that wait for the store, and those that are
 	// remembered so that they are not sent again; 50,000 by default, some 20 MB.
@@ -164,8 +167,8 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 		if !ok {
 			return
 		}
-		for {
-			err := r.record(b)
+		for timeout := r.o.Timeout; ; timeout = min(2*timeout, max(maxTimeout, r.o.Timeout)) {
+			err := r.record(ctx, b, timeout)
 			if err != nil != failing {
 				failing = err != nil
 				r.o.Report(err)
@@ -184,14 +187,25 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 	}
 }
 
-// record makes one attempt, which the end of the recorder does not cut short:
-// what happened to it would not be known.
-func (r *Recorder) record(b Batch) error {
+// record makes one attempt. The end of the recorder leaves it Timeout: cut short
+// at once, what happened to it would not be known.
+func (r *Recorder) record(end context.Context, b Batch, timeout time.Duration) error {
 	if b.empty() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.o.Timeout)
+	if end.Err() != nil {
+		timeout = r.o.Timeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	stop := context.AfterFunc(end, func() { // which ends with the attempt at the latest
+		select {
+		case <-time.After(r.o.Timeout):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer stop()
 	return r.o.Store.Record(ctx, b)
 }
 
