@@ -8,9 +8,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"crossfade/rollout"
 )
 
 const (
+	// maxName is the longest id of a run, pipeline or family that waits as it is, in
+	// bytes.
+	maxName = 200
 	// ringSize is how many observations wait to be folded. The folding begins at
 	// half of it, so that it takes a second of 20,000 requests in pieces.
 	ringSize = 8192
@@ -94,8 +99,11 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 }
 
 // Observe takes what a request taught. It copies o, waits for nobody and
-// allocates nothing.
+// allocates nothing, but for names that are too long to be kept: those are cut.
 func (r *Recorder) Observe(o *Observation) {
+	if len(o.Run) > maxName || len(o.Pipeline) > maxName || len(o.Family) > maxName {
+		o = bounded(*o)
+	}
 	r.mu.Lock()
 	if r.used == len(r.ring) {
 		r.lost++
@@ -113,6 +121,16 @@ func (r *Recorder) Observe(o *Observation) {
 		default: // it is going to look
 		}
 	}
+}
+
+// bounded returns an observation whose names a client cannot make as long as a
+// request may be.
+func bounded(o Observation) *Observation {
+	if len(o.Run) > maxName {
+		o.Run = NewRunKey("", o.Run).String()
+	}
+	o.Pipeline, o.Family = rollout.BoundPipeline(o.Pipeline), rollout.BoundPipeline(o.Family)
+	return &o
 }
 
 // Lost returns how many observations were lost since the start.

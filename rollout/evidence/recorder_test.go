@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -409,6 +410,37 @@ func TestABatchThatTakesLongIsRecordedInTheEnd(t *testing.T) {
 		closing(t, r)
 		if took := time.Since(began); took > 3*evidence.DefaultTimeout {
 			t.Errorf("the end took %s", took)
+		}
+	})
+}
+
+func TestNamesOfAClientAreNotKeptInAnyLength(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		defer closing(t, r)
+		long := strings.Repeat("x", 1<<20)
+		for _, run := range []string{long, long + "y", long} {
+			o := sees("svc", run, evidence.Clean)
+			o.Pipeline, o.Family = long, long
+			r.Observe(o)
+		}
+		time.Sleep(evidence.DefaultEvery)
+		synctest.Wait()
+		team := s.recorded()[0].Teams["data-eng"]
+		runs := team.Days[evidence.DayOf(time.Now())].Runs
+		if len(runs) != 2 || len(team.Families) != 1 {
+			t.Errorf("%d runs and %d families, want 2 and 1", len(runs), len(team.Families))
+		}
+		for _, run := range runs {
+			if len(run.Pipeline) > 300 {
+				t.Errorf("a pipeline of %d bytes is kept", len(run.Pipeline))
+			}
+		}
+		for f := range team.Families {
+			if len(f.Name) > 300 {
+				t.Errorf("a family of %d bytes is kept", len(f.Name))
+			}
 		}
 	})
 }
