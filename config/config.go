@@ -37,7 +37,9 @@ type Config struct {
 	// in mode enforce. Default shadow.
 	Authorization Authorization `koanf:"authorization" one:"shadow|enforce"`
 	Rollout       Rollout       `koanf:"rollout"`
-	// StateDir holds what must survive a restart without Redis; empty: nothing.
+	// StateDir holds what must survive a restart: the percentages last known, so
+	// that a restored Redis is noticed and a retirement not forgotten. Empty:
+	// nothing.
 	StateDir  Path      `koanf:"state_dir"`
 	Redis     Redis     `koanf:"redis"`
 	Audit     Audit     `koanf:"audit"`

@@ -294,6 +294,7 @@ func (h *Handler) lookUp(ctx context.Context, f *Facts, ev *pending) {
 	h.run(ctx, ev, ev.Principal.Name)
 	ev.Enforcement = h.Rollout.Enforce(ctx, rollout.Run{
 		Team: ev.Principal.Team, Principal: ev.Principal.Name, ID: ev.Call.Run, Pipeline: ev.Call.Registers,
+		Credential: ev.Legacy.CredentialID,
 	}, h.Mode == Observe)
 	f.Enforced, f.Retired = ev.Enforcement.Enforced, ev.Enforcement.Retired
 	f.RolloutUnknown = !ev.Enforcement.Known

@@ -41,7 +41,7 @@ var layers = [][]string{
 // ones of ours that they know. They stand in a layer of their own, above all of
 // those whose interfaces they could implement.
 var stores = map[string][]string{
-	"rollout/redisstore": {"gateway/identity", "gateway/luigi", "rollout", "rollout/evidence"},
+	"rollout/redisstore": {"gateway/identity", "gateway/luigi", "rollout", "rollout/evidence", "rollout/fleet"},
 }
 
 // exclusive are packages of others with the only ones of ours that may import

@@ -32,6 +32,34 @@ type Guard interface {
 	// MayRaise looks at the evidence since a time; zero is all that counts. An
 	// error is no answer: the raise waits.
 	MayRaise(ctx context.Context, team identity.Team, to Percent, since time.Time) (Answer, error)
+	// MayRetire looks at whether a team that stands at 100 percent still needs its
+	// static credentials. UpTo is 100 if it does not.
+	MayRetire(ctx context.Context, s State) (Answer, error)
+}
+
+// AskGuard returns the guard's answer to a state's request: about retirement once a
+// team that asks for it stands at 100 percent, about a raise if it is one, and
+// nothing otherwise. A guard that cannot answer keeps the team where it is, and an
+// override does not pass that.
+func AskGuard(ctx context.Context, g Guard, s State, now time.Time) Answer {
+	var answer Answer
+	var err error
+	switch {
+	case s.Request.retires(s):
+		answer, err = g.MayRetire(ctx, s)
+	case s.Request.Made() && s.Request.Percent > s.Percent:
+		answer, err = g.MayRaise(ctx, s.Team, s.Request.Percent, Since(s, now))
+	}
+	if err != nil {
+		return Answer{Why: "the evidence cannot be read: " + err.Error(), Owner: identity.OwnerPlatform, Signal: true}
+	}
+	return answer
+}
+
+// retires reports whether a request asks to retire a team that may be asked
+// about.
+func (r Request) retires(s State) bool {
+	return r.Made() && r.Retire && !s.Retired && s.Percent >= Full
 }
 
 // Outcome is what becomes of a request.
@@ -51,6 +79,8 @@ const (
 	Held
 	// Closed: it is allowed, but not at this hour.
 	Closed
+	// Retire: the team's static credentials end for good.
+	Retire
 )
 
 // String returns the word for the outcome.
@@ -66,13 +96,15 @@ func (o Outcome) String() string {
 		return "held"
 	case Closed:
 		return "outside apply_hours"
+	case Retire:
+		return "retire"
 	default:
 		return "met"
 	}
 }
 
 // Applies reports whether the live percentage follows.
-func (o Outcome) Applies() bool { return o == Lower || o == Raise }
+func (o Outcome) Applies() bool { return o == Lower || o == Raise || o == Retire }
 
 // Step is what Next says.
 type Step struct {
@@ -99,6 +131,18 @@ func Next(s State, answer Answer, open bool, now time.Time) Step {
 	r := s.Request
 	step := Step{From: s.Percent, To: r.Percent}
 	switch held := s.Hold.Active(now); {
+	case r.retires(s):
+		step.To = s.Percent
+		step.Outcome, step.Why, step.Owner = Pending, answer.Why, answer.Owner
+		switch {
+		case held:
+			step.Outcome, step.Why, step.Owner = Held, s.Hold.Reason, ""
+		case answer.UpTo >= Full && !answer.Signal && !open:
+			step.Outcome = Closed
+		case answer.UpTo >= Full && !answer.Signal:
+			step.Outcome = Retire
+		}
+		return step
 	case !r.Made() || r.Percent == s.Percent:
 		step.To = s.Percent
 		return step
@@ -282,6 +326,9 @@ func (c Change) follow(step Step) Change {
 	c.Reason, c.Evidence = clip(c.Reason), clip(c.Evidence)
 	if step.Outcome.Applies() {
 		c.Percent = step.To
+		if step.Outcome == Retire {
+			c.Kind, c.Retire = KindRetire, true
+		}
 		if step.Releases {
 			c.Hold = &Hold{}
 		}

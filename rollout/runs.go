@@ -20,6 +20,9 @@ type Run struct {
 	// ID is the worker of profile luigi. Without one the request belongs to no
 	// run and is judged by itself.
 	ID string
+	// Credential is the id of the static credential that was verified; "" for
+	// none. One of a retired team is refused whatever team it is of now.
+	Credential string
 	// Pipeline is the family of the task that this very request registers,
 	// empty if it registers none.
 	Pipeline string
@@ -178,6 +181,9 @@ func (r *Runs) Enforce(ctx context.Context, run Run, observe bool) Enforcement {
 	st, _ := r.table.Lookup(run.Team)
 	if run.Team == identity.Unassigned {
 		st = State{} // pinned at 0, whatever a store says
+	}
+	if run.Credential != "" && r.table.CredentialRetired(run.Credential) {
+		st.Retired, st.Percent = true, Full
 	}
 	now := r.now()
 	v := verdict{observe: observe, percent: st.Percent}

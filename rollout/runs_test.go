@@ -163,7 +163,7 @@ func TestUnassignedIsPinnedAtZero(t *testing.T) {
 		set(t, store, 10)
 		snap, _ := store.Load(t.Context())
 		snap.Teams[identity.Unassigned] = rollout.State{Team: identity.Unassigned, Percent: 100, Retired: true, Revision: 9}
-		store.Restore(snap) // somebody wrote there by hand
+		store.ReadBack(snap) // somebody wrote there by hand
 		r := luigi(t, store)
 		run := rollout.Run{Team: identity.Unassigned, Principal: "legacy:bob", ID: "w", Pipeline: "P"}
 		want := rollout.Enforcement{Known: true, KeyKnown: true, Pipeline: "P"}

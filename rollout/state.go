@@ -52,6 +52,9 @@ type State struct {
 	Request Request
 	// Hold, while it is active, keeps requests from raising the team.
 	Hold Hold
+	// Credentials are the ids of the static credentials that the team had when it
+	// was retired, in order. They are refused under any team.
+	Credentials []string
 }
 
 // Request is the percentage that a team asks for.
@@ -64,6 +67,9 @@ type Request struct {
 	// its checks, security signals excepted. Another request has another one or
 	// none, so it cannot leak into the next raise.
 	Override string `json:"override,omitempty"`
+	// Retire asks for the end of the team's static credentials, for good. Percent
+	// is 100 then.
+	Retire bool `json:"retire,omitempty"`
 	// Brownouts are windows in which more of the team must use OIDC.
 	Brownouts []Brownout `json:"brownouts,omitempty"`
 	// Actor, Verified, Source and Reason are as in Change.
@@ -77,6 +83,9 @@ type Request struct {
 
 // Made reports whether there is a request.
 func (r Request) Made() bool { return !r.At.IsZero() }
+
+// maxCredentials bounds what a retired team is remembered by.
+const maxCredentials = 10_000
 
 // maxBrownouts bounds the windows of a request.
 const maxBrownouts = 50
@@ -175,11 +184,13 @@ const (
 	KindRollback Kind = "rollback"
 	// KindRetire ends legacy credentials for good.
 	KindRetire Kind = "retire"
+	// KindRestore puts back what a store has lost.
+	KindRestore Kind = "restore"
 )
 
 // Kinds lists every kind, in the order of documentation.
 func Kinds() []Kind {
-	return []Kind{KindSet, KindRequest, KindApply, KindHold, KindRelease, KindRollback, KindRetire}
+	return []Kind{KindSet, KindRequest, KindApply, KindHold, KindRelease, KindRollback, KindRetire, KindRestore}
 }
 
 // Change is one write to a team's rollout.
@@ -192,8 +203,10 @@ type Change struct {
 	// zero Hold takes it away.
 	Request *Request
 	Hold    *Hold
-	// Retire makes the change the last one: Percent must be 100.
-	Retire bool
+	// Retire makes the change the last one: Percent must be 100. Credentials are
+	// the ids of the team's static credentials, which join those that are known.
+	Retire      bool
+	Credentials []string
 	// Expect is the revision that the change was decided upon, 0 for a team
 	// without one, or AnyRevision.
 	Expect int64
@@ -239,6 +252,12 @@ func (c Change) Validate() error {
 	if err := c.Percent.Validate(); err != nil {
 		return err
 	}
+	if len(c.Credentials) > maxCredentials || len(c.Credentials) > 0 && !c.Retire {
+		return fmt.Errorf("team %q: credentials are those of a team that is retired, at most %d", c.Team, maxCredentials)
+	}
+	if slices.ContainsFunc(c.Credentials, func(id string) bool { return id == "" || len(id) > maxActor || !utf8.ValidString(id) }) {
+		return fmt.Errorf("team %q: the id of a credential must be UTF-8 of 1 to %d bytes", c.Team, maxActor)
+	}
 	if c.Retire && c.Percent != Full {
 		return fmt.Errorf("team %q: only 100 percent can be retired, not %d", c.Team, c.Percent)
 	}
@@ -270,6 +289,8 @@ func (r *Request) validate() error {
 		return fmt.Errorf("actor, source and digest of a request must not be longer than %d bytes", maxActor)
 	case len(r.Reason) > maxReason || len(r.Override) > maxReason:
 		return fmt.Errorf("the reasons of a request must not be longer than %d bytes", maxReason)
+	case r.Retire && r.Percent != Full:
+		return errors.New("only 100 percent can be retired")
 	case len(r.Brownouts) > maxBrownouts:
 		return fmt.Errorf("a request must not have more than %d brownouts", maxBrownouts)
 	case slices.ContainsFunc(r.Brownouts, func(b Brownout) bool { return !b.From.Before(b.Until) || b.Percent.Validate() != nil }):
@@ -296,6 +317,13 @@ func (h *Hold) validate() error {
 		return errors.New("the texts of a hold must be UTF-8")
 	}
 	return h.Requested.Validate()
+}
+
+// union joins two lists, in order and each word once; nil if both are empty.
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // millisecond is a time as stores keep it: UTC, in whole milliseconds.
@@ -341,6 +369,9 @@ func Apply(s State, c Change, now time.Time) (State, Entry, error) {
 	next.UpdatedAt = at
 	next.Source = c.Source
 	next.Retired = s.Retired || c.Retire
+	if len(c.Credentials) > 0 {
+		next.Credentials = union(s.Credentials, c.Credentials)
+	}
 	if c.Request != nil {
 		next.Request = *c.Request
 	}

@@ -80,6 +80,15 @@ type Writer interface {
 	Write(ctx context.Context, c Change) (State, error)
 }
 
+// Restorer puts back what a store has lost.
+type Restorer interface {
+	// Restore gives the store the id of the snapshot, and each team that the
+	// store knows at a lower revision the snapshot's state, one revision later,
+	// with an entry of the history that names the actor and the reason. It returns
+	// the teams that it changed, in order. It may be called again.
+	Restore(ctx context.Context, s Snapshot, by Setting) ([]identity.Team, error)
+}
+
 // Watcher tells of changes.
 type Watcher interface {
 	// Watch calls changed with the team of each change until ctx ends, and
@@ -122,6 +131,7 @@ type Store interface {
 	Watcher
 	Latcher
 	Leaser
+	Restorer
 }
 
 // The life of a latch.

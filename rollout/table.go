@@ -45,6 +45,10 @@ type TableOptions struct {
 	// before its restart. A store that is not, or no longer, the one that it was
 	// taken of has regressed.
 	Initial *Snapshot
+	// Known, if set, is what a replica knew before its restart and must not be
+	// forgotten: a store that has lost something of it has regressed, and Known is
+	// in force then. While the store is away it is not; Initial is for that.
+	Known *Snapshot
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -55,7 +59,8 @@ type TableOptions struct {
 type Table struct {
 	opt     TableOptions
 	current atomic.Pointer[Snapshot] // nil until the first load; immutable
-	health  atomic.Pointer[health]   // never nil
+	retired atomic.Pointer[map[string]struct{}]
+	health  atomic.Pointer[health] // never nil
 
 	mu   sync.Mutex // one reading or write at a time, so that an older reading never undoes a newer write
 	kick chan struct{}
@@ -91,6 +96,7 @@ func NewTable(opt TableOptions) (*Table, error) {
 	if opt.Initial != nil {
 		initial := *opt.Initial
 		t.current.Store(&initial)
+		t.retire(&initial)
 	}
 	t.done.Go(func() { t.poll(ctx) })
 	t.done.Go(func() { t.watch(ctx) })
@@ -112,6 +118,30 @@ func (t *Table) Lookup(team identity.Team) (s State, ok bool) {
 		s, ok = cur.Teams[team]
 	}
 	return s, ok
+}
+
+// CredentialRetired reports whether a static credential was one of a team that
+// is retired. It allocates nothing.
+func (t *Table) CredentialRetired(id string) bool {
+	ids := t.retired.Load()
+	if ids == nil {
+		return false
+	}
+	_, ok := (*ids)[id]
+	return ok
+}
+
+// retire notes the credentials of retired teams.
+func (t *Table) retire(s *Snapshot) {
+	ids := make(map[string]struct{})
+	for _, state := range s.Teams {
+		if state.Retired {
+			for _, id := range state.Credentials {
+				ids[id] = struct{}{}
+			}
+		}
+	}
+	t.retired.Store(&ids)
 }
 
 // States returns every team's state in order of id.
@@ -173,7 +203,14 @@ func (t *Table) Refresh(ctx context.Context) error {
 		t.setHealth(&health{err: err, regressed: was.regressed})
 		return t.Err()
 	}
-	if err := regressed(t.current.Load(), next); err != nil {
+	known := t.current.Load()
+	if known == nil {
+		known = t.opt.Known
+	}
+	if err := regressed(known, next); err != nil {
+		if t.current.Load() == nil {
+			t.put(known)
+		}
 		t.setHealth(&health{regressed: err})
 		return err
 	}
@@ -185,6 +222,7 @@ func (t *Table) Refresh(ctx context.Context) error {
 
 // put brings a table into force. The caller holds mu.
 func (t *Table) put(next *Snapshot) {
+	t.retire(next)
 	var was Snapshot
 	if cur := t.current.Swap(next); cur != nil {
 		was = *cur

@@ -151,14 +151,14 @@ func TestStoreRegressed(t *testing.T) {
 				set(t, s, 100)
 			}
 		},
-		"restored to an older revision": func(_ *testing.T, s *rollouttest.Memory, old rollout.Snapshot) { s.Restore(old) },
+		"restored to an older revision": func(_ *testing.T, s *rollouttest.Memory, old rollout.Snapshot) { s.ReadBack(old) },
 		"restored and written up to the same revision": func(t *testing.T, s *rollouttest.Memory, old rollout.Snapshot) {
-			s.Restore(old)
+			s.ReadBack(old)
 			time.Sleep(time.Millisecond)
 			set(t, s, 100)
 		},
 		"one team lost": func(_ *testing.T, s *rollouttest.Memory, old rollout.Snapshot) {
-			s.Restore(rollout.Snapshot{StoreID: old.StoreID})
+			s.ReadBack(rollout.Snapshot{StoreID: old.StoreID})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestStoreRegressed(t *testing.T) {
 					t.Error("no longer regressed because the store is away")
 				}
 				store.SetDown(false)
-				store.Restore(good)
+				store.ReadBack(good)
 				time.Sleep(5 * time.Second)
 				synctest.Wait()
 				if table.Regressed() || table.Err() != nil {

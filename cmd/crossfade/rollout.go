@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"os"
 	"os/user"
 	"slices"
 	"strconv"
@@ -13,8 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"crossfade/cmd/crossfade/app"
+	"crossfade/cmd/crossfade/demo"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/redisstore"
 )
 
@@ -36,12 +41,20 @@ show: the percentages of an in-process one live and die with their gateway.`,
   crossfade rollout history data-eng`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
-	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutHistory())
+	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutRetire(), p.rolloutRestore(), p.rolloutHistory())
 	return c
 }
 
-// withStore opens the configured Redis for one command.
+// withStore opens the configured Redis for one command, which talks to it for
+// storeTimeout at most.
 func (p *program) withStore(c *cobra.Command, use func(context.Context, *redisstore.Store) error) error {
+	ctx, cancel := context.WithTimeout(c.Context(), storeTimeout)
+	defer cancel()
+	return p.withStoreFor(ctx, c, use)
+}
+
+// withStoreFor is withStore for as long as ctx lasts.
+func (p *program) withStoreFor(ctx context.Context, c *cobra.Command, use func(context.Context, *redisstore.Store) error) error {
 	cfg, err := p.partial(c)
 	if err != nil {
 		return err
@@ -54,8 +67,6 @@ func (p *program) withStore(c *cobra.Command, use func(context.Context, *redisst
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), storeTimeout)
-	defer cancel()
 	err = use(ctx, store)
 	return errors.Join(err, store.Close())
 }
@@ -113,49 +124,127 @@ func (r teamRow) held(now time.Time) string {
 	}
 }
 
+// inOrder sorts teams by their id.
+func inOrder(teams map[identity.Team]rollout.State) []rollout.State {
+	return slices.SortedFunc(maps.Values(teams), func(a, b rollout.State) int { return strings.Compare(string(a.Team), string(b.Team)) })
+}
+
 func (p *program) rolloutStatus() *cobra.Command {
+	var watch bool
 	c := &cobra.Command{
-		Use:     "status [TEAM...]",
-		Short:   "Show the live percentage of each team",
-		Example: "  crossfade rollout status\n  crossfade rollout status data-eng -o json",
+		Use:   "status [TEAM...]",
+		Short: "Show the live percentage of each team",
+		Long: `Show what each team stands at, what it asks for and what holds it. -w shows it again
+every two seconds until Ctrl-C.`,
+		Example: "  crossfade rollout status\n  crossfade rollout status -w\n  crossfade rollout status data-eng -o json",
 	}
 	out := outputFlag(c, "table", "json", "yaml", "markdown")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds until Ctrl-C")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
 			return err
 		}
-		return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-			snapshot, err := s.Load(ctx)
-			if err != nil {
-				return err
-			}
-			rows, now := []teamRow{}, time.Now()
-			for _, state := range snapshot.Teams {
-				if len(args) == 0 || slices.Contains(args, string(state.Team)) {
-					rows = append(rows, rowOf(state, now))
-				}
-			}
-			slices.SortFunc(rows, func(a, b teamRow) int { return strings.Compare(string(a.Team), string(b.Team)) })
-			for _, name := range args {
-				if !slices.ContainsFunc(rows, func(r teamRow) bool { return string(r.Team) == name }) {
-					return fmt.Errorf("team %q has no percentage yet: `crossfade rollout set %s PERCENT` gives it one", name, name)
-				}
-			}
-			if len(rows) == 0 && out.format == "table" {
-				_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
-				return err
-			}
-			t := table{{"TEAM", "OIDC-ONLY", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
-			for _, r := range rows {
-				t = append(t, []string{
-					string(r.Team), percent(r.Percent), r.asked(), percent(r.Previous), r.Phase.String(),
-					strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
-				})
-			}
-			return out.write(p.stdout, rows, t)
+		if watch && out.format != "table" {
+			return usage("-w shows a table: leave -o %s out, or ask again yourself", out.format)
+		}
+		if !watch {
+			return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error { return p.status(ctx, s, out, args, "") })
+		}
+		return p.withStoreFor(c.Context(), c, func(ctx context.Context, s *redisstore.Store) error {
+			return p.watchStatus(ctx, s, out, args)
 		})
 	}
 	return c
+}
+
+// watchEvery is how often a status that is watched is shown.
+const watchEvery = 2 * time.Second
+
+// watchStatus shows the status until ctx ends, which is how it is meant to end. A
+// store that is away for a moment does not end it.
+func (p *program) watchStatus(ctx context.Context, s *redisstore.Store, out *output, teams []string) error {
+	wipe := ""
+	if f, ok := p.stdout.(*os.File); ok {
+		if terminal, _ := demo.TerminalOf(f, p.getenv); terminal {
+			wipe = "\x1b[H\x1b[2J"
+		}
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		within, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := p.status(within, s, out, teams, wipe)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			if !errors.Is(err, rollout.ErrUnavailable) {
+				return err
+			}
+			_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", time.Now().Format(time.TimeOnly), err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// status shows the teams once; before stands in front of the table.
+func (p *program) status(ctx context.Context, s *redisstore.Store, out *output, teams []string, before string) error {
+	snapshot, err := s.Load(ctx)
+	if err != nil {
+		return err
+	}
+	rows, now := []teamRow{}, time.Now()
+	for _, state := range inOrder(snapshot.Teams) {
+		if len(teams) == 0 || slices.Contains(teams, string(state.Team)) {
+			rows = append(rows, rowOf(state, now))
+		}
+	}
+	for _, name := range teams {
+		if !slices.ContainsFunc(rows, func(r teamRow) bool { return string(r.Team) == name }) {
+			return fmt.Errorf("team %q has no percentage yet: `crossfade rollout set %s PERCENT` gives it one", name, name)
+		}
+	}
+	if out.format == "table" {
+		line, err := gateways(ctx, s)
+		if err != nil {
+			return err
+		}
+		_, _ = io.WriteString(p.stdout, before)
+		_, _ = fmt.Fprintf(p.stderr, "live: %s\n", line)
+		if len(rows) == 0 {
+			_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
+			return err
+		}
+	}
+	t := table{{"TEAM", "OIDC-ONLY", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
+	for _, r := range rows {
+		t = append(t, []string{
+			string(r.Team), percent(r.Percent), r.asked(), percent(r.Previous), r.Phase.String(),
+			strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
+		})
+	}
+	return out.write(p.stdout, rows, t)
+}
+
+// gateways says in a few words which gateways serve by the store.
+func gateways(ctx context.Context, s *redisstore.Store) (string, error) {
+	all, now, err := s.Fleet(ctx)
+	if err != nil {
+		return "", err
+	}
+	alive := slices.DeleteFunc(slices.Clone(all), func(r fleet.Replica) bool { return now.Sub(r.Seen) > fleet.Silent })
+	switch {
+	case len(alive) == 0:
+		return "no gateway serves by this Redis", nil
+	case len(alive) == 1:
+		return "1 gateway, seen " + ago(now.Sub(alive[0].Seen)), nil
+	case fleet.Agree(alive):
+		return fmt.Sprintf("%d gateways agree", len(alive)), nil
+	default:
+		return fmt.Sprintf("%d gateways, which serve by different configurations", len(alive)), nil
+	}
 }
 
 // historyRow is one change as history shows it.

@@ -45,7 +45,7 @@ type planRow struct {
 // sign is the first column of a plan.
 func (r planRow) sign() string {
 	switch {
-	case r.step.Outcome == rollout.Raise:
+	case r.step.Outcome == rollout.Raise, r.step.Outcome == rollout.Retire:
 		return "+"
 	case r.step.Outcome == rollout.Lower:
 		return "-"
@@ -72,7 +72,7 @@ func (r planRow) request(by rollout.Setting) rollout.Request {
 		reason = by.Reason
 	}
 	return rollout.Request{
-		Percent: r.file.Percent, Digest: r.file.Digest, Override: r.file.Override, Brownouts: r.file.Brownouts,
+		Percent: r.file.Percent, Digest: r.file.Digest, Override: r.file.Override, Retire: r.file.Retire, Brownouts: r.file.Brownouts,
 		Actor: by.Actor, Verified: by.Verified, Source: by.Source, Reason: reason,
 	}
 }
@@ -159,14 +159,8 @@ func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, no
 		state := snapshot.Teams[f.Team]
 		state.Team = f.Team
 		asked := state
-		asked.Request = rollout.Request{Percent: f.Percent, Override: f.Override, At: now}
-		var answer rollout.Answer
-		if f.Percent > state.Percent {
-			if answer, err = guard.MayRaise(ctx, f.Team, f.Percent, rollout.Since(state, now)); err != nil {
-				return nil, err
-			}
-		}
-		step := rollout.Next(asked, answer, f.Open == nil || f.Open(now), now)
+		asked.Request = rollout.Request{Percent: f.Percent, Override: f.Override, Retire: f.Retire, At: now}
+		step := rollout.Next(asked, rollout.AskGuard(ctx, guard, asked, now), f.Open == nil || f.Open(now), now)
 		row := planRow{
 			Team: f.Team, From: int(step.From), To: int(step.To), Outcome: step.Outcome.String(), Why: step.Why, Owner: step.Owner,
 			Overridden: step.Overridden, state: state, file: f, step: step,
@@ -220,6 +214,9 @@ func planTable(rows []planRow) (t table, details []string, raises, lowers, refus
 			if r.Overridden {
 				word = "overridden"
 			}
+		case r.step.Outcome == rollout.Retire:
+			raises++
+			word = "retired"
 		case r.step.Outcome == rollout.Lower:
 			lowers++
 		case r.refused():
@@ -245,6 +242,16 @@ func planTable(rows []planRow) (t table, details []string, raises, lowers, refus
 		}
 	}
 	return t, details, raises, lowers, refused
+}
+
+// credentialsOf lists the ids of a team's static credentials, by the
+// configuration.
+func credentialsOf(cfg *config.Config, team identity.Team) ([]string, error) {
+	keyring, err := app.NewKeyring(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return app.CredentialsOf(keyring)[team], nil
 }
 
 // some joins the first of many names.
@@ -278,10 +285,14 @@ if there are changes and nothing is refused.`,
 	o.addFlags(c)
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 if there are changes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return p.plan(c, o, func(_ context.Context, _ *redisstore.Store, dir string, rows []planRow) error {
+		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
 			t, details, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
-				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams\n\n", dir, len(rows))
+				line, err := gateways(ctx, s)
+				if err != nil {
+					return err
+				}
+				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams     live: %s\n\n", dir, len(rows), line)
 			}
 			if err := o.out.write(p.stdout, rows, t); err != nil {
 				return err
@@ -329,6 +340,10 @@ name.`,
 	c.Flags().StringVar(&reason, "reason", "", "why, for the history; default: what each file says")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		by := rollout.Setting{Actor: actor(), Source: "cli", Reason: reason}
+		cfg, err := p.partial(c)
+		if err != nil {
+			return err
+		}
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, _ string, rows []planRow) error {
 			var changed, waiting int
 			for i, row := range rows {
@@ -342,6 +357,11 @@ name.`,
 				change := rollout.Ask(row.state, row.request(by), row.step, now)
 				if row.state.Request.Made() && row.state.Request.Digest == row.file.Digest {
 					change = rollout.Follow(row.state, row.step, now)
+				}
+				if change.Retire {
+					if change.Credentials, err = credentialsOf(cfg, row.Team); err != nil {
+						return err
+					}
 				}
 				state, err := s.Write(ctx, change)
 				if err != nil {

@@ -216,3 +216,25 @@ func TestBreakingTheGlassEndsByItself(t *testing.T) {
 	run(t, "rollout", "status", flag).want(t, exitOK, "the provider is away (2h0m left)")
 	run(t, "rollout", "set", "growth", "0", flag, "--break-glass", "--reason", "the provider is away").want(t, exitRefused, "retired")
 }
+
+func TestAStatusThatIsWatchedFollowsUntilItIsInterrupted(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 10})
+	ctx, interrupt := context.WithCancel(t.Context())
+	var stdout, stderr lockedBuffer
+	p := with{}.program(&stdout, &stderr)
+	code := make(chan int)
+	go func() { code <- p.run(ctx, []string{"rollout", "status", "-w", "--redis=" + redis.URL()}) }()
+	shows := func(text string) {
+		t.Helper()
+		eventually(t, text+" is shown", func() bool { return strings.Contains(stdout.String(), text) })
+	}
+	shows("10%")
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 35})
+	shows("35%")
+	interrupt()
+	if got := <-code; got != exitOK {
+		t.Errorf("interrupted: exit code %d, %s", got, stderr.String())
+	}
+	run(t, "rollout", "status", "-w", "-o", "json", "--redis="+redis.URL()).want(t, exitUsage, "-w")
+}

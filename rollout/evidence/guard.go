@@ -22,6 +22,9 @@ const (
 	// guardShare is of how many runs one may be bad, and of how many one may have
 	// sent no token.
 	guardShare = 100
+	// RetireAfter is how long a team must have stood at 100 percent, and none of its
+	// accounts used a static credential, before it is retired.
+	RetireAfter = 14 * 24 * time.Hour
 	// guardMemory is how long an answer is given again.
 	guardMemory = 5 * time.Second
 )
@@ -43,6 +46,7 @@ type Guard struct {
 // DailyReader is what a Guard needs of a Store.
 type DailyReader interface {
 	Daily(ctx context.Context, team identity.Team, day Day) (Daily, error)
+	Accounts(ctx context.Context, team identity.Team) (map[string]Use, error)
 }
 
 type guardKey struct {
@@ -101,6 +105,40 @@ func (g *Guard) MayRaise(ctx context.Context, team identity.Team, _ rollout.Perc
 	}
 	g.known[key] = guardAnswer{answer, now}
 	return answer, nil
+}
+
+// MayRetire implements rollout.Guard. A refused attempt with the right password
+// is a use of it.
+func (g *Guard) MayRetire(ctx context.Context, s rollout.State) (rollout.Answer, error) {
+	accounts, err := g.store.Accounts(ctx, s.Team)
+	if err != nil {
+		return rollout.Answer{}, err
+	}
+	return mayRetire(s, accounts, g.now()), nil
+}
+
+// mayRetire is the rule of retirement. It is pure.
+func mayRetire(s rollout.State, accounts map[string]Use, now time.Time) rollout.Answer {
+	const day = 24 * time.Hour
+	var last time.Time
+	who := ""
+	for account, u := range accounts {
+		if u.Legacy.After(last) || u.Legacy.Equal(last) && account < who {
+			last, who = u.Legacy, account
+		}
+	}
+	stood := now.Sub(s.RaisedAt)
+	switch {
+	case s.Percent < rollout.Full || s.RaisedAt.IsZero():
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("the team is at %s%%, not at 100%%", s.Percent)}
+	case stood < RetireAfter:
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("at 100%% for %d of %d days", int(stood/day), int(RetireAfter/day))}
+	case now.Sub(last) < RetireAfter:
+		return rollout.Answer{Owner: identity.OwnerTeam, Why: fmt.Sprintf("no password for %d of %d days: %s was the last to use one",
+			int(now.Sub(last)/day), int(RetireAfter/day), who)}
+	default:
+		return rollout.Answer{UpTo: rollout.Full, Why: fmt.Sprintf("no password for %d days", int(RetireAfter/day))}
+	}
 }
 
 // judge is the rule. It is pure.

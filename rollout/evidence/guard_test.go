@@ -16,9 +16,10 @@ import (
 
 // days has what a store knows of each day of one team.
 type days struct {
-	by    map[evidence.Day][]evidence.Run
-	err   error
-	reads int
+	by       map[evidence.Day][]evidence.Run
+	accounts map[string]evidence.Use
+	err      error
+	reads    int
 }
 
 func (d *days) Daily(_ context.Context, team identity.Team, day evidence.Day) (evidence.Daily, error) {
@@ -30,6 +31,10 @@ func (d *days) Daily(_ context.Context, team identity.Team, day evidence.Day) (e
 		}
 	}
 	return evidence.Daily{Runs: runs}, d.err
+}
+
+func (d *days) Accounts(context.Context, identity.Team) (map[string]evidence.Use, error) {
+	return d.accounts, d.err
 }
 
 var noon = time.Date(2030, 5, 6, 12, 0, 0, 0, time.UTC)
@@ -136,5 +141,46 @@ func TestTheGuardRemembersAnAnswerForAMoment(t *testing.T) {
 	store.err = errors.New("away")
 	if _, err := g.MayRaise(t.Context(), "data-eng", 50, time.Time{}); err == nil {
 		t.Error("an answer without evidence")
+	}
+}
+
+func TestATeamIsRetiredThatNeedsNoPasswordAnyMore(t *testing.T) {
+	days14 := noon.AddDate(0, 0, -14)
+	for name, test := range map[string]struct {
+		state    rollout.State
+		accounts map[string]evidence.Use
+		want     rollout.Answer
+	}{
+		"nothing used for two weeks": {
+			state:    rollout.State{Percent: 100, RaisedAt: days14},
+			accounts: map[string]evidence.Use{"svc-etl": {Legacy: days14, Token: noon}, "never": {}},
+			want:     rollout.Answer{UpTo: 100, Why: "no password for 14 days"},
+		},
+		"a use since then": {
+			state:    rollout.State{Percent: 100, RaisedAt: days14},
+			accounts: map[string]evidence.Use{"svc-etl": {Legacy: noon.AddDate(0, 0, -9)}, "svc-old": {Legacy: noon.AddDate(0, 0, -12)}},
+			want:     rollout.Answer{Owner: "team", Why: "no password for 9 of 14 days: svc-etl was the last to use one"},
+		},
+		"not for long enough": {
+			state: rollout.State{Percent: 100, RaisedAt: days14.Add(time.Second)},
+			want:  rollout.Answer{Owner: "team", Why: "at 100% for 13 of 14 days"},
+		},
+		"not at 100%": {
+			state: rollout.State{Percent: 99, RaisedAt: days14}, want: rollout.Answer{Owner: "team", Why: "the team is at 99%, not at 100%"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := evidence.NewGuard(&days{accounts: test.accounts}, func() time.Time { return noon })
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := g.MayRetire(t.Context(), test.state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("answer (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -44,7 +44,8 @@ type Recorder struct {
 	lost int64 // of the ring, until the next folding
 	kick chan struct{}
 
-	total  atomic.Int64
+	total  atomic.Int64 // lost
+	seen   atomic.Int64 // folded
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -135,6 +136,10 @@ func bounded(o Observation) *Observation {
 
 // Lost returns how many observations were lost since the start.
 func (r *Recorder) Lost() int64 { return r.total.Load() }
+
+// Observed returns how many observations were taken since the start, as far as
+// they have been folded.
+func (r *Recorder) Observed() int64 { return r.seen.Load() }
 
 // Close records what is left, with one more attempt for each of the two batches
 // that there may be, and ends. What could not be recorded is lost and counted.
@@ -235,6 +240,7 @@ func (r *Recorder) fold(f *folder, spare []Observation) []Observation {
 	r.ring, r.used, r.lost = spare, 0, 0
 	r.mu.Unlock()
 	f.batch.Lost += lost
+	r.seen.Add(int64(used))
 	for i := range full[:used] {
 		if !f.add(&full[i]) {
 			f.batch.Lost++

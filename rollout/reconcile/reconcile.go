@@ -45,6 +45,8 @@ type File struct {
 	Percent  rollout.Percent
 	Override string
 	Reason   string
+	// Retire asks for the end of static credentials; Percent is 100 then.
+	Retire bool
 	// Brownouts are its windows.
 	Brownouts []rollout.Brownout
 	// Open reports whether raises may be applied at a time; nil is always.
@@ -102,6 +104,9 @@ type Options struct {
 	// are asked for what they were asked for before, by whichever replica can read
 	// files if there is one. Required.
 	Files func() (files []File, broken map[identity.Team]string, err error)
+	// Credentials lists the ids of the static credentials of a team, which are
+	// recorded when it is retired; nil is none.
+	Credentials func(identity.Team) []string
 	// Evidence is what raises are taken back by; nil takes none back by itself.
 	Evidence Evidence
 	// Alert is told, once for each raise, of accounts that are refused without
@@ -112,7 +117,7 @@ type Options struct {
 	// Every is the time between two looks; DefaultEvery when 0.
 	Every time.Duration
 	// Applied is told of each change that was made, Report when looking begins to
-	// fail, and with nil when all is well again. Both may be nil, are called by
+	// fail or fails otherwise, and with nil when all is well again. Both may be nil, are called by
 	// one goroutine and must return soon.
 	Applied func(was, is rollout.State)
 	Report  func(error)
@@ -161,6 +166,9 @@ func New(o Options) (*Reconciler, error) {
 	if o.Applied == nil {
 		o.Applied = func(rollout.State, rollout.State) {}
 	}
+	if o.Credentials == nil {
+		o.Credentials = func(identity.Team) []string { return nil }
+	}
 	if o.Alert == nil {
 		o.Alert = func(identity.Team, string) {}
 	}
@@ -205,16 +213,20 @@ func (r *Reconciler) Status() map[identity.Team]Status { return *r.status.Load()
 func (r *Reconciler) run(ctx context.Context) {
 	tick := time.NewTicker(r.o.Every)
 	defer tick.Stop()
-	failing := false
+	trouble := "" // what was reported last
 	for {
 		err := r.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil || failing {
+		said := ""
+		if err != nil {
+			said = err.Error()
+		}
+		if said != trouble {
+			trouble = said
 			r.o.Report(err)
 		}
-		failing = err != nil
 		select {
 		case <-ctx.Done():
 			return
@@ -338,21 +350,17 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 	var err error
 	if there && r.asks(s, f) {
 		request := rollout.Request{
-			Percent: f.Percent, Digest: f.Digest, Override: f.Override, Brownouts: f.Brownouts,
+			Percent: f.Percent, Digest: f.Digest, Override: f.Override, Retire: f.Retire, Brownouts: f.Brownouts,
 			Source: "file", Actor: f.Name, Reason: f.Reason,
 		}
 		next := s
 		next.Request = request
 		next.Request.At = now
-		var step rollout.Step
-		step, err = r.step(ctx, next, open, now)
-		if err == nil {
-			s, err = r.write(ctx, s, rollout.Ask(s, request, step, now))
-		}
-		status.Step = step
+		status.Step = r.step(ctx, next, open, now)
+		s, err = r.write(ctx, s, rollout.Ask(s, request, status.Step, now))
 	} else {
-		status.Step, err = r.step(ctx, s, open, now)
-		if err == nil && status.Step.Outcome.Applies() {
+		status.Step = r.step(ctx, s, open, now)
+		if status.Step.Outcome.Applies() {
 			s, err = r.write(ctx, s, rollout.Follow(s, status.Step, now))
 		}
 	}
@@ -379,19 +387,11 @@ func (r *Reconciler) asks(s rollout.State, f File) bool {
 	}
 }
 
-// step asks the guard if the request would raise, and says what becomes of it.
-func (r *Reconciler) step(ctx context.Context, s rollout.State, open bool, now time.Time) (rollout.Step, error) {
-	var answer rollout.Answer
-	if s.Request.Made() && s.Request.Percent > s.Percent {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		var err error
-		answer, err = r.o.Guard.MayRaise(ctx, s.Team, s.Request.Percent, rollout.Since(s, now))
-		if err != nil {
-			answer = rollout.Answer{Why: "the evidence cannot be read: " + err.Error(), Owner: identity.OwnerPlatform, Signal: true}
-		}
-	}
-	return rollout.Next(s, answer, open, now), nil
+// step asks the guard and says what becomes of the request.
+func (r *Reconciler) step(ctx context.Context, s rollout.State, open bool, now time.Time) rollout.Step {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return rollout.Next(s, rollout.AskGuard(ctx, r.o.Guard, s, now), open, now)
 }
 
 // write makes a change. A conflict is none: whoever was faster is seen at the
@@ -399,6 +399,9 @@ func (r *Reconciler) step(ctx context.Context, s rollout.State, open bool, now t
 func (r *Reconciler) write(ctx context.Context, was rollout.State, c rollout.Change) (rollout.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if c.Retire {
+		c.Credentials = r.o.Credentials(c.Team)
+	}
 	is, err := r.o.Table.Write(ctx, c)
 	if errors.Is(err, rollout.ErrConflict) {
 		return was, nil

@@ -23,11 +23,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // guard allows up to a percentage.
 type guard struct {
-	mu    sync.Mutex
-	upTo  rollout.Percent
-	err   error
-	since time.Time
-	asked int
+	mu   sync.Mutex
+	upTo rollout.Percent
+	// retire is 100 if retirement is allowed.
+	retire rollout.Percent
+	err    error
+	since  time.Time
+	asked  int
 }
 
 func (g *guard) MayRaise(_ context.Context, _ identity.Team, _ rollout.Percent, since time.Time) (rollout.Answer, error) {
@@ -36,6 +38,12 @@ func (g *guard) MayRaise(_ context.Context, _ identity.Team, _ rollout.Percent, 
 	g.since = since
 	g.asked++
 	return rollout.Answer{UpTo: g.upTo, Why: fmt.Sprintf("good up to %d", g.upTo), Owner: "team"}, g.err
+}
+
+func (g *guard) MayRetire(context.Context, rollout.State) (rollout.Answer, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return rollout.Answer{UpTo: g.retire, Why: "no password for 14 days", Owner: "team"}, g.err
 }
 
 func (g *guard) allow(upTo rollout.Percent) {
@@ -85,8 +93,9 @@ func (s *site) start(name string, percents map[identity.Team]rollout.Percent) *r
 	synctest.Wait()
 	o := reconcile.Options{
 		Table: r.table, Lease: s.store, Guard: s.guard, Files: r.read, Holder: name,
-		Report: func(err error) { r.reported = append(r.reported, err) },
-		Alert:  func(_ identity.Team, why string) { r.alerts = append(r.alerts, why) },
+		Credentials: func(team identity.Team) []string { return []string{"basic:" + string(team)} },
+		Report:      func(err error) { r.reported = append(r.reported, err) },
+		Alert:       func(_ identity.Team, why string) { r.alerts = append(r.alerts, why) },
 	}
 	if s.evidence != nil {
 		o.Evidence = s.evidence
@@ -565,5 +574,38 @@ func TestARaiseIsTakenBackWithoutFiles(t *testing.T) {
 		s.evidence.see(refused("svc-etl"), refused("svc-loader"))
 		settle()
 		s.at("data-eng", 25)
+	})
+}
+
+func TestATeamIsRetiredByItsFileWhenNothingIsInTheWay(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"growth": 50})
+		settle()
+		f := file("growth", 100)
+		f.Retire, f.Digest = true, "retired"
+		a.put(f)
+		settle()
+		state := s.at("growth", 100)
+		if state.Retired || a.Status()["growth"].Step.Outcome != rollout.Pending {
+			t.Errorf("without leave: %+v, %+v", state, a.Status()["growth"].Step)
+		}
+		s.guard.mu.Lock()
+		s.guard.retire = 100
+		s.guard.mu.Unlock()
+		settle()
+		state = s.at("growth", 100)
+		if !state.Retired || len(state.Credentials) != 1 || state.Credentials[0] != "basic:growth" {
+			t.Errorf("retired: %+v", state)
+		}
+		if e := s.entries("growth")[0]; e.Kind != rollout.KindRetire || e.Evidence != "no password for 14 days" {
+			t.Errorf("the entry: %+v", e)
+		}
+		if !a.table.CredentialRetired("basic:growth") || a.table.CredentialRetired("basic:other") {
+			t.Error("the credential is not known as retired, or another one is")
+		}
+		a.says("growth", 10) // a file cannot undo it
+		settle()
+		s.at("growth", 100)
+		a.end()
 	})
 }

@@ -91,13 +91,18 @@ func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
 	if b.Lost == 0 {
 		return nil
 	}
-	gap, err := json.Marshal(evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: b.Lost})
+	return s.addGap(ctx, evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: b.Lost})
+}
+
+// addGap notes a gap; the same one twice is one.
+func (s *Store) addGap(ctx context.Context, gap evidence.Gap) error {
+	text, err := json.Marshal(gap)
 	if err != nil {
 		return fmt.Errorf("record a loss of evidence: %w", err)
 	}
 	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZAdd(ctx, s.gapsKey(), redis.Z{Score: float64(b.To.UnixMilli()), Member: string(gap)})
-		p.ZRemRangeByScore(ctx, s.gapsKey(), "-inf", fmt.Sprint(b.To.Add(-evidence.Retention).UnixMilli()))
+		p.ZAdd(ctx, s.gapsKey(), redis.Z{Score: float64(gap.To.UnixMilli()), Member: string(text)})
+		p.ZRemRangeByScore(ctx, s.gapsKey(), "-inf", fmt.Sprint(gap.To.Add(-evidence.Retention).UnixMilli()))
 		return nil
 	})
 	return unavailable("record a loss of evidence", err)

@@ -15,6 +15,7 @@
 //	crossfade:{team}:unkept:<day>  HyperLogLog of the runs that are not
 //	crossfade:{team}:accounts      hash: account -> when it used which credential, and last failed
 //	crossfade:{team}:families      sorted set: account and family, by the last use
+//	crossfade:replicas             sorted set: gateways by their last sign of life, and what they are
 //	crossfade:lease                string: the replica that reads files, with a time to live
 //	crossfade:gaps                 sorted set: losses of evidence, by their end
 //	crossfade:events               channel: "<revision> <team>" for each change

@@ -24,7 +24,8 @@ return redis.call('HMGET', KEYS[1], 'id', 'schema')
 //	KEYS  rollout, history
 //	ARGV  1 channel, 2 team, 3 expect, 4 percent, 5 retire, 6 at, 7 algorithm,
 //	      8 change, 9 history length, 10 actor, 11 verified, 12 source, 13 reason,
-//	      14 kind, 15 evidence, 16 request, 17 hold; the last two '' to leave them
+//	      14 kind, 15 evidence, 16 request, 17 hold, 18 credentials; the last
+//	      three '' to leave them
 var writeChange = redis.NewScript(`
 local row = redis.call('HMGET', KEYS[1], 'revision', 'percent', 'retired', 'change')
 local revision, from = tonumber(row[1] or '0'), tonumber(row[2] or '0')
@@ -47,6 +48,18 @@ redis.call('HSET', KEYS[1], 'revision', next, 'percent', ARGV[4], 'retired', ret
 redis.call('HSETNX', KEYS[1], 'algorithm', ARGV[7])
 if ARGV[16] ~= '' then redis.call('HSET', KEYS[1], 'request', ARGV[16]) end
 if ARGV[17] ~= '' then redis.call('HSET', KEYS[1], 'hold', ARGV[17]) end
+if ARGV[18] ~= '' then
+  local ids, known = cjson.decode(redis.call('HGET', KEYS[1], 'credentials') or '[]'), {}
+  for _, id in ipairs(ids) do known[id] = true end
+  for _, id in ipairs(cjson.decode(ARGV[18])) do
+    if not known[id] then
+      known[id] = true
+      table.insert(ids, id)
+    end
+  end
+  table.sort(ids)
+  redis.call('HSET', KEYS[1], 'credentials', cjson.encode(ids))
+end
 if to > from then
   redis.call('HSET', KEYS[1], 'previous', before, 'raised_at', ARGV[6])
 elseif to < from then
@@ -93,4 +106,32 @@ if ttl >= 1 then
   redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', ttl))
 end
 return value
+`)
+
+// restoreStore gives the store an id.
+//
+//	KEYS  store
+//	ARGV  id, schema, created_at
+var restoreStore = redis.NewScript(`
+redis.call('HSET', KEYS[1], 'id', ARGV[1])
+redis.call('HSETNX', KEYS[1], 'schema', ARGV[2])
+redis.call('HSETNX', KEYS[1], 'created_at', ARGV[3])
+return 1
+`)
+
+// restoreState replaces a rollout that is still at the revision that was looked
+// at, and returns 0 if it is not.
+//
+//	KEYS  rollout, history
+//	ARGV  1 channel, 2 team, 3 the revision, 4 history length, 5 how many fields
+//	      of the rollout follow as name and value; behind them those of the entry
+//	      of the history
+var restoreState = redis.NewScript(`
+if (redis.call('HGET', KEYS[1], 'revision') or '0') ~= ARGV[3] then return 0 end
+local last = 5 + 2 * tonumber(ARGV[5])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 6, last))
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', unpack(ARGV, last + 1))
+redis.call('PUBLISH', ARGV[1], redis.call('HGET', KEYS[1], 'revision') .. ' ' .. ARGV[2])
+return 1
 `)

@@ -105,11 +105,17 @@ func (s *Store) Write(ctx context.Context, c rollout.Change) (rollout.State, err
 	if err != nil {
 		return rollout.State{}, err
 	}
+	credentials := ""
+	if len(c.Credentials) > 0 {
+		if credentials, err = rowText(&c.Credentials); err != nil {
+			return rollout.State{}, err
+		}
+	}
 	reply, err := writeChange.Run(ctx, s.client,
 		[]string{s.teamKey(c.Team, "rollout"), s.teamKey(c.Team, "history")},
 		s.channel(), string(c.Team), c.Expect, uint8(c.Percent), flag(c.Retire), c.When(s.now()).UnixMilli(), rollout.Algorithm,
 		rand.Text(), historyLength, c.Actor, flag(c.Verified), c.Source, c.Reason,
-		string(cmp.Or(c.Kind, rollout.KindSet)), c.Evidence, request, hold,
+		string(cmp.Or(c.Kind, rollout.KindSet)), c.Evidence, request, hold, credentials,
 	).Slice()
 	if err != nil {
 		return rollout.State{}, unavailable("write team "+string(c.Team)+" (look whether the change was made before trying again)", err)
@@ -245,6 +251,7 @@ func parseState(team identity.Team, row map[string]string) (rollout.State, error
 	}
 	f.json("request", &state.Request)
 	f.json("hold", &state.Hold)
+	f.json("credentials", &state.Credentials)
 	if f.err != nil {
 		return rollout.State{}, fmt.Errorf("%w: the rollout of team %q is damaged: %w", rollout.ErrUnavailable, string(team), f.err)
 	}

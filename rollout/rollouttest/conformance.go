@@ -44,6 +44,8 @@ func TestStore(t *testing.T, newStore func(t *testing.T) rollout.Store) {
 		"a freed latch of another pipeline is returned to be judged by":     freedPipeline,
 		"a latch without a pipeline takes the first one that is told":       latchPipeline,
 		"a latch ends seven days after it was made":                         oldLatch,
+		"what a store has lost is put back, and nothing else":               restores,
+		"the credentials of a retired team are kept":                        retiredCredentials,
 		"one replica at a time has the lease, until it yields or stops":     leases,
 		"of fifty replicas that want the lease one gets it":                 racingLeases,
 		"a call whose context has ended is unavailable and changes nothing": ended,
@@ -190,6 +192,7 @@ func sameAsApply(t *testing.T, s rollout.Store) {
 		case 5:
 			if random.IntN(12) == 0 {
 				c.Percent, c.Retire = 100, true
+				c.Credentials = []string{fmt.Sprint("basic:", random.IntN(3)), "api_key:ü"}
 			}
 		}
 		next, entry, wantErr := rollout.Apply(current, c, at(i))

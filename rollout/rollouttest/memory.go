@@ -6,6 +6,7 @@ package rollouttest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,9 +61,32 @@ func (m *Memory) Flush() {
 	m.holder, m.leased = "", time.Time{}
 }
 
-// Restore puts the states and the id of a snapshot in place of the present
+// Restore implements rollout.Restorer.
+func (m *Memory) Restore(ctx context.Context, s rollout.Snapshot, by rollout.Setting) ([]identity.Team, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	if s.StoreID == "" {
+		return nil, errors.New("restore: the snapshot has no id of a store")
+	}
+	var changed []identity.Team
+	for _, team := range slices.Sorted(maps.Keys(s.Teams)) {
+		next, entry, ok := rollout.Restored(m.teams[team], s.Teams[team], by, time.Now())
+		if !ok {
+			continue
+		}
+		m.teams[team] = next
+		m.history[team] = append(m.history[team], entry)
+		changed = append(changed, team)
+	}
+	m.id = s.StoreID
+	return changed, nil
+}
+
+// ReadBack puts the states and the id of a snapshot in place of the present
 // ones, as a backup does that is read back.
-func (m *Memory) Restore(s rollout.Snapshot) {
+func (m *Memory) ReadBack(s rollout.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.id, m.teams = s.StoreID, maps.Clone(s.Teams)

@@ -19,6 +19,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway"
 	"crossfade/gateway/audit"
+	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
 	"crossfade/gateway/probe"
@@ -26,6 +27,7 @@ import (
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/reconcile"
 )
 
@@ -68,13 +70,19 @@ type App struct {
 	runs      *rollout.Runs
 	registry  *luigi.Registry
 	evidence  *evidence.Recorder
+	name      string                 // of this process among all gateways
+	hash      atomic.Pointer[string] // of the running configuration
+	member    *fleet.Member
 	// reconciler follows the teams' files and watches raises.
 	reconciler *reconcile.Reconciler
-	teams      atomic.Pointer[[]string] // of the running configuration, sorted
-	shadow     *shadow.Runner
-	transport  *http.Transport
-	accessLog  *accessLog
-	audit      *audit.Trail // nil without one
+	// Of the running configuration: the teams, sorted, and the ids of each one's
+	// static credentials.
+	teams       atomic.Pointer[[]string]
+	credentials atomic.Pointer[map[identity.Team][]string]
+	shadow      *shadow.Runner
+	transport   *http.Transport
+	accessLog   *accessLog
+	audit       *audit.Trail // nil without one
 	// auditor is what must be ready before anything is served, nil if nothing
 	// must.
 	auditor gateway.Auditor
@@ -104,7 +112,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{options: o, log: o.Log, started: time.Now()}
+	a := &App{options: o, log: o.Log, started: time.Now(), name: replicaName()}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -142,12 +150,16 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		a.auditor = a.audit
 	}
 	path := snapshotPath(c)
-	known, err := loadSnapshot(path)
+	known, err := LoadSnapshot(path)
 	if err != nil {
 		return nil, err
 	}
+	var initial *rollout.Snapshot // to serve from while Redis is away
+	if c.Rollout.ColdStart == config.ColdStartSnapshot {
+		initial = known
+	}
 	a.table, err = rollout.NewTable(rollout.TableOptions{
-		Store: a.store.Store, Report: a.storeReports, Changed: a.rolloutChanged(path), Initial: known,
+		Store: a.store.Store, Report: a.storeReports, Changed: a.rolloutChanged(path), Initial: initial, Known: known,
 	})
 	if err != nil {
 		return nil, err
@@ -164,7 +176,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.evidence, err = evidence.NewRecorder(evidence.RecorderOptions{
-		Store: a.store.Store, Report: func(err error) { report(a.log, "recording of evidence", err) },
+		Store: a.store.Store, Replica: a.name, Report: func(err error) { report(a.log, "recording of evidence", err) },
 	})
 	if err != nil {
 		return nil, err
@@ -184,6 +196,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {
+		return nil, err
+	}
+	if err = a.join(); err != nil {
 		return nil, err
 	}
 	if err = a.listen(c); err != nil {
@@ -235,6 +250,8 @@ func (a *App) apply(c *config.Config) error {
 	a.audit.SetConfiguration(c.Hash())
 	a.telemetry.SetTeams(parts.Directory.Teams())
 	a.setTeams(parts.Directory.Teams())
+	credentials := CredentialsOf(parts.Keyring)
+	a.credentials.Store(&credentials)
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
 		a.telemetry.CertificateExpiry(cert.Leaf.NotAfter)
@@ -246,7 +263,9 @@ func (a *App) apply(c *config.Config) error {
 		parts.Probes.Ready = a.auditor.Ready
 	}
 	a.probes.SetPlan(parts.Probes)
-	a.telemetry.Reloaded(true, c.Hash())
+	hash := c.Hash()
+	a.hash.Store(&hash)
+	a.telemetry.Reloaded(true, hash)
 	return nil
 }
 
@@ -395,6 +414,7 @@ func (a *App) shut(ctx context.Context) error {
 		},
 		func() { closeIf(a.registry) },
 		func() { closeIf(a.evidence) },
+		func() { closeIf(a.member) }, // after what it has observed is recorded
 		func() { closeIf(a.probes) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.reconciler) },                   // gives its lease back

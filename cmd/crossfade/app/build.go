@@ -55,14 +55,7 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 	var errs []error
 	directory, err := directoryOf(c)
 	errs = append(errs, err)
-	keyring, err := legacy.Load(legacy.Options{
-		HTPasswd:    string(c.Legacy.Htpasswd),
-		APIKeys:     string(c.Legacy.APIKeys.File),
-		Bearers:     string(c.Legacy.Bearer.File),
-		Directory:   directory,
-		Concurrency: c.Legacy.Concurrency,
-		CacheTTL:    c.Legacy.Cache,
-	})
+	keyring, err := keyringOf(c, directory)
 	errs = append(errs, err)
 	verifier, err := newVerifier(c, directory, oidcauth.Options{Providers: providers, OnCache: hooks.OnCache})
 	errs = append(errs, err)
@@ -79,6 +72,31 @@ func Build(c *config.Config, providers *oidcauth.Providers, hooks Hooks) (*Parts
 		return nil, &ConfigError{err}
 	}
 	return &Parts{Directory: directory, Keyring: keyring, Verifier: verifier, Policy: rules, Probes: probes}, nil
+}
+
+func keyringOf(c *config.Config, d *identity.Directory) (*legacy.Keyring, error) {
+	return legacy.Load(legacy.Options{
+		HTPasswd:    string(c.Legacy.Htpasswd),
+		APIKeys:     string(c.Legacy.APIKeys.File),
+		Bearers:     string(c.Legacy.Bearer.File),
+		Directory:   d,
+		Concurrency: c.Legacy.Concurrency,
+		CacheTTL:    c.Legacy.Cache,
+	})
+}
+
+// NewKeyring builds the keyring of a configuration alone, for commands that only
+// look at static credentials.
+func NewKeyring(c *config.Config) (*legacy.Keyring, error) {
+	directory, err := directoryOf(c)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	k, err := keyringOf(c, directory)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	return k, nil
 }
 
 // NewVerifier builds the verifier of a configuration alone, for commands that

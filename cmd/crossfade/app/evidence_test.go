@@ -15,6 +15,7 @@ import (
 	"crossfade/gateway/shadow"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/redisstore"
 	"crossfade/rollout/rollouttest"
 )
@@ -231,4 +232,29 @@ func shortly(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestGatewaysKnowEachOther(t *testing.T) {
+	t.Parallel()
+	server := rollouttest.StartRedis(t)
+	s := newSite(t)
+	s.configure("redis", server.URL())
+	store, err := redisstore.New(redisstore.Options{URL: server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	count := func(n int) func() bool {
+		return func() bool {
+			all, _, err := store.Fleet(context.Background())
+			return err == nil && len(all) == n && (n == 0 || all[0].Config != "" && fleet.Agree(all))
+		}
+	}
+	first := s.start().loaded()
+	second := s.start().loaded()
+	s.eventually("both give signs of life", count(2))
+	second.end()
+	s.eventually("one has said goodbye", count(1))
+	first.end()
+	s.eventually("nobody is there", count(0))
 }

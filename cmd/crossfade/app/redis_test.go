@@ -17,6 +17,7 @@ import (
 	"crossfade/gateway/luigi/luigitest"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -198,6 +199,7 @@ func TestWithASnapshotAStartWithoutRedisKnowsThePercentages(t *testing.T) {
 type (
 	luigiStore    = luigi.Store
 	evidenceStore = evidence.Store
+	fleetStore    = fleet.Store
 )
 
 func TestTheAppTakesAStoreThatItIsGiven(t *testing.T) {
@@ -206,7 +208,8 @@ func TestTheAppTakesAStoreThatItIsGiven(t *testing.T) {
 		*rollouttest.Memory
 		luigiStore
 		evidenceStore
-	}{rollouttest.NewMemory(), luigitest.NewMemory(nil), inProcess(t)}
+		fleetStore
+	}{rollouttest.NewMemory(), luigitest.NewMemory(nil), inProcess(t), inProcess(t)}
 	s := newSite(t)
 	g := s.start(func(o *app.Options) { o.Store = memory }).loaded()
 	if g.Store() != app.Store(memory) {

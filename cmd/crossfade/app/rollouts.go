@@ -10,8 +10,10 @@ import (
 
 	"crossfade/config"
 	"crossfade/gateway/identity"
+	"crossfade/legacy"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/reconcile"
 )
 
@@ -24,12 +26,28 @@ func (a *App) follow(c *config.Config) error {
 	}
 	files := &teamFiles{app: a, dir: string(c.Rollout.Dir)}
 	a.reconciler, err = reconcile.New(reconcile.Options{
-		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: replicaName(),
-		Evidence: a.store.Store, Alert: func(team identity.Team, why string) {
+		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: a.name,
+		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
+		Evidence:    a.store.Store, Alert: func(team identity.Team, why string) {
 			a.log.Error("accounts are refused after a raise; look at it", "team", team, "why", why)
 			a.telemetry.RolloutAlert(team)
 		},
 		Report: func(err error) { report(a.log, "following the teams' files", err) },
+	})
+	return err
+}
+
+// join gives signs of life, and looks for gateways that ended without a goodbye.
+func (a *App) join() (err error) {
+	a.member, err = fleet.Join(fleet.Options{
+		Store: a.store.Store, Observed: a.evidence.Observed,
+		Self: func() fleet.Replica {
+			return fleet.Replica{ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started}
+		},
+		Buried: func(r fleet.Replica, gap evidence.Gap) {
+			a.log.Warn("a gateway has ended without a goodbye; its last seconds are missing in the evidence",
+				"replica", r.ID, "seen", r.Seen, "requests", gap.Requests)
+		},
 	})
 	return err
 }
@@ -59,12 +77,6 @@ func ReadTeamFiles(dir string, teams []string) ([]reconcile.File, config.Errors,
 	}
 	var files []reconcile.File
 	for _, f := range read {
-		if key := notFollowed(f); key != "" {
-			mistakes = append(mistakes, config.Mistake{
-				File: f.File, Key: key, Message: "is not followed by this version: remove it, and the rest of the file counts",
-			})
-			continue
-		}
 		files = append(files, fileOf(f))
 	}
 	return files, mistakes, nil
@@ -103,18 +115,10 @@ func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]str
 	return files, broken, nil
 }
 
-// notFollowed names a key that a file may have and nothing follows yet.
-func notFollowed(f config.TeamFile) string {
-	if f.Retired {
-		return "retired"
-	}
-	return ""
-}
-
 func fileOf(f config.TeamFile) reconcile.File {
 	r := reconcile.File{
 		Team: identity.Team(f.Team), Name: filepath.Join(filepath.Base(filepath.Dir(f.File)), filepath.Base(f.File)), Digest: f.Digest(), Percent: rollout.Percent(f.Percent),
-		Reason: f.Reason, Open: f.Open,
+		Reason: f.Reason, Retire: f.Retired, Open: f.Open,
 	}
 	if f.Override.Percent == f.Percent {
 		r.Override = f.Override.Reason
@@ -135,4 +139,16 @@ func (a *App) setTeams(teams []identity.Team) {
 	}
 	slices.Sort(names)
 	a.teams.Store(&names)
+}
+
+// CredentialsOf lists the ids of the static credentials of each team's principals.
+// One that several principals share is of none.
+func CredentialsOf(k *legacy.Keyring) map[identity.Team][]string {
+	by := make(map[identity.Team][]string)
+	for _, c := range k.Credentials() {
+		if team := c.Principal.Team; team != "" && team != identity.Unassigned {
+			by[team] = append(by[team], c.ID)
+		}
+	}
+	return by
 }

@@ -15,8 +15,9 @@ import (
 	"crossfade/rollout"
 )
 
-// snapshotFile is where the state directory keeps the last known percentages,
-// for a start while Redis is away.
+// snapshotFile is where the state directory keeps the last known percentages:
+// for a start while Redis is away, and so that a Redis which was restored to an
+// older state is noticed by a gateway that starts anew.
 const snapshotFile = "rollout.json"
 
 // savedSnapshot is the form of the file.
@@ -26,17 +27,20 @@ type savedSnapshot struct {
 	Teams   []rollout.State `json:"teams"`
 }
 
-// snapshotPath is empty unless the configuration starts from a snapshot. An
-// in-process Redis is a new store at each start, so there is nothing to keep.
+// SnapshotFile is the file of the state directory.
+func SnapshotFile(c *config.Config) string { return filepath.Join(string(c.StateDir), snapshotFile) }
+
+// snapshotPath is empty without a state directory. An in-process Redis is a new
+// store at each start, so there is nothing to keep.
 func snapshotPath(c *config.Config) string {
-	if c.Rollout.ColdStart != config.ColdStartSnapshot || c.StateDir == "" || c.Redis.InProcess() {
+	if c.StateDir == "" || c.Redis.InProcess() {
 		return ""
 	}
-	return filepath.Join(string(c.StateDir), snapshotFile)
+	return SnapshotFile(c)
 }
 
-// loadSnapshot reads the file; nil without one.
-func loadSnapshot(path string) (*rollout.Snapshot, error) {
+// LoadSnapshot reads the file of a state directory; nil without one.
+func LoadSnapshot(path string) (*rollout.Snapshot, error) {
 	if path == "" {
 		return nil, nil
 	}
@@ -45,16 +49,16 @@ func loadSnapshot(path string) (*rollout.Snapshot, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rollout.cold_start: %w", err)
+		return nil, fmt.Errorf("state_dir: %w", err)
 	}
 	var saved savedSnapshot
 	if err := json.Unmarshal(text, &saved); err != nil || saved.StoreID == "" {
-		return nil, fmt.Errorf("rollout.cold_start: %s is damaged: remove it to start without the percentages that it held", path)
+		return nil, fmt.Errorf("state_dir: %s is damaged: remove it to start without the percentages that it held", path)
 	}
 	s := &rollout.Snapshot{StoreID: saved.StoreID, At: saved.At, Teams: make(map[identity.Team]rollout.State)}
 	for _, state := range saved.Teams {
 		if state.Percent.Validate() != nil || rollout.ValidateTeam(state.Team) != nil {
-			return nil, fmt.Errorf("rollout.cold_start: %s is damaged: remove it to start without the percentages that it held", path)
+			return nil, fmt.Errorf("state_dir: %s is damaged: remove it to start without the percentages that it held", path)
 		}
 		s.Teams[state.Team] = state
 	}

@@ -15,6 +15,7 @@ import (
 	"crossfade/gateway/luigi"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/redisstore"
 )
 
@@ -23,6 +24,7 @@ import (
 type Store interface {
 	rollout.Store
 	evidence.Store
+	fleet.Store
 	luigi.Store
 }
 

@@ -1,0 +1,208 @@
+// Package fleet knows which gateways there are: each one gives a sign of life
+// every few seconds, says goodbye when it ends, and leaves a gap in the evidence
+// when it ends without.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"crossfade/rollout/evidence"
+)
+
+const (
+	// DefaultEvery is the time between two signs of life.
+	DefaultEvery = 5 * time.Second
+	// Silent is after which time without one a replica is taken for dead. Whoever
+	// decides so must have had the store in reach all that time: after an outage
+	// of it everybody has been silent.
+	Silent = time.Minute
+	// timeout bounds a call to the store.
+	timeout = 2 * time.Second
+)
+
+// Replica is one gateway.
+type Replica struct {
+	// ID names the process among all that ever were.
+	ID string `json:"id"`
+	// Version is the program's, Config the hash of the configuration that it
+	// serves by.
+	Version string    `json:"version"`
+	Config  string    `json:"config"`
+	Started time.Time `json:"started"`
+	// Rate is how many requests a second it has lately observed.
+	Rate float64 `json:"rate"`
+	// Seen is its last sign of life, by the clock of the store.
+	Seen time.Time `json:"-"`
+}
+
+// Store is where replicas meet. Implementations are safe for concurrent use;
+// errors match rollout.ErrUnavailable.
+type Store interface {
+	// Beat is a sign of life.
+	Beat(ctx context.Context, r Replica) error
+	// Leave says goodbye.
+	Leave(ctx context.Context, id string) error
+	// Fleet returns all replicas, in order of their ids, and the store's time.
+	Fleet(ctx context.Context) (all []Replica, now time.Time, err error)
+	// Bury removes a replica that has given no sign of life since r.Seen. done is
+	// false if it has in the meantime, or somebody else has buried it.
+	Bury(ctx context.Context, r Replica) (done bool, err error)
+	// Gap notes a gap in the evidence; the same one twice is one.
+	Gap(ctx context.Context, gap evidence.Gap) error
+}
+
+// Options are the options of Join.
+type Options struct {
+	// Store is required.
+	Store Store
+	// Self returns what this replica is now; Rate is filled in. Required.
+	Self func() Replica
+	// Observed returns how many requests were observed since the start. Required.
+	Observed func() int64
+	// Buried is told of each replica that was found dead; may be nil.
+	Buried func(Replica, evidence.Gap)
+	// Every is the time between two signs of life; DefaultEvery when 0.
+	Every time.Duration
+}
+
+// Member is this replica's place in the fleet. Close it.
+type Member struct {
+	o      Options
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	known  atomic.Pointer[[]Replica]
+
+	// Of its goroutine: when each silent replica was first seen to be silent, with
+	// the store in reach ever since, and what was observed at the last beat.
+	silent   map[string]time.Time
+	observed int64
+	beaten   time.Time
+	owed     []evidence.Gap // of replicas that were buried, not noted yet
+}
+
+// Join starts to give signs of life.
+func Join(o Options) (*Member, error) {
+	if o.Store == nil || o.Self == nil || o.Observed == nil {
+		return nil, errors.New("join the fleet: a store, and what this replica is, are needed")
+	}
+	o.Every = cmp.Or(o.Every, DefaultEvery)
+	if o.Buried == nil {
+		o.Buried = func(Replica, evidence.Gap) {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &Member{o: o, cancel: cancel, silent: make(map[string]time.Time), beaten: time.Now()}
+	m.known.Store(&[]Replica{})
+	m.done.Go(func() { m.run(ctx) })
+	return m, nil
+}
+
+// Close says goodbye.
+func (m *Member) Close() error {
+	m.cancel()
+	m.done.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return m.o.Store.Leave(ctx, m.o.Self().ID)
+}
+
+// Known returns the replicas as of the last look that succeeded. The slice is
+// shared and must not be changed.
+func (m *Member) Known() []Replica { return *m.known.Load() }
+
+// Agree reports whether all replicas serve by one configuration.
+func Agree(all []Replica) bool {
+	return !slices.ContainsFunc(all, func(r Replica) bool { return r.Config != all[0].Config })
+}
+
+func (m *Member) run(ctx context.Context) {
+	tick := time.NewTicker(m.o.Every)
+	defer tick.Stop()
+	for {
+		if err := m.beat(ctx); err != nil {
+			clear(m.silent) // nobody can tell who was silent meanwhile
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// beat gives a sign of life and looks who else does.
+func (m *Member) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	self, now := m.o.Self(), time.Now()
+	observed := m.o.Observed()
+	if passed := now.Sub(m.beaten); passed > 0 {
+		self.Rate = float64(observed-m.observed) / passed.Seconds()
+	}
+	m.observed, m.beaten = observed, now
+	if err := m.o.Store.Beat(ctx, self); err != nil {
+		return err
+	}
+	all, theirs, err := m.o.Store.Fleet(ctx)
+	if err != nil {
+		return err
+	}
+	m.known.Store(&all)
+	return m.bury(ctx, all, theirs, now)
+}
+
+// bury finds the replicas that are dead.
+func (m *Member) bury(ctx context.Context, all []Replica, theirs, now time.Time) error {
+	var errs []error
+	alive := make(map[string]bool)
+	for _, r := range all {
+		if theirs.Sub(r.Seen) < 2*m.o.Every {
+			alive[r.ID] = true
+			continue
+		}
+		since, known := m.silent[r.ID]
+		if !known {
+			m.silent[r.ID] = now
+			continue
+		}
+		if now.Sub(since) < Silent {
+			continue
+		}
+		done, err := m.o.Store.Bury(ctx, r)
+		if done {
+			gap := gapOf(r, m.o.Every)
+			m.owed = append(m.owed, gap)
+			m.o.Buried(r, gap)
+		}
+		errs = append(errs, err)
+	}
+	for len(m.owed) > 0 {
+		if err := m.o.Store.Gap(ctx, m.owed[0]); err != nil {
+			errs = append(errs, err)
+			break
+		}
+		m.owed = m.owed[1:]
+	}
+	for id := range m.silent {
+		if alive[id] || !slices.ContainsFunc(all, func(r Replica) bool { return r.ID == id }) {
+			delete(m.silent, id)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// gapOf is what a dead replica leaves: what it observed since its last batch was
+// recorded is lost, at most that of the time between two signs of life and one
+// batch.
+func gapOf(r Replica, every time.Duration) evidence.Gap {
+	lost := every + evidence.DefaultEvery
+	return evidence.Gap{
+		Replica: r.ID, From: r.Seen.Add(-evidence.DefaultEvery).UTC(), To: r.Seen.Add(every).UTC(),
+		Requests: int64(r.Rate*lost.Seconds() + 0.5),
+	}
+}

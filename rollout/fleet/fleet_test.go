@@ -1,0 +1,209 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store keeps replicas in memory, by the clock of its bubble.
+type store struct {
+	mu       sync.Mutex
+	err      error
+	gapErr   error
+	replicas map[string]fleet.Replica
+	gaps     []evidence.Gap
+}
+
+func newStore() *store { return &store{replicas: make(map[string]fleet.Replica)} }
+
+func (s *store) fail(all, gaps error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.gapErr = all, gaps
+}
+
+func (s *store) Beat(_ context.Context, r fleet.Replica) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		r.Seen = time.Now()
+		s.replicas[r.ID] = r
+	}
+	return s.err
+}
+
+func (s *store) Leave(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		delete(s.replicas, id)
+	}
+	return s.err
+}
+
+func (s *store) Fleet(context.Context) (all []fleet.Replica, now time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.replicas {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b fleet.Replica) int { return strings.Compare(a.ID, b.ID) })
+	return all, time.Now(), s.err
+}
+
+func (s *store) Bury(_ context.Context, r fleet.Replica) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || !s.replicas[r.ID].Seen.Equal(r.Seen) {
+		return false, s.err
+	}
+	delete(s.replicas, r.ID)
+	return true, nil
+}
+
+func (s *store) Gap(_ context.Context, gap evidence.Gap) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gapErr == nil {
+		s.gaps = append(s.gaps, gap)
+	}
+	return s.gapErr
+}
+
+func (s *store) noted() []evidence.Gap {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.gaps)
+}
+
+// join joins a replica that observes so many requests a second.
+func join(t *testing.T, s *store, id, config string, rate int) *fleet.Member {
+	t.Helper()
+	began := time.Now()
+	m, err := fleet.Join(fleet.Options{
+		Store: s, Self: func() fleet.Replica { return fleet.Replica{ID: id, Config: config} },
+		Observed: func() int64 { return int64(time.Since(began).Seconds()) * int64(rate) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestReplicasKnowEachOtherAndWhetherTheyAgree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a, b := join(t, s, "a", "one", 100), join(t, s, "b", "two", 0)
+		pass(12 * time.Second)
+		known := a.Known()
+		if len(known) != 2 || fleet.Agree(known) || known[0].Rate < 90 || known[0].Rate > 110 {
+			t.Errorf("a knows %+v", known)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		pass(2 * time.Minute)
+		if known := a.Known(); len(known) != 1 || !fleet.Agree(known) || len(s.noted()) != 0 {
+			t.Errorf("after a goodbye: %+v, gaps %v", known, s.noted())
+		}
+		if err := a.Close(); err != nil || len(s.replicas) != 0 {
+			t.Errorf("%v, %v are left", err, s.replicas)
+		}
+	})
+}
+
+func TestAReplicaThatDiesLeavesOneGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a, b := join(t, s, "a", "", 0), join(t, s, "b", "", 0)
+		died := time.Now()
+		if err := s.Beat(t.Context(), fleet.Replica{ID: "dead", Rate: 50}); err != nil {
+			t.Fatal(err)
+		}
+		pass(55 * time.Second)
+		if n := len(s.noted()); n != 0 {
+			t.Errorf("%d gaps before it has been silent for long enough", n)
+		}
+		pass(time.Minute)
+		gaps := s.noted()
+		if len(gaps) != 1 {
+			t.Fatalf("gaps: %v", gaps)
+		}
+		if g := gaps[0]; g.Replica != "dead" || g.Requests != 300 || !g.From.Equal(died.Add(-time.Second)) || !g.To.Equal(died.Add(5*time.Second)) {
+			t.Errorf("the gap: %+v", g)
+		}
+		for _, m := range []*fleet.Member{a, b} {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestAnOutageOfTheStoreBuriesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a, b := join(t, s, "a", "", 0), join(t, s, "b", "", 0)
+		pass(10 * time.Second)
+		s.fail(errors.New("away"), nil)
+		pass(10 * time.Minute) // everybody is silent
+		s.fail(nil, nil)
+		pass(10 * time.Minute)
+		if gaps := s.noted(); len(gaps) != 0 || len(a.Known()) != 2 {
+			t.Errorf("gaps %v, known %v", gaps, a.Known())
+		}
+		for _, m := range []*fleet.Member{a, b} {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestAGapThatCannotBeNotedIsNotedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		if err := s.Beat(t.Context(), fleet.Replica{ID: "dead", Rate: 1}); err != nil {
+			t.Fatal(err)
+		}
+		s.fail(nil, errors.New("full"))
+		a := join(t, s, "a", "", 0)
+		pass(3 * time.Minute)
+		if n := len(s.noted()); n != 0 {
+			t.Fatalf("%d gaps", n)
+		}
+		s.fail(nil, nil)
+		pass(10 * time.Second)
+		if gaps := s.noted(); len(gaps) != 1 {
+			t.Errorf("gaps: %s", fmt.Sprint(gaps))
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestJoinNamesWhatIsMissing(t *testing.T) {
+	if _, err := fleet.Join(fleet.Options{}); err == nil {
+		t.Error("no error")
+	}
+}
