@@ -37,6 +37,9 @@ type TeamFile struct {
 	hours []Hours
 }
 
+// maxBrownouts is how many windows a request may have; see rollout.Request.
+const maxBrownouts = 50
+
 // Override lets the raise to Percent pass without its checks. It counts for that
 // percentage only, so that one which was forgotten does not carry the next raise.
 type Override struct {
@@ -173,6 +176,9 @@ func (l *loader) checkTeamFile(d *document, f *TeamFile) {
 			continue
 		}
 		f.hours = append(f.hours, hours)
+	}
+	if len(f.Brownouts) > maxBrownouts {
+		bad("brownouts", "has %d windows, at most %d are kept: remove those that have passed", len(f.Brownouts), maxBrownouts)
 	}
 	for i, b := range f.Brownouts {
 		path := join("brownouts", index(i))

@@ -108,6 +108,10 @@ func TestAMistakeInATeamFileLeavesTheOthers(t *testing.T) {
 			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, percent: 100 }\n",
 			"data-eng.yaml:3: brownouts[0]: needs for: a brownout is like { from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }",
 		},
+		"more windows than are kept": {
+			"data-eng.yaml", "percent: 50\nbrownouts:\n" + strings.Repeat("  - { from: 2027-03-31T10:00:00Z, for: 1h, percent: 100 }\n", 51),
+			"data-eng.yaml:2: brownouts: has 51 windows, at most 50 are kept: remove those that have passed",
+		},
 		"a brownout of a week": {
 			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, for: 168h, percent: 100 }\n",
 			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s or 5m from 1m to 24h, not \"168h\"",

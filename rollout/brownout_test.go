@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -142,4 +143,35 @@ func TestTheHighestOfSeveralBrownoutsCounts(t *testing.T) {
 			t.Errorf("after %s: %s, want %s", after, b.Percent, want)
 		}
 	}
+}
+
+func TestABrownoutFlipsNoRunBecauseTheStoreWentAway(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		first, second := luigi(t, store), luigi(t, store)
+		b := window(t, store, 0, time.Now().Add(time.Hour))
+		time.Sleep(time.Until(b.From) - time.Minute)
+		first.ask("w", "P") // before the window
+		store.SetDown(true)
+		time.Sleep(2 * time.Minute)
+		if got := first.ask("w", "P"); got.Enforced {
+			t.Errorf("where it began: %+v", got)
+		}
+		if got := second.ask("w", "P"); got.Enforced || !got.Stale {
+			t.Errorf("where nobody knows when it began: %+v", got)
+		}
+	})
+}
+
+func TestABrownoutDecidesNothingAboutARunThatIsEnforcedAnyway(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		r := luigi(t, store)
+		selected := "P"
+		for n := 0; !rollout.Selected(team, "svc-etl/"+selected, 50); n++ {
+			selected = fmt.Sprint("P", n)
+		}
+		window(t, store, 50, time.Now())
+		if got := r.ask("w", selected); !got.Enforced || got.Brownout || got.Percent != 50 {
+			t.Errorf("a run that the percentage selects: %+v", got)
+		}
+	})
 }

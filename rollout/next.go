@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"crossfade/gateway/identity"
 )
@@ -204,7 +206,7 @@ type Setting struct {
 
 // Set is the change that a setting makes of a state. Below what the team's file
 // asks for it comes with a hold, or the file would raise the team again; a
-// setting with an end always does. Above, it takes the place of what was asked
+// setting with an end always does, and a hold that was to last longer does so. Above, it takes the place of what was asked
 // for, or the file would lower the team again; the digest stays, so that the
 // file is not taken for another one.
 func Set(s State, to Setting, now time.Time) Change {
@@ -232,14 +234,22 @@ func (to Setting) change(s State, kind Kind, now time.Time) Change {
 // done and by whom.
 func (to Setting) hold(s State, done string, now time.Time) *Hold {
 	h := &Hold{
-		Reason:    cmp.Or(to.Reason, done+" by "+cmp.Or(to.Actor, "somebody")),
+		Reason:    clip(cmp.Or(to.Reason, done+" by "+cmp.Or(to.Actor, "somebody"))),
 		Requested: s.Request.Percent, Actor: to.Actor, Verified: to.Verified, Source: to.Source, At: millisecond(now),
 	}
 	if !to.Until.IsZero() {
 		h.Until = millisecond(to.Until)
 	}
+	// Breaking the glass does not end a hold that was to last longer.
+	if was := s.Hold; was.Active(now) && !h.Until.IsZero() && (was.Until.IsZero() || was.Until.After(h.Until)) {
+		h.Until = was.Until
+	}
 	return h
 }
+
+// LastRaised reports whether the last change that moved the percentage raised
+// it. It looks at no times: those of two replicas differ.
+func (s State) LastRaised() bool { return !s.RaisedAt.IsZero() && s.Previous < s.Percent }
 
 // ErrNothingToRollBack is Rollback's where a team was not raised.
 var ErrNothingToRollBack = errors.New("there is no raise to roll back")
@@ -250,10 +260,10 @@ func Rollback(s State, by Setting, now time.Time) (Change, error) {
 	switch {
 	case s.Retired:
 		return Change{}, retiredError(s.Team)
-	case s.RaisedAt.IsZero() || s.LoweredAt.After(s.RaisedAt) || s.Previous >= s.Percent:
+	case !s.LastRaised():
 		return Change{}, fmt.Errorf("team %q: %w: it is at %s%%, and its last change did not raise it", string(s.Team), ErrNothingToRollBack, s.Percent)
 	}
-	by.Percent = s.Previous
+	by.Percent, by.Reason = s.Previous, clip(by.Reason)
 	c := by.change(s, KindRollback, now)
 	c.Hold = by.hold(s, fmt.Sprintf("rolled back from %s%%", s.Percent), now)
 	return c, nil
@@ -279,6 +289,7 @@ func Release(s State, by Setting, now time.Time) Change {
 // applies, follows it.
 func Ask(s State, r Request, step Step, now time.Time) Change {
 	r.At = millisecond(now)
+	r.Reason, r.Override = clip(r.Reason), clip(r.Override)
 	c := Change{
 		Team: s.Team, Kind: KindRequest, Percent: s.Percent, Expect: s.Revision, Request: &r,
 		Actor: r.Actor, Verified: r.Verified, Source: r.Source, Reason: r.Reason, Evidence: step.Why, At: now,
@@ -297,7 +308,22 @@ func Follow(s State, step Step, now time.Time) Change {
 	return c.follow(step)
 }
 
+// clip cuts a text that is too long to be kept: that somebody has much to say
+// keeps nobody from lowering a team.
+func clip(text string) string {
+	const more = "..."
+	if len(text) <= maxReason && utf8.ValidString(text) {
+		return text
+	}
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxReason {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxReason-len(more)], "") + more
+}
+
 func (c Change) follow(step Step) Change {
+	c.Reason, c.Evidence = clip(c.Reason), clip(c.Evidence)
 	if step.Outcome.Applies() {
 		c.Percent = step.To
 		if step.Outcome == Retire {

@@ -276,3 +276,78 @@ func TestUpdateBeginsAgainWhenSomebodyWasFaster(t *testing.T) {
 		t.Errorf("without the store: %v", err)
 	}
 }
+
+func TestBreakingTheGlassEndsNoHoldThatWasToLastLonger(t *testing.T) {
+	glass := rollout.Setting{Percent: 0, Actor: "sre", Source: "cli", Reason: "the provider is away", Until: noon.Add(time.Hour)}
+	for name, test := range map[string]struct{ was, want time.Time }{
+		"one without an end":  {},
+		"one that ends later": {noon.Add(2 * time.Hour), noon.Add(2 * time.Hour)},
+		"one that ends first": {noon.Add(time.Minute), noon.Add(time.Hour)},
+		"one that has ended":  {noon.Add(-time.Minute), noon.Add(time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := rollout.State{Team: "data-eng", Percent: 25, Revision: 3, Request: asked(50), Hold: rollout.Hold{
+				Reason: "rolled back", Requested: 50, At: noon.Add(-time.Hour), Until: test.was,
+			}}
+			next, _, err := rollout.Apply(s, rollout.Set(s, glass, noon), noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !next.Hold.Until.Equal(test.want) || next.Hold.Reason != glass.Reason {
+				t.Errorf("held: %+v, want it until %s", next.Hold, test.want)
+			}
+		})
+	}
+}
+
+// The clocks of two replicas differ: a lowering may have the later time although
+// it came before the raise.
+func TestWhatTheLastMoveWasDoesNotDependOnClocks(t *testing.T) {
+	s := rollout.State{Team: "data-eng", Percent: 50, Revision: 1}
+	move := func(to rollout.Percent, at time.Time) {
+		t.Helper()
+		var err error
+		if s, _, err = rollout.Apply(s, rollout.Change{Team: s.Team, Percent: to, Expect: s.Revision, At: at}, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(25, noon.Add(5*time.Second))
+	if s.LastRaised() {
+		t.Error("a lowering counts as a raise")
+	}
+	move(75, noon)
+	if !s.LastRaised() {
+		t.Error("a raise by a clock that is behind does not count")
+	}
+	if c, err := rollout.Rollback(s, rollout.Setting{Actor: "sre", Reason: "r"}, noon); err != nil || c.Percent != 25 {
+		t.Errorf("it cannot be rolled back: %+v, %v", c, err)
+	}
+	move(25, noon.Add(-5*time.Second))
+	if s.LastRaised() {
+		t.Error("a lowering by a clock that is behind does not count")
+	}
+}
+
+func TestWhoHasMuchToSayMayStillLower(t *testing.T) {
+	long := strings.Repeat("ä", 3000)
+	r := rollout.Request{Percent: 10, Override: long, Source: "file", Reason: long + "\xff"}
+	s := rollout.State{Team: "data-eng", Percent: 50, Previous: 25, RaisedAt: noon, Revision: 3}
+	asked := s
+	asked.Request = r
+	asked.Request.At = noon
+	c := rollout.Ask(s, r, rollout.Next(asked, rollout.Answer{Why: long}, true, noon), noon)
+	next, entry, err := rollout.Apply(s, c, noon)
+	if err != nil || next.Percent != 10 {
+		t.Fatalf("%s%%, %v", next.Percent, err)
+	}
+	if !strings.HasPrefix(entry.Reason, "ää") || !strings.HasSuffix(entry.Reason, "...") {
+		t.Errorf("the history says why in %d bytes: %q", len(entry.Reason), entry.Reason)
+	}
+	if c, err := rollout.Rollback(s, rollout.Setting{Actor: "gateway", Reason: long}, noon); err != nil || c.Validate() != nil {
+		t.Errorf("a rollback: %v, %v", err, c.Validate())
+	}
+	raise := rollout.Follow(s, rollout.Step{Outcome: rollout.Raise, To: 75, Why: long}, noon)
+	if err := raise.Validate(); err != nil {
+		t.Errorf("a raise with an override of many words: %v", err)
+	}
+}

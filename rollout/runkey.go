@@ -49,9 +49,9 @@ func boundID(text string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// boundPipeline returns a family, cut and marked with a digest if it is too
-// long to be kept.
-func boundPipeline(family string) string {
+// BoundPipeline returns a family, cut and marked with a digest if it is too
+// long to be kept. It allocates only then.
+func BoundPipeline(family string) string {
 	if len(family) <= maxPipeline {
 		return family
 	}

@@ -177,7 +177,7 @@ func (r *Runs) Enforce(ctx context.Context, run Run, observe bool) Enforcement {
 	if !r.table.Loaded() {
 		return Enforcement{}
 	}
-	run.Pipeline = boundPipeline(run.Pipeline)
+	run.Pipeline = BoundPipeline(run.Pipeline)
 	st, _ := r.table.Lookup(run.Team)
 	if run.Team == identity.Unassigned {
 		st = State{} // pinned at 0, whatever a store says
@@ -229,7 +229,9 @@ func (r *Runs) judge(st State, run Run, en *entry, v verdict) Enforcement {
 	if en.holds(st) && !st.Retired {
 		e.Latched, e.Enforced, e.Revision = true, en.latch.Enforced, en.latch.Revision
 	}
-	if b := v.brownout; b.Percent > v.percent && !en.first().Before(b.From) {
+	// While the store is away nobody knows whether a run that is new here has begun
+	// elsewhere, before the window; and what is enforced anyway no window decides.
+	if b := v.brownout; !e.Enforced && !v.stale && b.Percent > v.percent && !en.first().Before(b.From) {
 		if selected, _ := r.selects(st, b.Percent, run, en.pipeline); selected {
 			e.Brownout, e.Selected, e.Enforced, e.Percent = true, true, true, b.Percent
 		}

@@ -116,6 +116,8 @@ and the team then goes back to what it asks for. A retired team cannot be set.`,
 		}, func(s rollout.State) string {
 			said := fmt.Sprintf("%s is at %s (revision %d). Gateways follow within seconds.", s.Team, percent(int(s.Percent)), s.Revision)
 			switch {
+			case glass && s.Hold.Until.IsZero():
+				said += fmt.Sprintf("\nIt was held before, without an end, and so it stays: crossfade rollout release %s", s.Team)
 			case glass:
 				said += fmt.Sprintf("\nHeld until %s; then it goes back to what it asks for.", s.Hold.Until.Local().Format("2 Jan 15:04"))
 			case s.Hold.Active(now) && s.Request.Percent > s.Percent:

@@ -44,7 +44,7 @@ func gathered(t *testing.T, redis *rollouttest.Redis, team identity.Team, accoun
 	for _, pipeline := range pipelines {
 		for i := range n {
 			runs[evidence.NewRunKey(account, fmt.Sprint(pipeline, i))] = evidence.Run{
-				Account: account, Pipeline: pipeline, Grade: g, Reason: reason, First: now, Last: now, Worst: now, Legacy: true,
+				Account: account, Pipeline: pipeline, Grade: g, Reason: reason, First: now, Last: now, Worst: now, Legacy: true, Token: g != evidence.NoToken,
 			}
 		}
 	}

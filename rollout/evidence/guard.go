@@ -147,8 +147,8 @@ func judge(runs []Run) rollout.Answer {
 	worst := make(map[string]int) // by reason and account
 	for _, r := range runs {
 		switch {
-		case r.Grade == Indeterminate:
-			continue // says nothing
+		case r.Grade == Indeterminate, r.Grade == Clean && !r.Token:
+			continue // says nothing: it could not be judged, or did nothing that could be
 		case r.Grade > WouldBreak:
 			signals++
 			fallthrough

@@ -52,7 +52,7 @@ func some(n int, from time.Time, r evidence.Run) []evidence.Run {
 func TestTheGuardAnswersByRateAndCount(t *testing.T) {
 	today := evidence.DayOf(noon)
 	morning := noon.Add(-11 * time.Hour)
-	clean := evidence.Run{Account: "svc-etl"}
+	clean := evidence.Run{Account: "svc-etl", Token: true}
 	breaks := evidence.Run{Account: "svc-billing", Grade: evidence.WouldBreak, Reason: "aud_mismatch"}
 	silent := evidence.Run{Account: "svc-search", Grade: evidence.NoToken}
 	opens := evidence.Run{Account: "svc-etl", Grade: evidence.WouldOpen, Reason: "task_family_denied"}
@@ -80,6 +80,9 @@ func TestTheGuardAnswersByRateAndCount(t *testing.T) {
 		"what could not be judged says nothing": {
 			runs: append(some(20, morning, clean), some(50, morning, evidence.Run{Grade: evidence.Indeterminate})...),
 			want: rollout.Answer{UpTo: 100, Why: "20 clean runs"},
+		},
+		"what was denied by both credentials says nothing": {
+			runs: some(50, morning, evidence.Run{Account: "svc-etl", Legacy: true}), want: rollout.Answer{Owner: "team", Why: "0 of the 20 runs that are needed"},
 		},
 		"runs since a hold count, those before do not": {
 			runs: append(some(300, morning, breaks), some(30, noon.Add(-time.Hour), clean)...), since: noon.Add(-61 * time.Minute),
@@ -111,7 +114,7 @@ func TestTheGuardAnswersByRateAndCount(t *testing.T) {
 
 func TestTheGuardRemembersAnAnswerForAMoment(t *testing.T) {
 	now := noon
-	store := &days{by: map[evidence.Day][]evidence.Run{evidence.DayOf(noon): some(20, noon, evidence.Run{})}}
+	store := &days{by: map[evidence.Day][]evidence.Run{evidence.DayOf(noon): some(20, noon, evidence.Run{Token: true})}}
 	g, err := evidence.NewGuard(store, func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)

@@ -8,16 +8,24 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"crossfade/rollout"
 )
 
 const (
+	// maxName is the longest id of a run, pipeline or family that waits as it is, in
+	// bytes.
+	maxName = 200
 	// ringSize is how many observations wait to be folded. The folding begins at
 	// half of it, so that it takes a second of 20,000 requests in pieces.
 	ringSize = 8192
 	// DefaultEvery is the time between two batches.
 	DefaultEvery = time.Second
-	// DefaultTimeout bounds one attempt to record a batch.
+	// DefaultTimeout bounds the first attempt to record a batch. Each further one
+	// may last twice as long, up to maxTimeout: after an outage there may be more
+	// than the store takes in that time.
 	DefaultTimeout = 2 * time.Second
+	maxTimeout     = time.Minute
 )
 
 // Recorder takes observations and records them in batches. It is safe for
@@ -49,8 +57,8 @@ type RecorderOptions struct {
 	// Replica names this process among all that ever were; a random name by
 	// default.
 	Replica string
-	// Every is the time between two batches, Timeout bounds the recording of one;
-	// the defaults when 0.
+	// Every is the time between two batches, Timeout bounds the first attempt to
+	// record one; the defaults when 0.
 	Every, Timeout time.Duration
 	// MaxRuns bounds the runs that wait for the store, and those that are
 	// remembered so that they are not sent again; 50,000 by default, some 20 MB.
@@ -92,8 +100,11 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 }
 
 // Observe takes what a request taught. It copies o, waits for nobody and
-// allocates nothing.
+// allocates nothing, but for names that are too long to be kept: those are cut.
 func (r *Recorder) Observe(o *Observation) {
+	if len(o.Run) > maxName || len(o.Pipeline) > maxName || len(o.Family) > maxName {
+		o = bounded(*o)
+	}
 	r.mu.Lock()
 	if r.used == len(r.ring) {
 		r.lost++
@@ -111,6 +122,16 @@ func (r *Recorder) Observe(o *Observation) {
 		default: // it is going to look
 		}
 	}
+}
+
+// bounded returns an observation whose names a client cannot make as long as a
+// request may be.
+func bounded(o Observation) *Observation {
+	if len(o.Run) > maxName {
+		o.Run = NewRunKey("", o.Run).String()
+	}
+	o.Pipeline, o.Family = rollout.BoundPipeline(o.Pipeline), rollout.BoundPipeline(o.Family)
+	return &o
 }
 
 // Lost returns how many observations were lost since the start.
@@ -169,8 +190,8 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 		if !ok {
 			return
 		}
-		for {
-			err := r.record(b)
+		for timeout := r.o.Timeout; ; timeout = min(2*timeout, max(maxTimeout, r.o.Timeout)) {
+			err := r.record(ctx, b, timeout)
 			if err != nil != failing {
 				failing = err != nil
 				r.o.Report(err)
@@ -189,14 +210,25 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 	}
 }
 
-// record makes one attempt, which the end of the recorder does not cut short:
-// what happened to it would not be known.
-func (r *Recorder) record(b Batch) error {
+// record makes one attempt. The end of the recorder leaves it Timeout: cut short
+// at once, what happened to it would not be known.
+func (r *Recorder) record(end context.Context, b Batch, timeout time.Duration) error {
 	if b.empty() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.o.Timeout)
+	if end.Err() != nil {
+		timeout = r.o.Timeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	stop := context.AfterFunc(end, func() { // which ends with the attempt at the latest
+		select {
+		case <-time.After(r.o.Timeout):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer stop()
 	return r.o.Store.Record(ctx, b)
 }
 

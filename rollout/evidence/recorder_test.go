@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -258,7 +259,7 @@ func TestAnAttemptWithoutAnswerIsMadeAgainWithTheSameNumber(t *testing.T) {
 		s.mu.Lock()
 		s.delay = 0
 		s.mu.Unlock()
-		time.Sleep(5 * time.Second)
+		time.Sleep(10 * time.Second) // attempts last longer and longer
 		synctest.Wait()
 		if got := s.recorded(); len(got) != 1 || got[0].Seq != 1 || got[0].Requests() != 1 {
 			t.Errorf("recorded: %+v", got)
@@ -389,4 +390,57 @@ func BenchmarkObserve(b *testing.B) {
 	if r.Lost() > 0 {
 		b.Errorf("%d were lost: what was measured is no work", r.Lost())
 	}
+}
+
+func TestABatchThatTakesLongIsRecordedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{delay: 15 * time.Second} // 50,000 runs, say, or a store far away
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, Replica: "a"})
+		for range 3 {
+			r.Observe(sees("svc", "w1", evidence.Clean))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := s.counted(); n != 3 {
+			t.Errorf("%d requests are recorded, want 3", n)
+		}
+		r.Observe(sees("svc", "w2", evidence.Clean))
+		time.Sleep(20 * time.Second) // in the middle of a long attempt
+		began := time.Now()
+		closing(t, r)
+		if took := time.Since(began); took > 3*evidence.DefaultTimeout {
+			t.Errorf("the end took %s", took)
+		}
+	})
+}
+
+func TestNamesOfAClientAreNotKeptInAnyLength(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		defer closing(t, r)
+		long := strings.Repeat("x", 1<<20)
+		for _, run := range []string{long, long + "y", long} {
+			o := sees("svc", run, evidence.Clean)
+			o.Pipeline, o.Family = long, long
+			r.Observe(o)
+		}
+		time.Sleep(evidence.DefaultEvery)
+		synctest.Wait()
+		team := s.recorded()[0].Teams["data-eng"]
+		runs := team.Days[evidence.DayOf(time.Now())].Runs
+		if len(runs) != 2 || len(team.Families) != 1 {
+			t.Errorf("%d runs and %d families, want 2 and 1", len(runs), len(team.Families))
+		}
+		for _, run := range runs {
+			if len(run.Pipeline) > 300 {
+				t.Errorf("a pipeline of %d bytes is kept", len(run.Pipeline))
+			}
+		}
+		for f := range team.Families {
+			if len(f.Name) > 300 {
+				t.Errorf("a family of %d bytes is kept", len(f.Name))
+			}
+		}
+	})
 }

@@ -100,8 +100,9 @@ type Options struct {
 	Lease rollout.Leaser
 	Guard rollout.Guard
 	// Files reads the files of all teams: those without a mistake, and the names
-	// of those with one by team. An error says that none could be read, and leaves
-	// everything as it is. Required.
+	// of those with one by team. An error says that none could be read: the teams
+	// are asked for what they were asked for before, by whichever replica can read
+	// files if there is one. Required.
 	Files func() (files []File, broken map[identity.Team]string, err error)
 	// Credentials lists the ids of the static credentials of a team, which are
 	// recorded when it is retired; nil is none.
@@ -143,6 +144,8 @@ type Reconciler struct {
 	// What this process has seen of each file, and of teams that were raised of
 	// late; of its goroutine alone.
 	seen    map[identity.Team]sighting
+	files   []File // as they could last be read, as is broken
+	broken  map[identity.Team]string
 	watched map[identity.Team]watch
 }
 
@@ -238,13 +241,18 @@ func (r *Reconciler) look(ctx context.Context) error {
 	if !r.o.Table.Loaded() {
 		return nil // and who reads the table says why
 	}
-	files, broken, err := r.o.Files()
-	if err != nil {
-		return err
+	ttl := leaseFor
+	files, broken, unread := r.o.Files()
+	if unread != nil {
+		// What holds and rollbacks need is done without files. The lease ends
+		// before the next look, so that a replica with files gets it.
+		files, broken, ttl = r.files, r.broken, r.o.Every/2
+	} else {
+		r.files, r.broken = files, broken
+		r.sight(files, broken)
 	}
-	r.sight(files)
 	began := time.Now()
-	held, err := r.lease(ctx)
+	held, err := r.lease(ctx, ttl)
 	r.held.Store(held)
 	status := make(map[identity.Team]Status)
 	by := make(map[identity.Team]File, len(files))
@@ -258,11 +266,12 @@ func (r *Reconciler) look(ctx context.Context) error {
 	for _, f := range files {
 		teams[f.Team] = true
 	}
-	errs := []error{err}
+	errs := []error{unread, err}
 	for _, team := range slices.Sorted(maps.Keys(teams)) {
 		f, ok := by[team]
-		if held && time.Since(began) < leaseFor/2 { // else another may have it by now
-			s, err := r.team(ctx, team, f, ok)
+		if held && time.Since(began) < ttl/2 { // else another may have it by now
+			_, mistaken := broken[team]
+			s, err := r.team(ctx, team, f, ok, mistaken)
 			errs = append(errs, err)
 			status[team] = s
 		} else {
@@ -279,14 +288,14 @@ func (r *Reconciler) look(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (r *Reconciler) lease(ctx context.Context) (bool, error) {
+func (r *Reconciler) lease(ctx context.Context, ttl time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return r.o.Lease.Lease(ctx, r.o.Holder, leaseFor)
+	return r.o.Lease.Lease(ctx, r.o.Holder, ttl)
 }
 
 // sight notes what the files say and whether that is another thing than before.
-func (r *Reconciler) sight(files []File) {
+func (r *Reconciler) sight(files []File, broken map[identity.Team]string) {
 	began := len(r.seen) == 0
 	for _, f := range files {
 		was, known := r.seen[f.Team]
@@ -298,9 +307,10 @@ func (r *Reconciler) sight(files []File) {
 			r.seen[f.Team] = sighting{digest: f.Digest, changed: true}
 		}
 	}
-	// What is gone is remembered as gone, so that it is a change when it returns.
+	// What is gone is remembered as gone, so that it is a change when it returns. A
+	// file with a mistake, or which could not be read just now, is not gone.
 	for team, was := range r.seen {
-		if !slices.ContainsFunc(files, func(f File) bool { return f.Team == team }) && was.digest != "" {
+		if _, mistaken := broken[team]; !mistaken && !slices.ContainsFunc(files, func(f File) bool { return f.Team == team }) && was.digest != "" {
 			r.seen[team] = sighting{}
 		}
 	}
@@ -326,12 +336,13 @@ func (r *Reconciler) management(s rollout.State, f File, there bool) Management 
 }
 
 // team brings one team to what it asks for.
-func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there bool) (Status, error) {
+func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there, mistaken bool) (Status, error) {
 	now := time.Now()
 	s, _ := r.o.Table.Lookup(team)
 	s.Team = team
 	status := Status{File: f.Name}
-	open := !there || f.Open == nil || f.Open(now)
+	// What a file with a mistake says of the hours is not known, so raises wait.
+	open := !mistaken && (!there || f.Open == nil || f.Open(now))
 	s, watching := r.rollBack(ctx, s, now)
 	if watching != nil {
 		watching = fmt.Errorf("watch team %q after its raise: %w", team, watching)

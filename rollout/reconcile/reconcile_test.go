@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +121,7 @@ func (r *replica) read() (files []reconcile.File, broken map[identity.Team]strin
 	for _, f := range r.files {
 		files = append(files, f)
 	}
-	return files, r.broken, r.err
+	return files, maps.Clone(r.broken), r.err
 }
 
 func file(team identity.Team, percent rollout.Percent) reconcile.File {
@@ -141,6 +142,21 @@ func (r *replica) remove(team identity.Team) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.files, team)
+}
+
+// breaks puts a mistake into a team's file.
+func (r *replica) breaks(team identity.Team) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.files, team)
+	r.broken[team] = string(team) + ".yaml"
+}
+
+// fails makes reading of all files fail; nil ends that.
+func (r *replica) fails(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
 }
 
 // settle lets all replicas look some times.
@@ -344,10 +360,7 @@ func TestAMistakeLeavesTheTeamAndTheOthers(t *testing.T) {
 		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10, "search": 10})
 		defer a.end()
 		settle()
-		a.remove("data-eng")
-		a.mu.Lock()
-		a.broken["data-eng"] = "data-eng.yaml"
-		a.mu.Unlock()
+		a.breaks("data-eng")
 		a.says("search", 20)
 		settle()
 		s.at("data-eng", 10)
@@ -355,9 +368,7 @@ func TestAMistakeLeavesTheTeamAndTheOthers(t *testing.T) {
 		if got := a.Status()["data-eng"]; got.Management != reconcile.Broken || got.File != "data-eng.yaml" {
 			t.Errorf("%+v", got)
 		}
-		a.mu.Lock()
-		a.err = errors.New("the directory is gone")
-		a.mu.Unlock()
+		a.fails(errors.New("the directory is gone"))
 		settle()
 		s.at("search", 20)
 		if len(a.reported) == 0 || a.reported[len(a.reported)-1] == nil {
@@ -484,6 +495,86 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 	if _, err := reconcile.New(reconcile.Options{}); err == nil {
 		t.Error("no error")
 	}
+}
+
+func TestRaisesWaitWhileTheirFileHasAMistake(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 0})
+		defer a.end()
+		settle()
+		f := file("data-eng", 20)
+		f.Open = func(time.Time) bool { return false }
+		a.put(f)
+		settle()
+		a.breaks("data-eng")
+		settle()
+		s.at("data-eng", 0) // nobody knows at what hours
+		f.Open = nil
+		a.put(f)
+		settle()
+		s.at("data-eng", 20)
+	})
+}
+
+func TestAMistakeThatIsTakenBackIsNoChange(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer a.end()
+		settle()
+		asked := rollout.Request{Percent: 50, Digest: "another file", Source: "api", Actor: "pipeline"}
+		if _, err := rollout.Update(t.Context(), s.store, "data-eng", func(was rollout.State) (rollout.Change, error) {
+			return rollout.Ask(was, asked, rollout.Step{Outcome: rollout.Raise, To: 50}, time.Now()), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		a.breaks("data-eng")
+		settle()
+		a.says("data-eng", 10) // as it was all the time
+		settle()
+		s.at("data-eng", 50)
+		if got := a.Status()["data-eng"].Management; got != reconcile.Differs {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+func TestWithoutFilesHoldsAndRequestsAreStillFollowed(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer a.end()
+		settle()
+		a.fails(errors.New("the directory is gone"))
+		if _, err := rollout.Update(t.Context(), s.store, "data-eng", func(was rollout.State) (rollout.Change, error) {
+			return rollout.Ask(was, rollout.Request{Percent: 50, Source: "api", Actor: "pipeline"}, rollout.Step{Outcome: rollout.Pending}, time.Now()), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		s.at("data-eng", 50)
+		b := s.start("b", map[identity.Team]rollout.Percent{"data-eng": 5})
+		defer b.end()
+		settle()
+		s.at("data-eng", 5) // who can read files leads
+		if !b.Leads() {
+			t.Error("who can read files does not lead")
+		}
+	})
+}
+
+func TestARaiseIsTakenBackWithoutFiles(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		s.evidence = &seenRuns{}
+		a := s.start("a", nil)
+		defer a.end()
+		settle()
+		a.fails(errors.New("the directory is gone"))
+		s.evidence.see(clean("svc-etl"), clean("svc-loader"))
+		s.raise()
+		s.evidence.see(refused("svc-etl"), refused("svc-loader"))
+		settle()
+		s.at("data-eng", 25)
+	})
 }
 
 func TestATeamIsRetiredByItsFileWhenNothingIsInTheWay(t *testing.T) {

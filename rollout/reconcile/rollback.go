@@ -34,13 +34,13 @@ type Evidence interface {
 // watch is what is known of an armed team.
 type watch struct {
 	read time.Time
-	told int64 // the revision about which somebody was alerted
+	told time.Time // the raise about which somebody was alerted
 }
 
 // Harm is what a raise did.
 type Harm struct {
-	// Known are the accounts that had a clean run in the cycle before a refused
-	// one, in order. Unknown are refused ones that had none.
+	// Known are the accounts that had a clean run, with a token, in the cycle
+	// before a refused one, in order. Unknown are refused ones that had none.
 	Known, Unknown []string
 	// Others tells that the team has other accounts than those.
 	Others bool
@@ -64,7 +64,7 @@ func harm(runs []evidence.Run, raised time.Time) Harm {
 	clean := make(map[string]bool)
 	for _, r := range runs {
 		at, ok := refused[r.Account]
-		if ok && r.Grade == evidence.Clean && !r.Refused && r.First.Before(at) && r.Last.After(at.Add(-cycle)) {
+		if ok && r.Grade == evidence.Clean && r.Token && !r.Refused && r.First.Before(at) && r.Last.After(at.Add(-cycle)) {
 			clean[r.Account] = true
 		}
 	}
@@ -85,7 +85,7 @@ func harm(runs []evidence.Run, raised time.Time) Harm {
 // rollBack takes back a raise that hurts. It returns the state as it is then.
 func (r *Reconciler) rollBack(ctx context.Context, s rollout.State, now time.Time) (rollout.State, error) {
 	since := now.Sub(s.RaisedAt)
-	if r.o.Evidence == nil || s.Retired || s.RaisedAt.IsZero() || since >= armed || s.LoweredAt.After(s.RaisedAt) || s.Previous >= s.Percent {
+	if r.o.Evidence == nil || s.Retired || !s.LastRaised() || since >= armed {
 		delete(r.watched, s.Team)
 		return s, nil
 	}
@@ -109,8 +109,8 @@ func (r *Reconciler) rollBack(ctx context.Context, s rollout.State, now time.Tim
 			return s, err
 		}
 		return r.write(ctx, s, change)
-	case len(h.Known)+len(h.Unknown) > 0 && w.told != s.Revision:
-		w.told = s.Revision
+	case len(h.Known)+len(h.Unknown) > 0 && !w.told.Equal(s.RaisedAt):
+		w.told = s.RaisedAt
 		r.watched[s.Team] = w
 		r.o.Alert(s.Team, alertText(h))
 	}

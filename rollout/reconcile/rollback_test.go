@@ -48,12 +48,13 @@ func TestARaiseHurtsKnownAccountsWhoseEnforcedRunsAreRefused(t *testing.T) {
 		runs []evidence.Run
 		want reconcile.Harm
 	}{
-		"nothing happened":              {[]evidence.Run{clean("a"), clean("b")}, reconcile.Harm{Others: true}},
-		"two known accounts":            {[]evidence.Run{clean("a"), clean("b"), refused("b"), refused("a")}, reconcile.Harm{Known: []string{"a", "b"}}},
-		"many workers of one account":   {many, reconcile.Harm{Known: []string{"stolen"}, Others: true}},
-		"an account that never was ok":  {[]evidence.Run{clean("a"), refused("new")}, reconcile.Harm{Unknown: []string{"new"}, Others: true}},
-		"one that sent no token before": {[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.Grade = evidence.NoToken }), refused("a")}, reconcile.Harm{Unknown: []string{"a"}}},
-		"one that was ok long ago":      {[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.First, r.Last = r.First.AddDate(0, 0, -2), r.Last.AddDate(0, 0, -2) }), refused("a")}, reconcile.Harm{Unknown: []string{"a"}}},
+		"nothing happened":                {[]evidence.Run{clean("a"), clean("b")}, reconcile.Harm{Others: true}},
+		"two known accounts":              {[]evidence.Run{clean("a"), clean("b"), refused("b"), refused("a")}, reconcile.Harm{Known: []string{"a", "b"}}},
+		"many workers of one account":     {many, reconcile.Harm{Known: []string{"stolen"}, Others: true}},
+		"an account that never was ok":    {[]evidence.Run{clean("a"), refused("new")}, reconcile.Harm{Unknown: []string{"new"}, Others: true}},
+		"one that sent no token before":   {[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.Grade = evidence.NoToken }), refused("a")}, reconcile.Harm{Unknown: []string{"a"}}},
+		"one that was ok without a token": {[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.Token = false }), refused("a")}, reconcile.Harm{Unknown: []string{"a"}}},
+		"one that was ok long ago":        {[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.First, r.Last = r.First.AddDate(0, 0, -2), r.Last.AddDate(0, 0, -2) }), refused("a")}, reconcile.Harm{Unknown: []string{"a"}}},
 		"one that is ok only afterwards": {
 			[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.First, r.Last = raised.Add(time.Hour), raised.Add(time.Hour) }), refused("a")},
 			reconcile.Harm{Unknown: []string{"a"}},

@@ -24,8 +24,9 @@ const maxID = 128
 // digestPrefix begins the digest that stands for a longer one.
 const digestPrefix = "sha256:"
 
-// maxMillis is the latest time that the scripts take: 15 digits.
-const maxMillis = 999_999_999_999_999
+// maxMillis is the latest time that the scripts take, in the year 5138: 14 digits,
+// which are all that a script keeps of a number in JSON.
+const maxMillis = 99_999_999_999_999
 
 var _ luigi.Store = (*Store)(nil)
 

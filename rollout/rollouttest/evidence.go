@@ -22,6 +22,7 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 	for name, test := range map[string]func(*testing.T, evidence.Store){
 		"of a day without evidence there is nothing":                         noEvidence,
 		"what was recorded is read back":                                     recordAndRead,
+		"a token that never ends does not spoil the day":                     endlessToken,
 		"a batch that comes again changes nothing":                           recordAgain,
 		"batches of several replicas add up to what all of them saw":         recordModel,
 		"a run that goes on after midnight stays in the day it began":        runOverMidnight,
@@ -181,6 +182,21 @@ func checkWhole(t *testing.T, s evidence.Store, b evidence.Batch) {
 	same(t, "families", families, b.Teams[team].Families)
 	if other, err := s.Daily(t.Context(), "another", day); err != nil || len(other.Counts)+len(other.Runs) != 0 {
 		t.Errorf("another team has %+v, %v", other, err)
+	}
+}
+
+// endlessToken records what a provider says that issues tokens for ever: the
+// latest time that a claim may have.
+func endlessToken(t *testing.T, s evidence.Store) {
+	r := run(1, "svc", "Load", evidence.WouldBreak)
+	r.FirstExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	r.LastExpiry = r.FirstExpiry
+	record(t, s, batchOf("a", 1, evidence.Daily{Runs: keyed(r)}))
+	again := run(1, "svc", "Load", evidence.WouldBreak) // and is merged
+	record(t, s, batchOf("a", 2, evidence.Daily{Runs: keyed(again)}))
+	got, ok := runs(t, s, day)[r.TraceID]
+	if !ok || got.LastExpiry.Year() < 5000 || got.Renewed() {
+		t.Errorf("read back: %t, %+v", ok, got)
 	}
 }
 

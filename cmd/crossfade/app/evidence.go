@@ -32,6 +32,13 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 		Enforced: ev.Enforcement.Enforced, Brownout: ev.Enforcement.Brownout && ev.Enforcement.Enforced,
 		TraceID: ev.TraceID,
 	}
+	if !proven(ev) {
+		o.Account = ""
+	}
+	// What both credentials deny says nothing about the token: it may be junk.
+	if ev.Shadow.Verdict == shadow.MatchDeny {
+		o.Token = false
+	}
 	if o.Pipeline == "" {
 		o.Pipeline = ev.Call.Registers
 	}
@@ -53,6 +60,13 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 		}
 	}
 	return true
+}
+
+// proven reports whether a credential that is in force names the principal. That
+// of an expired or revoked one is told to its owner, and its requests are nobody's
+// run: whoever found an old password could else fill a team's evidence.
+func proven(ev *gateway.Event) bool {
+	return ev.Legacy.OK() || ev.Decision.Control == gateway.SideToken && (ev.Token.OK() || ev.Decision.Grace)
 }
 
 // gradeOf is how bad a verdict makes a run.

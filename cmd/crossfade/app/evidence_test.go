@@ -10,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"crossfade/cmd/crossfade/app"
+	event "crossfade/gateway"
 	"crossfade/gateway/identity"
+	"crossfade/gateway/shadow"
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/fleet"
@@ -147,6 +149,42 @@ func TestWhatRequestsTeachIsRecorded(t *testing.T) {
 				if r.Token && r.Grade == evidence.Clean && !r.LastExpiry.After(time.Now()) {
 					t.Errorf("the run's token ends at %s", r.LastExpiry)
 				}
+			}
+		})
+	}
+}
+
+func TestOnlyCredentialsInForceMakeRuns(t *testing.T) {
+	etl := identity.Principal{Name: "svc-etl", Team: "data-eng"}
+	good := &identity.Authentication{Status: identity.StatusVerified, Principal: etl}
+	rejected := func(why identity.Reason) *identity.Authentication {
+		return &identity.Authentication{Status: identity.StatusRejected, Principal: etl, Reasons: []identity.Reason{why}}
+	}
+	for name, test := range map[string]struct {
+		legacy, token *identity.Authentication
+		control       event.Side
+		verdict       shadow.Verdict
+		account       string
+		judged        bool // the token
+	}{
+		"a password in force":                      {good, nil, event.SideLegacy, shadow.NoToken, "svc-etl", false},
+		"a password in force with a bad token":     {good, rejected("aud_mismatch"), event.SideLegacy, shadow.WouldBreak, "svc-etl", true},
+		"one that may not do it, with a bad token": {good, rejected("aud_mismatch"), event.SideLegacy, shadow.MatchDeny, "svc-etl", false},
+		"an expired password":                      {rejected("legacy_expired"), nil, event.SideLegacy, shadow.MatchDeny, "", false},
+		"a revoked password with a bad token":      {rejected("legacy_revoked"), rejected("aud_mismatch"), event.SideLegacy, shadow.MatchDeny, "", false},
+		"an expired password with a good token":    {rejected("legacy_expired"), good, event.SideLegacy, shadow.LegacyLapsed, "", true},
+		"a token alone":                            {nil, good, event.SideToken, shadow.NotEvaluated, "svc-etl", true},
+		"a bad token beside an enforced password":  {good, rejected("aud_mismatch"), event.SideToken, shadow.WouldBreak, "svc-etl", true},
+		"a bad token alone, which names somebody":  {nil, rejected("aud_mismatch"), event.SideToken, shadow.NotEvaluated, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o evidence.Observation
+			ok := app.ObservationOf(&event.Event{
+				Start: time.Now(), Principal: etl, Legacy: test.legacy, Token: test.token,
+				Decision: event.Decision{Control: test.control}, Shadow: shadow.Result{Verdict: test.verdict},
+			}, &o)
+			if !ok || o.Account != test.account || o.Token != test.judged || o.Team != "data-eng" {
+				t.Errorf("account %q, token judged: %t, %+v", o.Account, o.Token, o)
 			}
 		})
 	}
