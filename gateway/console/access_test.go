@@ -184,7 +184,9 @@ func TestNoSecretIsSaid(t *testing.T) {
 	var said strings.Builder
 	for _, token := range []string{"one-time-secret", "nonsense-secret", "operator"} {
 		for _, q := range []ask{
-			{method: "POST", path: "/teams/data-eng/hold"}, {method: "GET", path: "/teams"}, {method: "PUT", path: "/nothing"},
+			{method: "POST", path: "/teams/data-eng/hold"},
+			{method: "GET", path: "/teams"},
+			{method: "PUT", path: "/nothing"},
 			{method: "POST", path: "/teams/nobody/hold"},
 		} {
 			q.token = token
