@@ -172,40 +172,13 @@ func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, no
 			Overridden: step.Overridden, state: state, file: f, step: step,
 		}
 		if f.Percent > state.Percent {
-			if row.Selected, row.RunsADay, err = newlySelected(ctx, s, f.Team, step.From, step.To, now); err != nil {
+			if row.Selected, row.RunsADay, err = app.NewlySelected(ctx, s, f.Team, step.From, step.To, now); err != nil {
 				return nil, err
 			}
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
-}
-
-// newlySelected names the accounts and pipelines that a raise selects, of those
-// that were seen of late, and about how many runs of theirs a day are kept.
-func newlySelected(ctx context.Context, s *redisstore.Store, team identity.Team, from, to rollout.Percent, now time.Time) (names []string, aDay float64, err error) {
-	const days = 7
-	runs := 0
-	day := evidence.DayOf(now)
-	for range days {
-		d, err := s.Daily(ctx, team, day)
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, r := range d.Runs {
-			key := r.Account + "/" + r.Pipeline
-			if r.Pipeline == "" || rollout.Selected(team, key, from) || !rollout.Selected(team, key, to) {
-				continue
-			}
-			runs++
-			if name := r.Account + " / " + r.Pipeline; !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-		day = day.Before()
-	}
-	slices.Sort(names)
-	return names, float64(runs) / days, nil
 }
 
 // planTable is a plan as rows, the details below it, and how many there are of

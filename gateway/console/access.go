@@ -144,8 +144,16 @@ func fromHere(r *http.Request) bool {
 			return false
 		}
 	}
+	return clientOf(r).IsLoopback()
+}
+
+// clientOf is the other end of the connection.
+func clientOf(r *http.Request) netip.Addr {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && from.Addr().Unmap().IsLoopback()
+	if err != nil {
+		return netip.Addr{}
+	}
+	return from.Addr().Unmap()
 }
 
 // loopbackName reports whether a Host is a name that only this machine has for

@@ -38,6 +38,11 @@ func (c *Console) change(r *http.Request, decide func(context.Context, rollout.S
 		}
 		return rollout.State{}, p
 	}
+	if !c.o.Ready() {
+		p := refuseFor(http.StatusServiceUnavailable, identity.AuditUnavailable, "The change could not be recorded, so it was not made.", "Tell the platform team that the audit trail cannot be written.")
+		p.retryAfter = "5"
+		return rollout.State{}, p
+	}
 	if err := c.o.Table.Refresh(ctx); err != nil {
 		return refused(err)
 	}
@@ -57,7 +62,7 @@ func (c *Console) change(r *http.Request, decide func(context.Context, rollout.S
 		case err == nil:
 			c.o.Log.Info("a team was changed", "team", team, "kind", change.Kind, "from", int(s.Percent), "to", int(is.Percent),
 				"revision", is.Revision, "actor", who.name, "verified", who.verified, "source", source, "reason", change.Reason)
-			c.o.Changed(ctx, Done{Change: change, Was: s, Is: is, Token: who.token, Client: r.RemoteAddr})
+			c.o.Changed(ctx, Done{Change: change, Was: s, Is: is, Token: who.token, Client: clientOf(r)})
 			return is, nil
 		case !errors.As(err, &faster):
 			return refused(err)

@@ -58,7 +58,7 @@ func TestAPercentageIsSetOnWhatWasSeen(t *testing.T) {
 	if last != want {
 		t.Errorf("the history has %+v, want %+v", last, want)
 	}
-	if len(a.done) != 3 || a.done[2].Was.Percent != 26 || a.done[2].Is.Percent != 27 || a.done[2].Token.Subject != "sub-olga" || a.done[2].Client != "127.0.0.1:50000" {
+	if len(a.done) != 3 || a.done[2].Was.Percent != 26 || a.done[2].Is.Percent != 27 || a.done[2].Token.Subject != "sub-olga" || a.done[2].Client.String() != "127.0.0.1" {
 		t.Errorf("told of: %+v", a.done)
 	}
 }
@@ -346,6 +346,15 @@ func TestAStoreThatFailsIsToldAndNothingIsLost(t *testing.T) {
 	a.store.SetDown(false)
 	a.store.Flush()
 	a.want(hold, 503, "store_regressed")
+}
+
+func TestAChangeThatCannotBeRecordedIsNotMade(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(o *console.Options) { o.Ready = func() bool { return false } })
+	a.want(ask{method: "POST", path: "/teams/data-eng/hold", token: "operator"}, 503, "audit_unavailable")
+	if s, ok := a.table.Lookup("data-eng"); ok {
+		t.Errorf("it was made: %+v", s)
+	}
 }
 
 func TestAHundredWritersLoseNoChange(t *testing.T) {

@@ -31,6 +31,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -78,8 +79,8 @@ type File struct {
 	Management, Name string
 }
 
-// Options are the options of New. All but OneTime, Changed, Now and the accesses
-// are required.
+// Options are the options of New. All but OneTime, Ready, Changed, Now and the
+// accesses are required.
 type Options struct {
 	Tokens  Authenticator
 	Table   Table
@@ -99,6 +100,9 @@ type Options struct {
 	// OneTime is the token that serves as an operator's on this machine; none
 	// when empty.
 	OneTime identity.Secret
+	// Ready, if set, reports whether a change can be recorded; none is made while it
+	// cannot.
+	Ready func() bool
 	// Changed is told of each change that was made, after it. It must not block.
 	Changed func(ctx context.Context, done Done)
 	Log     *slog.Logger
@@ -113,8 +117,9 @@ type Done struct {
 	Was, Is rollout.State
 	// Token is what the caller's token says; nil for the one-time token.
 	Token *identity.TokenInfo
-	// Client is the address that it came from, as the connection says.
-	Client string
+	// Client is the address that it came from, as the connection says; the zero
+	// Addr if that is none.
+	Client netip.Addr
 }
 
 // Console is the API. It is immutable and safe for concurrent use.
@@ -127,6 +132,9 @@ type Console struct {
 func New(o Options) (*Console, error) {
 	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Guard == nil || o.Select == nil || o.Files == nil || o.Open == nil || o.Log == nil {
 		return nil, errors.New("admin API: tokens, table, history, guard, selection, files, hours and a log are needed")
+	}
+	if o.Ready == nil {
+		o.Ready = func() bool { return true }
 	}
 	if o.Changed == nil {
 		o.Changed = func(context.Context, Done) {}
