@@ -43,6 +43,12 @@ func (c *Console) change(r *http.Request, decide func(context.Context, rollout.S
 		p.retryAfter = "5"
 		return rollout.State{}, p
 	}
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return refused(fmt.Errorf("%w: other changes took too long, and this one was not begun", rollout.ErrUnavailable))
+	}
 	if err := c.o.Table.Refresh(ctx); err != nil {
 		return refused(err)
 	}

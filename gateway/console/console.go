@@ -122,10 +122,13 @@ type Done struct {
 	Client netip.Addr
 }
 
-// Console is the API. It is immutable and safe for concurrent use.
+// Console is the API. It is safe for concurrent use.
 type Console struct {
 	o      Options
 	routes http.Handler
+	// turn has room for the change that is under way. Changes that read at once
+	// and write one after another would only meet each other's conflicts.
+	turn chan struct{}
 }
 
 // New checks the options and builds the API.
@@ -142,7 +145,7 @@ func New(o Options) (*Console, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &Console{o: o}
+	c := &Console{o: o, turn: make(chan struct{}, 1)}
 	c.routes = c.mux()
 	return c, nil
 }
