@@ -27,15 +27,20 @@ func (p *program) rolloutCommand() *cobra.Command {
 		Short: "Show and change the percentage of each team",
 		Long: `Show and change, in the configured Redis, the share of each team that must
 authenticate by OIDC. Without a Redis in the configuration there is nothing to
-show: the percentages of an in-process one live and die with their gateway.`,
+show: the percentages of an in-process one live and die with their gateway.
+
+With --admin URL the same goes by the admin API of a gateway. Then a token proves
+who makes a change, and it is recorded as verified.`,
 		Example: `  crossfade rollout plan
   crossfade rollout status
   crossfade rollout set data-eng 25 --reason "week 2"
   crossfade rollout rollback data-eng --reason "workers fail with aud_mismatch"
   crossfade rollout hold data-eng --reason "until Monday's deploy"
-  crossfade rollout history data-eng`,
+  crossfade rollout history data-eng
+  crossfade rollout apply --dir rollout.d --admin https://crossfade.internal --token-file token`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
+	addAdminFlags(c)
 	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutHistory())
 	return c
 }
@@ -58,6 +63,38 @@ func (p *program) withStore(c *cobra.Command, use func(context.Context, *redisst
 	defer cancel()
 	err = use(ctx, store)
 	return errors.Join(err, store.Close())
+}
+
+// rollouts are read from the store or over the admin API.
+type rollouts interface {
+	// states returns the teams that were ever changed.
+	states(ctx context.Context) (map[identity.Team]rollout.State, error)
+	history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error)
+}
+
+// stored are the rollouts of a store.
+type stored struct{ *redisstore.Store }
+
+func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, error) {
+	snapshot, err := s.Load(ctx)
+	return snapshot.Teams, err
+}
+
+func (s stored) history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error) {
+	return s.History(ctx, team, limit)
+}
+
+// withRollouts reads by the admin API where that is asked for, else the
+// configured Redis.
+func (p *program) withRollouts(c *cobra.Command, use func(context.Context, rollouts) error) error {
+	api, err := p.admin(c)
+	if err != nil {
+		return err
+	}
+	if api != nil {
+		return use(c.Context(), api)
+	}
+	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error { return use(ctx, stored{s}) })
 }
 
 // teamRow is a team as status shows it.
@@ -124,13 +161,13 @@ func (p *program) rolloutStatus() *cobra.Command {
 		if err := out.check(); err != nil {
 			return err
 		}
-		return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-			snapshot, err := s.Load(ctx)
+		return p.withRollouts(c, func(ctx context.Context, s rollouts) error {
+			states, err := s.states(ctx)
 			if err != nil {
 				return err
 			}
 			rows, now := []teamRow{}, time.Now()
-			for _, state := range snapshot.Teams {
+			for _, state := range states {
 				if len(args) == 0 || slices.Contains(args, string(state.Team)) {
 					rows = append(rows, rowOf(state, now))
 				}
@@ -206,8 +243,8 @@ func (p *program) rolloutHistory() *cobra.Command {
 		if err := rollout.ValidateTeam(team); err != nil {
 			return usage("%w", err)
 		}
-		return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-			entries, err := s.History(ctx, team, limit)
+		return p.withRollouts(c, func(ctx context.Context, s rollouts) error {
+			entries, err := s.history(ctx, team, limit)
 			if err != nil {
 				return err
 			}

@@ -81,6 +81,8 @@ func (r planRow) request(by rollout.Setting) rollout.Request {
 type planning struct {
 	dir string
 	out *output
+	// api is the admin API where that is asked for, else nil.
+	api *adminAPI
 }
 
 func (o *planning) addFlags(c *cobra.Command) {
@@ -89,7 +91,8 @@ func (o *planning) addFlags(c *cobra.Command) {
 }
 
 // plan reads the files and the store and says what would become of each file.
-// Mistakes in files are an error: nothing may be planned past one.
+// Mistakes in files are an error: nothing may be planned past one. By the admin
+// API there is no store.
 func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *redisstore.Store, string, []planRow) error) error {
 	if err := o.out.check(); err != nil {
 		return err
@@ -111,6 +114,16 @@ func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *
 	}
 	if len(mistakes) > 0 {
 		return mistakes
+	}
+	if o.api != nil {
+		rows := make([]planRow, 0, len(files))
+		for _, f := range files {
+			rows = append(rows, planRow{file: f})
+		}
+		if err := o.api.fill(c.Context(), rows, time.Now()); err != nil {
+			return err
+		}
+		return use(c.Context(), nil, dir, rows)
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
 		rows, err := planOf(ctx, s, files, time.Now())
@@ -250,7 +263,10 @@ if there are changes and nothing is refused.`,
 	}
 	o.addFlags(c)
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 if there are changes")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if o.api, err = p.admin(c); err != nil {
+			return err
+		}
 		return p.plan(c, o, func(_ context.Context, _ *redisstore.Store, dir string, rows []planRow) error {
 			t, details, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
@@ -300,7 +316,10 @@ name.`,
 	}
 	o.addFlags(c)
 	c.Flags().StringVar(&reason, "reason", "", "why, for the history; default: what each file says")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if o.api, err = p.admin(c); err != nil {
+			return err
+		}
 		by := rollout.Setting{Actor: actor(), Source: "cli", Reason: reason}
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, _ string, rows []planRow) error {
 			var changed, waiting int
@@ -309,6 +328,15 @@ name.`,
 					waiting++
 				}
 				if !row.changes() {
+					continue
+				}
+				if o.api != nil {
+					state, err := o.api.ask(ctx, row, by)
+					if err != nil {
+						return fmt.Errorf("team %s, after %d changes: %w", row.Team, changed, err)
+					}
+					rows[i].state = state
+					changed++
 					continue
 				}
 				now := time.Now()

@@ -64,7 +64,7 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 		ready = nil // recording is no condition
 	}
 	return console.New(console.Options{
-		Ready: ready,
+		Ready:  ready,
 		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Guard: guard, Open: a.hours.open,
 		Select: func(ctx context.Context, team identity.Team, from, to rollout.Percent) ([]string, float64, error) {
 			return NewlySelected(ctx, a.store.Store, team, from, to, time.Now())
