@@ -170,7 +170,7 @@ func (a *adminAPI) call(ctx context.Context, method, path string, body any, head
 		}
 	}
 	var problem adminProblem
-	if json.Unmarshal(text, &problem) != nil || problem.Reason == "" {
+	if json.Unmarshal(text, &problem) != nil || problem.Reason == "" || problem.Reason == string(identity.RPCUnknown) { // that is the listener for clients
 		return fmt.Errorf("%s answers %s, which is no admin API of Crossfade: name its admin listener by --admin", a.base.Host, resp.Status)
 	}
 	problem.Status = resp.StatusCode
