@@ -47,6 +47,9 @@ who makes a change, and it is recorded as verified.`,
 
 // withStore opens the configured Redis for one command.
 func (p *program) withStore(c *cobra.Command, use func(context.Context, *redisstore.Store) error) error {
+	if f := c.Flags().Lookup("admin"); f != nil && f.Changed {
+		return usage("%s goes straight to Redis only: leave --admin out", c.CommandPath())
+	}
 	cfg, err := p.partial(c)
 	if err != nil {
 		return err
