@@ -52,7 +52,7 @@ fuzz: ## every fuzz target for FUZZTIME (2m)
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: ## throughput against a bare proxy from one run, then the micro-benchmarks
+bench: ## throughput against a bare proxy and with a stopped Redis from one run, then the micro-benchmarks
 	$(GO) run ./cmd/crossfade/bench $(ARGS)
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 200ms ./gateway/... ./legacy ./rollout
 

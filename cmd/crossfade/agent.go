@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,13 +98,13 @@ changes. A legacy credential that the worker sends is kept, with the token besid
 in Crossfade-Token (--mode token replaces it). Without a token nothing is sent that
 has no legacy credential.
 
-Where tokens come from (--source auto): --client-id or --subject-token-file,
---token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub Actions,
-$AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
+Where tokens come from (--source auto): --subject-token-file, --client-id,
+--token-command, --token-file or $CROSSFADE_TOKEN_FILE, the variables of GitHub
+Actions, $AWS_WEB_IDENTITY_TOKEN_FILE, what ` + "`crossfade login`" + ` has left, in this order.
 
-Every flag can stand in a file, agent.yaml (--config), and in variables such as
-CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. There alone,
-families map task families to tokens of their own: the agent obtains them when the
+Every flag can stand in a file, agent.yaml (--config), and all but --write in variables
+such as CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. In the file
+alone, families map task families to tokens of their own: the agent obtains them when the
 scheduler hands out a task, before the worker learns of it, and calls about the task
 carry them. With --token-dir the task's code finds them in files.
 
@@ -138,12 +140,13 @@ func (p *program) agentExec(o *agentOptions) *cobra.Command {
 		Long: `Start an agent on a free port, run the command so that it finds it, and end with
 it. Signals and the exit code pass through; the exit code is 77 if the command failed
 and the gateway, or the agent for want of a token, had refused it; 126 and 127 are
-those of shells.
+those of shells, and 130 says that it was interrupted before the command began.
 
 Luigi needs no change: it finds the agent by LUIGI_CONFIG_PATH, a private copy of your
-own file of that name with only the scheduler's URL replaced, or by --scheduler-url
-where your command line has one. Code that names a scheduler itself (luigi.build with
-scheduler_url) takes it from the environment. Every command finds there:
+own file of that name with only the scheduler's URL replaced; a --scheduler-url on its
+command line is taken away. Of another program it is replaced, where other users of the
+machine can read it. Code that names a scheduler itself (luigi.build with scheduler_url)
+takes it from the environment. Every command finds there:
   CROSSFADE_SCHEDULER_URL  the agent's URL, with the user and password of your own one
   CROSSFADE_TOKEN_FILE     a file with the token, kept fresh
   NETRC                    a copy of your netrc file with the token for the gateway
@@ -176,6 +179,8 @@ and 127.0.0.1 in no_proxy if there is a proxy.`,
 // agent runs until ctx is done.
 func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
 	defer p.oneProcessor()()
+	ctx, stop := untilHangup(ctx)
+	defer stop()
 	log := p.logger()
 	s, err := p.newAgentStage(o, o.gateway, agentAgain, log)
 	if err != nil {
@@ -228,6 +233,15 @@ func (p *program) agent(ctx context.Context, o agentOptions) (err error) {
 	return err
 }
 
+// untilHangup ends with the terminal, too, so that the tokens in files do not
+// outlive it; not under nohup.
+func untilHangup(ctx context.Context) (_ context.Context, stop context.CancelFunc) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return ctx, func() {}
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
+}
+
 // keepNetrc checks that a netrc file has no credential of somebody else's for
 // the gateway: it would be written over.
 func (s *agentStage) keepNetrc(file string) error {
@@ -264,6 +278,9 @@ func (s *agentStage) serveMetrics(ctx context.Context, servers *serving, address
 // agentRun runs a command behind an agent of its own.
 func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (err error) {
 	defer p.oneProcessor()()
+	ctx, stop := untilHangup(ctx)
+	defer stop()
+	interrupted := &exitError{exitInterrupted, errors.New("agent exec: interrupted before the command was started")}
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
@@ -305,11 +322,15 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 		within, cancel := context.WithTimeout(ctx, agenttoken.DefaultTimeout)
 		_, err := s.keeper.Token(within)
 		cancel()
-		if err != nil {
+		if ctx.Err() != nil {
+			return interrupted
+		} else if err != nil {
 			return &exitError{exitNotPermitted, fmt.Errorf("agent: no token, so the command is not started: %w", err)}
 		}
 	}
-	if err := s.writeAll(ctx, o.writes, true); errors.Is(err, agent.ErrNoToken) {
+	if err := s.writeAll(ctx, o.writes, true); err != nil && ctx.Err() != nil {
+		return interrupted
+	} else if errors.Is(err, agent.ErrNoToken) {
 		return &exitError{exitNotPermitted, fmt.Errorf("agent: the command is not started: %w", err)}
 	} else if err != nil {
 		return err
@@ -332,12 +353,16 @@ func (p *program) agentRun(ctx context.Context, o agentOptions, args []string) (
 		cancel() // whoever is left has lost the command it worked for
 		servers.end(now)
 	}()
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) { // of another run that has the same configuration: it stops no work
+		s.report.Say("metrics", fmt.Sprintf("crossfade agent: this run shows no metrics: %v\n", err))
+	} else if err != nil {
 		return err
 	}
 	log.Info("crossfade agent listens", "listen", listener.Addr().String(), "gateway", s.gateway.Redacted(), "mode", s.mode.String(), "metrics", metrics)
 	code, signaled, err := p.behind(ctx, s, scheduler, agent.LoopbackURL(listener.Addr(), secret), netrc, args)
 	switch {
+	case err != nil && code == 0 && ctx.Err() != nil:
+		return interrupted
 	case err != nil && code != 0:
 		return &exitError{code, fmt.Errorf("agent exec: %w", err)}
 	case err != nil:

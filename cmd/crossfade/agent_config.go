@@ -120,16 +120,29 @@ func (s *agentStage) reaches(o agentOptions) error {
 			errs = append(errs, fmt.Errorf("a token of the task families %s: %w", f.Pattern, err))
 		}
 	}
-	errs = append(errs, agent.CheckWrites(o.writes, o.netrc))
+	reads := o.reads()
+	errs = append(errs, agent.CheckWrites(o.writes, append(reads, o.netrc)...))
 	if err := errors.Join(errs...); err != nil {
 		return usage("%w", err)
 	}
 	if o.tokenDir != "" && len(o.families) > 0 {
-		if err := agent.PrivateDir(o.tokenDir); err != nil {
+		err := agent.CheckTokenDir(o.tokenDir, reads...)
+		if err == nil {
+			err = agent.PrivateDir(o.tokenDir)
+		}
+		if err != nil {
 			return usage("--token-dir: %w", err)
 		}
 	}
 	return nil
+}
+
+// reads are the files that the agent was told to read.
+func (o *agentOptions) reads() []string {
+	p := &o.params
+	return []string{
+		o.caFile, p.File, p.SecretFile, p.KeyFile, p.CertFile, p.CertKeyFile, p.SubjectTokenFile,
+	}
 }
 
 // writeAll begins to keep the tokens for others in their files. Where they are

@@ -165,7 +165,8 @@ func TestTokensForOtherServicesAreThereBeforeTheCommandStartsAndGoneAtItsEnd(t *
 			t.Errorf("%s is left behind: %v", name, err)
 		}
 	}
-	notes := filepath.Join(files(t, map[string]string{"notes": "my notes"}), "notes")
+	mine := files(t, map[string]string{"notes": "my notes", "secret": "s3cret"})
+	notes, secret := filepath.Join(mine, "notes"), filepath.Join(mine, "secret")
 	for name, tc := range map[string]struct {
 		flags []string
 		code  int
@@ -176,15 +177,21 @@ func TestTokensForOtherServicesAreThereBeforeTheCommandStartsAndGoneAtItsEnd(t *
 		"a file of two":              {append(config, "--write", "a="+other, "--write", "b="+other), exitUsage, "the token for b cannot be written"},
 		"a file with something else": {append(config, "--write", "a="+notes), exitUsage, "something else than a token"},
 		"a directory":                {append(config, "--write", "a="+dir), exitUsage, "is a directory"},
-		"a source with one token":    {append(config, "--token-file", tokenFile(t), "--write", "aws="+other), exitUsage, "a token for aws: the token source file has one token"},
+		"the agent's own secret": {
+			append(config, "--client-id", "c", "--issuer", "http://127.0.0.1:1", "--client-secret-file", secret, "--write", "a="+secret),
+			exitUsage, "a file that the agent has for something else",
+		},
+		"a source with one token": {append(config, "--token-file", tokenFile(t), "--write", "aws="+other), exitUsage, "a token for aws: the token source file has one token"},
 	} {
 		got := asProcess(t, dir, written(other), wrapped(t, tc.flags, "run")...).want(t, tc.code, tc.said)
 		if strings.Contains(got.stdout, "run") {
 			t.Errorf("%s: the command was started: %v", name, got)
 		}
 	}
-	if read(t, notes) != "my notes" {
-		t.Error("the notes are lost")
+	asProcess(t, agentFiles(t, gateway.URL, "families: { Load*: a }\n"), nil,
+		"agent", "--config", "agent.yaml", "--client-id", "c", "--issuer", "http://127.0.0.1:1", "--client-secret-file", secret, "--token-dir", mine).want(t, exitUsage, "nothing but tokens")
+	if read(t, notes) != "my notes" || read(t, secret) != "s3cret" {
+		t.Error("what is mine is lost")
 	}
 }
 

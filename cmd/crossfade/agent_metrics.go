@@ -17,8 +17,9 @@ type agentMetrics struct {
 	refreshes *prometheus.CounterVec
 	expiry    prometheus.Gauge
 
-	mu sync.Mutex
-	ok bool // the last attempt got a token
+	mu    sync.Mutex
+	ok    bool      // the last attempt got a token
+	until time.Time // when the last token ends; zero if nobody says
 }
 
 func newAgentMetrics() *agentMetrics {
@@ -41,7 +42,9 @@ func newAgentMetrics() *agentMetrics {
 // refreshed notes an attempt to obtain a token.
 func (m *agentMetrics) refreshed(err error, expiry time.Time) {
 	m.mu.Lock()
-	m.ok = err == nil
+	if m.ok = err == nil; m.ok {
+		m.until = expiry
+	}
 	m.mu.Unlock()
 	if err != nil {
 		m.refreshes.WithLabelValues("error").Inc()
@@ -87,17 +90,25 @@ func (m *agentMetrics) watch(p *agent.Proxy) {
 	)
 }
 
-// handler serves metrics and health. Ready is an agent whose last attempt got a
-// token.
+// ready reports whether there is a token that is good now. Of one of which nobody
+// says when it ends, that is known of the last attempt alone.
+func (m *agentMetrics) ready(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.until.IsZero() {
+		return m.ok
+	}
+	return now.Before(m.until)
+}
+
+// handler serves metrics and health. A provider that is away for less than the
+// rest of a token's life makes no agent unready.
 func (m *agentMetrics) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		m.mu.Lock()
-		ok := m.ok
-		m.mu.Unlock()
-		if !ok {
+		if !m.ready(time.Now()) {
 			http.Error(w, "there is no token", http.StatusServiceUnavailable)
 			return
 		}

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"crossfade/cmd/crossfade/demo"
 	"crossfade/rollout"
@@ -300,6 +302,13 @@ func TestSignalsReachTheWrappedCommand(t *testing.T) {
 }
 
 func TestTheAgentServesWorkersUntilItIsTold(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(s.String(), func(t *testing.T) { servesUntil(t, s) })
+	}
+}
+
+// servesUntil is the life of a long-running agent that a signal ends.
+func servesUntil(t *testing.T, end syscall.Signal) {
 	gateway, came := friendly(t)
 	dir := files(t, map[string]string{"netrc": "# mine\nmachine a login b password c\n"})
 	socket, netrc := filepath.Join(dir, "agent.sock"), filepath.Join(dir, "netrc")
@@ -352,7 +361,7 @@ func TestTheAgentServesWorkersUntilItIsTold(t *testing.T) {
 			t.Errorf("%s: %d", path, status)
 		}
 	}
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := c.Process.Signal(end); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
@@ -368,6 +377,70 @@ func TestTheAgentServesWorkersUntilItIsTold(t *testing.T) {
 	if strings.Contains(log.String(), "tok-1") {
 		t.Error("a token was logged")
 	}
+}
+
+func TestExecThatIsInterruptedBeforeItsCommandSaysSo(t *testing.T) {
+	for name, flags := range map[string][]string{
+		"that needs a token": {"--mode", "token"}, "that needs one for others": {"--write", "aws=aws"}, "that waits for one": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			provider, arrived, release := holding(t)
+			defer release()
+			dir := files(t, map[string]string{"secret": "s3cret"})
+			c := command(t, wrapped(t, append([]string{
+				"--gateway", "http://127.0.0.1:1", "--token-url", provider.URL, "--client-id", "c", "--client-secret-file", "secret",
+			}, flags...), "run")...)
+			var log lockedBuffer
+			c.Dir, c.Stderr = dir, &log
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-arrived
+			if err := c.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Wait()
+			if code := c.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(log.String(), "interrupted before the command was started") ||
+				strings.Contains(log.String(), "no token") {
+				t.Errorf("exit code %d\n%s", code, log.String())
+			}
+		})
+	}
+}
+
+func TestARunWhoseMetricsHaveNoPlaceGoesOn(t *testing.T) {
+	gateway, _ := friendly(t)
+	taken := gateway.Listener.Addr().String()
+	asProcess(t, t.TempDir(), nil, wrapped(t, []string{"--gateway", gateway.URL, "--token-file", tokenFile(t), "--metrics", taken}, "run")...).
+		want(t, exitOK, "this run shows no metrics: --metrics: ", "address already in use")
+}
+
+func TestAnAgentIsReadyForAsLongAsItsTokenIsGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAgentMetrics()
+		ready := func() int {
+			w := httptest.NewRecorder()
+			m.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+			return w.Code
+		}
+		for _, step := range []struct {
+			when string
+			does func()
+			want int
+		}{
+			{"at the start", func() {}, 503},
+			{"with a token", func() { m.refreshed(nil, time.Now().Add(time.Minute)) }, 200},
+			{"while the provider is away", func() { m.refreshed(io.EOF, time.Time{}) }, 200},
+			{"when the token has ended", func() { time.Sleep(time.Minute) }, 503},
+			{"with one that has no end", func() { m.refreshed(nil, time.Time{}) }, 200},
+			{"when that cannot be renewed", func() { m.refreshed(io.EOF, time.Time{}) }, 503},
+		} {
+			step.does()
+			if got := ready(); got != step.want {
+				t.Errorf("%s: %d, want %d", step.when, got, step.want)
+			}
+		}
+	})
 }
 
 func TestANetrcEntryOfSomebodyElseIsNotWrittenOver(t *testing.T) {

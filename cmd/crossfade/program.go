@@ -97,7 +97,7 @@ the shadow as if OIDC were already enforced, and shifts a per-team percentage to
 OIDC only.
 
 Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 refused by checks,
-4 conflict, 5 store unreachable, 130 a login that was interrupted; ` + "`agent exec`" + `
+4 conflict, 5 store unreachable, 130 interrupted before it was done; ` + "`agent exec`" + `
 returns its command's, or 77 if that was refused. Results go to stdout, talk to stderr.`,
 		Example: `  crossfade demo
   crossfade serve --upstream http://127.0.0.1:8083 --profile luigi --mode observe --listen :8082

@@ -45,7 +45,8 @@ type FamiliesOptions struct {
 	// Open begins to keep a token. Required.
 	Open func(token.Request) (Kept, error)
 	// Dir is a directory of the agent's own that nobody else enters, for files with
-	// the tokens; "" for none. Tokens that a dead agent has left there are removed.
+	// the tokens; "" for none. Tokens of Families that a dead agent has left there
+	// are removed.
 	Dir string
 	// Report is told what people must know, once. Required.
 	Report *Reporter
@@ -130,7 +131,7 @@ func NewFamilies(o FamiliesOptions) (*Families, error) {
 	if err := CheckFamilies(o.Families); err != nil {
 		return nil, err
 	}
-	if err := removeTokens(o.Dir); err != nil {
+	if err := removeTokens(o.Dir, o.Families); err != nil {
 		return nil, err
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -446,9 +447,9 @@ func (f *Families) closeFile(family string) {
 	}
 }
 
-// removeTokens removes the tokens that a dead agent has left in a directory, and
-// nothing else; "" has none.
-func removeTokens(dir string) error {
+// removeTokens removes the tokens of families that a dead agent has left in a
+// directory, and nothing else: a secret looks like a token. "" has none.
+func removeTokens(dir string, families []Family) error {
 	if dir == "" {
 		return nil
 	}
@@ -459,7 +460,7 @@ func removeTokens(dir string) error {
 	var errs []error
 	for _, entry := range left {
 		path := filepath.Join(dir, entry.Name())
-		if entry.Type().IsRegular() && holdsToken(path) {
+		if entry.Type().IsRegular() && isFamilyFile(families, entry.Name()) && holdsToken(path) {
 			errs = append(errs, os.Remove(path))
 		}
 	}

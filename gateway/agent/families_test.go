@@ -475,14 +475,18 @@ func TestCallsThatCannotBeReadNeverCarryAFamilysToken(t *testing.T) {
 func TestATokenIsKeptWhileTasksAreOutAndAMinuteBeyond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		for name, text := range map[string]string{"Dead": "eyJ.x.y\n", "notes": "two words"} {
+		for name, text := range map[string]string{
+			"LoadDead": "eyJ.x.y\n", ".LoadHalf.123": "", "LoadNotes": "two words", "notes": "two words", "secret": "s3cret",
+		} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 		s := newScheduled(t, dir, aud("Load*", "load"))
-		if content(t, filepath.Join(dir, "Dead")) != "-" || content(t, filepath.Join(dir, "notes")) != "two words" {
-			t.Error("what a dead agent has left is there, or something else is gone")
+		for name, want := range map[string]string{"LoadDead": "-", ".LoadHalf.123": "-", "LoadNotes": "two words", "notes": "two words", "secret": "s3cret"} {
+			if got := content(t, filepath.Join(dir, name)); got != want {
+				t.Errorf("%s holds %q: what a dead agent has left is there, or something else is gone", name, got)
+			}
 		}
 		file := filepath.Join(dir, "LoadUsers")
 		state := func(when, inFile string, opened int) {
@@ -708,6 +712,12 @@ func TestPrivateDirectoriesAreMadeOrChecked(t *testing.T) {
 	}
 	if err := agent.PrivateDir(filepath.Join(dir, "a", "b")); err == nil {
 		t.Error("its parent is missing")
+	}
+	if err := agent.CheckTokenDir(dir, "", filepath.Join(dir, "..", "secret")); err != nil {
+		t.Error(err)
+	}
+	if err := agent.CheckTokenDir(dir, filepath.Join(dir, "secret")); err == nil || !strings.Contains(err.Error(), "nothing but tokens") {
+		t.Errorf("a secret among the tokens: %v", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/url"
 	"strings"
 )
 
@@ -35,7 +36,25 @@ func FamilyFile(family string) string {
 	}
 	if b.Len() > longestFileName {
 		sum := sha256.Sum256([]byte(family))
-		return "%sha256-" + hex.EncodeToString(sum[:])
+		return hashedName + hex.EncodeToString(sum[:])
 	}
 	return b.String()
+}
+
+// hashedName begins the name of the file of a family with a long name.
+const hashedName = "%sha256-"
+
+// isFamilyFile reports whether a name is that of the file of a family which one of
+// the patterns has, or of one that was just being written (writePrivate). Of a long
+// name the family cannot be told.
+func isFamilyFile(patterns []Family, name string) bool {
+	if written, ok := strings.CutPrefix(name, "."); ok { // no family's begins so
+		name = written[:max(0, strings.LastIndexByte(written, '.'))]
+	}
+	if hash, ok := strings.CutPrefix(name, hashedName); ok {
+		raw, err := hex.DecodeString(hash)
+		return err == nil && len(raw) == sha256.Size
+	}
+	family, err := url.PathUnescape(name)
+	return err == nil && FamilyFile(family) == name && familyOf(patterns, family) != nil
 }

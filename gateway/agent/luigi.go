@@ -98,16 +98,19 @@ type LuigiScheduler struct {
 	// credential is user and password as they stand in the URL: whether the
 	// worker decodes what is escaped there depends on its libraries.
 	credential identity.Secret
+	// user and password are those of a netrc file, where it has the credential.
+	user     string
+	password identity.Secret
 }
 
 // HasCredential reports whether there is a user in the URL.
 func (s LuigiScheduler) HasCredential() bool { return !s.credential.Empty() }
 
-// WithCredential returns one whose worker sends this user and password, unless it
-// sends some already.
+// WithCredential returns one whose worker sends this user and password of a netrc
+// file, unless it sends some already.
 func (s LuigiScheduler) WithCredential(user string, password identity.Secret) LuigiScheduler {
 	if !s.HasCredential() {
-		s.credential = identity.NewSecret(url.UserPassword(user, password.Reveal()).String())
+		s.credential, s.user, s.password = identity.NewSecret(url.UserPassword(user, password.Reveal()).String()), user, password
 	}
 	return s
 }
@@ -122,6 +125,16 @@ func (s LuigiScheduler) Pointed(base string) identity.Secret {
 		rest = strings.ReplaceAll(s.credential.Reveal(), "${", "%24{") + "@" + rest
 	}
 	return identity.NewSecret(scheme + "://" + rest)
+}
+
+// onCommandLine is Pointed for a command line, which others can read, and the text
+// of the netrc file to go with it. A password that stood in the file stays in the
+// file: the worker sends it to agentHost from there.
+func (s LuigiScheduler) onCommandLine(base, agentHost, netrc string) (url identity.Secret, text string) {
+	if s.password.Empty() {
+		return s.Pointed(base), netrc
+	}
+	return identity.NewSecret(base), setNetrc(netrc, agentHost, s.user, s.password)
 }
 
 // FindLuigiScheduler returns the scheduler that a worker with this command line,
@@ -230,19 +243,43 @@ func parseLuigiURL(raw string) (LuigiScheduler, error) {
 
 // pointArguments returns the command line with the scheduler's URL replaced, if
 // it has one: that wins over every file. Others are left alone, since other
-// users of the machine can read a command line, and the URL may hold a password.
+// users of the machine can read a command line, and the URL holds the agent's
+// secret and perhaps a password. Luigi itself is not given it there either: without
+// the option it goes by the file.
 func pointArguments(args []string, url string) (pointed []string, replaced bool) {
 	_, at := luigiFlag(args, "--scheduler-url")
 	if at < 0 {
 		return args, false
 	}
 	pointed = slices.Clone(args)
+	if isLuigi(args) {
+		for ; at >= 0; _, at = luigiFlag(pointed, "--scheduler-url") {
+			words := 2
+			if strings.Contains(pointed[at], "=") {
+				words = 1
+			}
+			pointed = slices.Delete(pointed, at, at+words)
+		}
+		return pointed, false
+	}
 	if name, _, joined := strings.Cut(args[at], "="); joined {
 		pointed[at] = name + "=" + url
 	} else {
 		pointed[at+1] = url
 	}
 	return pointed, true
+}
+
+// isLuigi reports whether a command is Luigi's own program.
+func isLuigi(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	name := filepath.Base(args[0])
+	if name == "luigi" {
+		return true
+	}
+	return strings.HasPrefix(name, "python") && len(args) > 2 && args[1] == "-m" && args[2] == "luigi"
 }
 
 func readLuigiINI(texts []string, environ func(string) (string, bool)) (map[string]string, error) {

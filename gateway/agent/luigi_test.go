@@ -163,8 +163,11 @@ func TestACommandFindsTheAgent(t *testing.T) {
 		want           map[string]string
 	}{
 		"Luigi":                         {"luigi --module m T", "luigi --module m T", []string{"HOME=/h", "CROSSFADE_TOKEN_FILE=/source"}, base},
-		"Luigi with a URL of its own":   {"luigi T --scheduler-url http://x:y@gw", "luigi T --scheduler-url " + pointed, nil, base},
-		"Luigi with a URL in one word":  {"luigi T --scheduler-url=http://x:y@gw", "luigi T --scheduler-url=" + pointed, nil, base},
+		"Luigi with a URL of its own":   {"/usr/bin/luigi --scheduler-url http://x:y@gw T", "/usr/bin/luigi T", nil, base},
+		"Luigi with two in one word":    {"luigi --scheduler-url=http://a T --scheduler-u=http://x:y@gw --workers 2", "luigi T --workers 2", nil, base},
+		"Luigi as a module":             {"python3.12 -m luigi T --scheduler-url http://x:y@gw", "python3.12 -m luigi T", nil, base},
+		"a program with a URL":          {"nightly T --scheduler-url http://x:y@gw", "nightly T --scheduler-url " + pointed, nil, base},
+		"a program with it in one word": {"python nightly.py --scheduler-url=http://x:y@gw", "python nightly.py --scheduler-url=" + pointed, nil, base},
 		"Luigi with TOML":               {"luigi T", "luigi T", []string{"LUIGI_CONFIG_PARSER=toml"}, with(map[string]string{"LUIGI_CONFIG_PATH": "/private/luigi.toml"})},
 		"a machine with a proxy":        {"x", "x", []string{"http_proxy=http://p"}, with(map[string]string{"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"})},
 		"a proxy with exceptions":       {"x", "x", []string{"HTTP_PROXY=http://p", "NO_PROXY=.acme.dev, localhost"}, with(map[string]string{"no_proxy": ".acme.dev, localhost,127.0.0.1", "NO_PROXY": ".acme.dev, localhost,127.0.0.1"})},
@@ -252,5 +255,42 @@ func TestAPasswordOfTheNetrcFileGoesIntoTheURL(t *testing.T) {
 	}
 	if got := s.WithCredential("other", identity.NewSecret("x")).Pointed("http://h/").Reveal(); !strings.Contains(got, "svc:") {
 		t.Errorf("the one in the URL has lost: %s", got)
+	}
+}
+
+func TestAPasswordOfTheNetrcFileComesOntoNoCommandLine(t *testing.T) {
+	s, err := configured(t, map[string]string{"luigi.cfg": "[core]\nscheduler_url=http://gw:1/\n"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mine = "machine gw login svc password p@w\n"
+	for name, tc := range map[string]struct{ password, args, wantArgs, netrc string }{
+		"Luigi":                       {"p@w", "luigi T", "luigi T", mine},
+		"Luigi with a URL of its own": {"p@w", "luigi T --scheduler-url http://gw:1", "luigi T", mine},
+		"a program with a URL":        {"p@w", "nightly T --scheduler-url http://gw:1", "nightly T --scheduler-url http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
+		"a program with one word":     {"p@w", "nightly T --scheduler-url=http://gw:1", "nightly T --scheduler-url=http://127.0.0.1:5/s3cret/", "machine 127.0.0.1 login svc password p@w\n" + mine},
+		"a password with spaces":      {`a "b\ #`, "nightly --scheduler-url http://gw:1", "nightly --scheduler-url http://127.0.0.1:5/s3cret/", `machine 127.0.0.1 login svc password "a \"b\\ #"` + "\n" + mine},
+	} {
+		w := agent.Wrapping{
+			Args: strings.Fields(tc.args), Scheduler: s.WithCredential("svc", identity.NewSecret(tc.password)),
+			Agent: "http://127.0.0.1:5/s3cret/", Dir: "/private", Netrc: mine,
+		}
+		p, err := w.Plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		netrc := p.Files[p.Netrc].Reveal()
+		if got := strings.Join(p.Args, " "); got != tc.wantArgs || netrc != tc.netrc {
+			t.Errorf("%s: %s with %q", name, got, netrc)
+		}
+		if !strings.Contains(strings.Join(p.Environ, "\n"), "CROSSFADE_SCHEDULER_URL=http://svc:") {
+			t.Errorf("%s: the other way has no password: %v", name, p.Environ)
+		}
+		if tc.netrc == mine {
+			continue
+		}
+		if user, password, ok := agent.NetrcCredential(netrc, "127.0.0.1"); !ok || user != "svc" || password.Reveal() != tc.password {
+			t.Errorf("%s: the file has %q %q", name, user, password.Reveal())
+		}
 	}
 }

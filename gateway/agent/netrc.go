@@ -158,9 +158,14 @@ func lineBegins(text string, i int) bool { return i == 0 || text[i-1] == '\n' }
 // stands where its first one stood, or at the beginning: an entry "default" ends
 // the search of some programs.
 func EditNetrc(text, machine string, token identity.Secret) string {
+	return setNetrc(text, machine, TokenUser, token)
+}
+
+// setNetrc is EditNetrc with any user and password.
+func setNetrc(text, machine, user string, password identity.Secret) string {
 	entry := ""
-	if !token.Empty() {
-		entry = fmt.Sprintf("machine %s login %s password %s\n", machine, TokenUser, token.Reveal())
+	if !password.Empty() {
+		entry = fmt.Sprintf("machine %s login %s password %s\n", machine, netrcWord(user), netrcWord(password.Reveal()))
 	}
 	entries := netrcEntries(text, machine)
 	if len(entries) == 0 {
@@ -186,6 +191,14 @@ func EditNetrc(text, machine string, token identity.Secret) string {
 	return b.String()
 }
 
+// netrcWord writes a word so that it is read as it is.
+func netrcWord(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\r\n\"\\#") {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+}
+
 // NetrcCredential returns what a netrc file has for a machine, the way that
 // python-requests finds it. ok is false if there is nothing.
 func NetrcCredential(text, machine string) (user string, password identity.Secret, ok bool) {
@@ -201,12 +214,9 @@ func NetrcCredential(text, machine string) (user string, password identity.Secre
 var errNoRegular = errors.New("it is no regular file")
 
 // writePrivate writes a file so that readers see the old one or the new one and
-// nobody but its owner either. A symbolic link is followed: the file that it
-// names is replaced.
+// nobody but its owner either. No symbolic link is followed: whoever wants that
+// does it (follow).
 func writePrivate(path string, text []byte) (err error) {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("write %s: %w", path, errNoRegular)
 	}

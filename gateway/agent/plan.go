@@ -54,29 +54,38 @@ type Plan struct {
 // Plan decides how a command finds the agent. Luigi reads the file of
 // LUIGI_CONFIG_PATH last, so a copy of the user's own one with nothing but the
 // scheduler's URL replaced wins over all others and keeps what they say. A
-// --scheduler-url on the command line wins over files and is replaced there.
-// Other programs have the variables.
+// --scheduler-url on the command line wins over files, so it is taken away from
+// Luigi itself, and replaced for others; a password of the netrc file does not go
+// there. Other programs have the variables.
 func (w Wrapping) Plan() (Plan, error) {
-	url := w.Scheduler.Pointed(w.Agent)
+	led := w.Scheduler.Pointed(w.Agent)
 	env := environment(w.Environ)
 	format := luigiFormatOf(func(name string) string { return env[name] })
 	config := ""
 	if format.has(env[luigiConfigPath]) {
 		config = w.Config
 	}
-	pointed, err := format.point(config, url.Reveal())
+	pointed, err := format.point(config, led.Reveal())
 	if err != nil {
 		return Plan{}, fmt.Errorf("copy %s: %w", env[luigiConfigPath], err)
 	}
 	p := Plan{TokenFile: filepath.Join(w.Dir, "token"), Netrc: filepath.Join(w.Dir, "netrc")}
 	configFile := filepath.Join(w.Dir, "luigi."+format.name)
+	own, err := url.Parse(w.Agent)
+	if err != nil {
+		return Plan{}, fmt.Errorf("the agent's own URL: %w", err)
+	}
+	shown, netrc := w.Scheduler.onCommandLine(w.Agent, own.Hostname(), w.Netrc)
+	var replaced bool
+	if p.Args, replaced = pointArguments(w.Args, shown.Reveal()); !replaced {
+		netrc = w.Netrc
+	}
 	p.Files = map[string]identity.Secret{
 		configFile: identity.NewSecret(pointed),
-		p.Netrc:    identity.NewSecret(w.Netrc),
+		p.Netrc:    identity.NewSecret(netrc),
 	}
-	p.Args, _ = pointArguments(w.Args, url.Reveal())
 	env[luigiConfigPath] = configFile
-	env[SchedulerURLVariable] = url.Reveal()
+	env[SchedulerURLVariable] = led.Reveal()
 	env[TokenFileVariable] = p.TokenFile
 	env[netrcVariable] = p.Netrc
 	if w.Run != "" {

@@ -74,14 +74,18 @@ func (f Format) text(t token.Token) []byte {
 }
 
 // Upkeep keeps the token fresh in files, for programs that read one. The files
-// are replaced in one step and belong to their owner alone (0600). A token that
-// ended without a successor is taken out.
+// are replaced in one step and belong to their owner alone (0600); of a symbolic
+// link, the file that it names is. A token that ended without a successor is taken
+// out. Where several agents keep one file, each leaves the tokens of the others in
+// it, and puts its own back within two seconds when one of them has taken the file
+// away.
 type Upkeep struct {
 	o      UpkeepOptions
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
 	written identity.Secret // what the files hold
+	text    identity.Secret // what TokenFile holds of it
 	expiry  time.Time
 	failing bool
 }
@@ -92,6 +96,13 @@ type Upkeep struct {
 func NewUpkeep(ctx context.Context, o UpkeepOptions) (*Upkeep, error) {
 	if o.Tokens == nil || o.Report == nil || o.Netrc != "" && o.Machine == "" {
 		return nil, errors.New("keep files fresh: tokens, a report and the netrc file's machine are needed")
+	}
+	if o.TokenFile != "" { // once: when the token goes, it must go from where it was written
+		file, err := follow(o.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		o.TokenFile = file
 	}
 	u := &Upkeep{o: o}
 	lack, err := u.look(ctx, cmp.Or(o.Patience, DefaultPatience))
@@ -107,7 +118,9 @@ func NewUpkeep(ctx context.Context, o UpkeepOptions) (*Upkeep, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.tell(lack)
+	if ctx.Err() == nil { // else whoever waited has given up
+		u.tell(lack)
+	}
 	ctx, u.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	u.ended.Go(func() { u.run(ctx) })
 	return u, nil
@@ -164,7 +177,7 @@ func (u *Upkeep) look(ctx context.Context, patience time.Duration) (lack, err er
 	case ctx.Err() != nil:
 		return nil, nil
 	case lack == nil && (t.Expiry.IsZero() || now.Before(t.Expiry)):
-		if t.Value.Equal(u.written) && !u.failing {
+		if t.Value.Equal(u.written) && !u.failing && !u.gone() {
 			return nil, nil
 		}
 		return nil, u.write(t)
@@ -181,20 +194,12 @@ func (u *Upkeep) look(ctx context.Context, patience time.Duration) (lack, err er
 func (u *Upkeep) write(t token.Token) error {
 	var errs []error
 	if u.o.TokenFile != "" {
-		if t.Value.Empty() {
-			if err := os.Remove(u.o.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
-		} else if err := writePrivate(u.o.TokenFile, u.o.Format.text(t)); err != nil {
+		if err := u.writeFile(t); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if u.o.Netrc != "" {
-		text, err := readIfThere(u.o.Netrc)
-		if edited := EditNetrc(text, u.o.Machine, t.Value); err == nil && edited != text {
-			err = writePrivate(u.o.Netrc, []byte(edited))
-		}
-		if err != nil {
+		if err := editNetrcFile(u.o.Netrc, u.o.Machine, t.Value); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -203,4 +208,54 @@ func (u *Upkeep) write(t token.Token) error {
 	}
 	u.written, u.expiry = t.Value, t.Expiry
 	return nil
+}
+
+// writeFile writes a token to TokenFile, or takes the last one out: what was not
+// written here is only taken out if nothing was.
+func (u *Upkeep) writeFile(t token.Token) error {
+	if !t.Value.Empty() {
+		text := u.o.Format.text(t)
+		err := writePrivate(u.o.TokenFile, text)
+		if err == nil {
+			u.text = identity.NewSecret(string(text))
+		}
+		return err
+	}
+	if !u.text.Empty() {
+		text, err := os.ReadFile(u.o.TokenFile)
+		if err == nil && !identity.NewSecret(string(text)).Equal(u.text) {
+			return nil // another agent's
+		}
+	}
+	u.text = identity.Secret{}
+	if err := os.Remove(u.o.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// gone reports whether somebody has taken the file away.
+func (u *Upkeep) gone() bool {
+	if u.o.TokenFile == "" {
+		return false
+	}
+	_, err := os.Lstat(u.o.TokenFile)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// editNetrcFile is EditNetrc of a file, which may be a link into dotfiles.
+func editNetrcFile(name, machine string, value identity.Secret) error {
+	path, err := follow(name)
+	if err != nil {
+		return err
+	}
+	text, err := readIfThere(path)
+	if err != nil {
+		return err
+	}
+	edited := EditNetrc(text, machine, value)
+	if edited == text {
+		return nil
+	}
+	return writePrivate(path, []byte(edited))
 }

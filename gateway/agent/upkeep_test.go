@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -159,4 +160,101 @@ func TestANetrcFileBehindALinkIsReplacedWhereItIs(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+func TestATokenBehindALinkGoesFromWhereItWasWritten(t *testing.T) {
+	dir := t.TempDir()
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	if err := os.Symlink("target", link); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is the link that the first one left
+		u, err := agent.NewUpkeep(t.Context(), agent.UpkeepOptions{Tokens: good(), TokenFile: link, Report: agent.NewReporter(io.Discard, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, target); got != "the-token\n" {
+			t.Errorf("%q", got)
+		}
+		if err := u.Close(); err != nil || content(t, target) != "-" {
+			t.Errorf("the token is left, %v", err)
+		}
+		if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("the link is gone: %v", err)
+		}
+	}
+}
+
+func TestALinkThatSomebodyPlantsWhileThereIsNoTokenIsNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file, mine := filepath.Join(dir, "token"), filepath.Join(dir, "mine")
+		f := none()
+		u, err := agent.NewUpkeep(t.Context(), agent.UpkeepOptions{Tokens: f, TokenFile: file, Report: agent.NewReporter(io.Discard, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(mine, []byte("mine"), 0o600), os.Symlink(mine, file)); err != nil {
+			t.Fatal(err)
+		}
+		f.set("the-token", time.Time{}, nil)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if got := content(t, mine); got != "mine" {
+			t.Errorf("written over with %q", got)
+		}
+		_ = u.Close()
+	})
+}
+
+func TestANetrcFileBehindALinkOfAnybodysIsLeftAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tmp")
+	mine, link := filepath.Join(t.TempDir(), "mine"), filepath.Join(dir, "netrc")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky), os.WriteFile(mine, nil, 0o600), os.Symlink(mine, link)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := agent.NewUpkeep(t.Context(), agent.UpkeepOptions{Tokens: good(), Netrc: link, Machine: "gw", Report: agent.NewReporter(io.Discard, 0)})
+	if err == nil || content(t, mine) != "" {
+		t.Errorf("%v, and the file holds %q", err, content(t, mine))
+	}
+}
+
+func TestAgentsThatKeepOneFileLeaveEachOtherAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "aws")
+		keep := func(value string) *agent.Upkeep {
+			f := none()
+			f.set(value, time.Now().Add(time.Hour), nil)
+			u, err := agent.NewUpkeep(t.Context(), agent.UpkeepOptions{
+				Tokens: f, TokenFile: file, Format: agent.FormatRaw, Name: "for aws", Required: true, Report: agent.NewReporter(io.Discard, 0),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u
+		}
+		state := func(when, want string) {
+			t.Helper()
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			if got := content(t, file); got != want {
+				t.Errorf("%s the file holds %q, want %q", when, got, want)
+			}
+		}
+		first, second := keep("first"), keep("second")
+		state("with both,", "second")
+		third := keep("third")
+		if err := second.Close(); err != nil {
+			t.Error(err)
+		}
+		state("when one has ended whose token is not there any more,", "third")
+		if err := third.Close(); err != nil {
+			t.Error(err)
+		}
+		state("when the last one has ended before the first,", "first")
+		if err := first.Close(); err != nil {
+			t.Error(err)
+		}
+		state("at the end", "-")
+	})
 }

@@ -48,13 +48,14 @@ func ParseFormat(word string) (Format, error) {
 }
 
 // CheckWrites says everything that is wrong with where tokens are to be written,
-// joined. others are files that the agent writes besides.
+// joined. others are files that the agent reads, or writes besides: a secret looks
+// like a token, and would be written over.
 func CheckWrites(all []Write, others ...string) error {
 	var errs []error
-	taken := make(map[string]bool)
+	taken := make(map[string]string)
 	for _, other := range others {
 		if other != "" {
-			taken[canonical(other)] = true
+			taken[canonical(other)] = "a file that the agent has for something else"
 		}
 	}
 	for i := range all {
@@ -64,11 +65,11 @@ func CheckWrites(all []Write, others ...string) error {
 			continue
 		}
 		path := canonical(w.File)
-		if taken[path] {
-			errs = append(errs, fmt.Errorf("the token %s cannot be written: %s is the file of another one", w.Name(), w.File))
+		if whose := taken[path]; whose != "" {
+			errs = append(errs, fmt.Errorf("the token %s cannot be written: %s is %s", w.Name(), w.File, whose))
 			continue
 		}
-		taken[path] = true
+		taken[path] = "the file of another one"
 		if err := usable(w.File); err != nil {
 			errs = append(errs, fmt.Errorf("the token %s cannot be written: %w", w.Name(), err))
 		}
@@ -76,23 +77,65 @@ func CheckWrites(all []Write, others ...string) error {
 	return errors.Join(errs...)
 }
 
-// canonical is one spelling of a path, as far as it exists.
+// maxLinks is how many links are followed to a file that does not exist.
+const maxLinks = 16
+
+// canonical is one spelling of a path, as far as it exists: of a link to nothing,
+// where that would be.
 func canonical(path string) string {
 	if absolute, err := filepath.Abs(path); err == nil {
 		path = absolute
 	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		return target
-	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-		return filepath.Join(dir, filepath.Base(path))
+	for range maxLinks {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			return target
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			break
+		}
+		path = filepath.Join(dir, filepath.Base(path))
+		target, err := os.Readlink(path)
+		if err != nil {
+			break // it does not exist
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(dir, target)
+		}
+		path = target
 	}
 	return filepath.Clean(path)
 }
 
+// CheckTokenDir says why a directory cannot be that of the tokens of families:
+// others are files that the agent reads, and what looks like a token there is
+// removed.
+func CheckTokenDir(dir string, others ...string) error {
+	for _, other := range others {
+		if other != "" && (canonical(filepath.Dir(other)) == canonical(dir) || filepath.Dir(canonical(other)) == canonical(dir)) {
+			return fmt.Errorf("%s stands in %s: name a directory that has nothing but tokens", other, dir)
+		}
+	}
+	return nil
+}
+
+// follow returns where a file is that may be a symbolic link. One in a directory
+// that everybody can write to may be anybody's, and could name any file of ours.
+func follow(file string) (string, error) {
+	if _, err := os.Readlink(file); err == nil {
+		if dir, err := os.Stat(filepath.Dir(file)); err != nil || dir.Mode().Perm()&0o002 != 0 {
+			return "", fmt.Errorf("%s is a link in a directory that everybody can write to: name what it points to", file)
+		}
+	}
+	return canonical(file), nil
+}
+
 // usable says why a token must not be written to a file.
 func usable(file string) error {
-	path := canonical(file)
+	path, err := follow(file)
+	if err != nil {
+		return err
+	}
 	dir, err := os.Stat(filepath.Dir(path))
 	switch {
 	case err != nil:

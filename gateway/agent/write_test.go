@@ -39,7 +39,12 @@ func TestWhereTokensMustNotBeWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{"old": "eyJhbGciOi.x.y", "json": `{"access_token": "x"}`, "notes": "my notes\nof today", "empty": "", "settings": `{"a": 1}`} {
+	for name, target := range map[string]string{"sticky/link": "old", "dangling": "not yet"} {
+		if err := os.Symlink(filepath.Join(dir, target), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"secret": "s3cret", "old": "eyJhbGciOi.x.y", "json": `{"access_token": "x"}`, "notes": "my notes\nof today", "empty": "", "settings": `{"a": 1}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -64,11 +69,15 @@ func TestWhereTokensMustNotBeWritten(t *testing.T) {
 		"something else in JSON":                    {[]agent.Write{write("settings")}, "something else than a token"},
 		"one file twice":                            {[]agent.Write{write("new"), write("new")}, "the file of another one"},
 		"one file by two names":                     {[]agent.Write{write("new"), write("link/new")}, "the file of another one"},
-		"the netrc file":                            {[]agent.Write{write("netrc")}, "the file of another one"},
+		"a link where everybody has their own":      {[]agent.Write{write("sticky/link")}, "a link in a directory that everybody can write to"},
+		"a link to what is not there yet":           {[]agent.Write{write("dangling")}, ""},
+		"one file by a link to what is not there":   {[]agent.Write{write("dangling"), write("not yet")}, "the file of another one"},
+		"a secret of the agent's":                   {[]agent.Write{write("link/secret")}, "has for something else"},
+		"the netrc file":                            {[]agent.Write{write("netrc")}, "has for something else"},
 		"for nobody":                                {[]agent.Write{{File: "x"}}, "for whom"},
 		"all mistakes at once":                      {[]agent.Write{write("open"), write("notes")}, "something else"},
 	} {
-		err := agent.CheckWrites(tc.all, filepath.Join(dir, "netrc"))
+		err := agent.CheckWrites(tc.all, filepath.Join(dir, "netrc"), filepath.Join(dir, "secret"), "")
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -154,10 +154,14 @@ func (s *Store) latchKey(key rollout.LatchKey) string {
 
 // unavailable wraps what went wrong, and returns nil for nil. Replies of the
 // server (a wrong password, LOADING, READONLY) count like a lost connection:
-// the store cannot be used, and the text says why.
+// the store cannot be used, and the text says why and, where that is known, what
+// to do.
 func unavailable(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if do := advice(err); do != "" {
+		return fmt.Errorf("%w: %s: %w (%s)", rollout.ErrUnavailable, what, err, do)
 	}
 	return fmt.Errorf("%w: %s: %w", rollout.ErrUnavailable, what, err)
 }

@@ -83,6 +83,7 @@ func clientOptions(opt Options) (*redis.UniversalOptions, error) {
 			out.TLSConfig = opt.TLS.Clone()
 			out.TLSConfig.MinVersion = max(out.TLSConfig.MinVersion, tls.VersionTLS12)
 		}
+		out.Dialer = dialTLS(out.TLSConfig)
 	}
 	if opt.Password != nil {
 		user := out.Username
@@ -92,6 +93,40 @@ func clientOptions(opt Options) (*redis.UniversalOptions, error) {
 		}
 	}
 	return out, nil
+}
+
+// errHandshake says that a server took the connection and not the handshake: one
+// that does not speak TLS waits for the end of a line that never comes.
+var errHandshake = errors.New("the server does not answer the TLS handshake")
+
+// dialTLS dials a server and shakes hands with it, and tells apart which of the two
+// failed. It takes less than timeout, so that who waits for just that long learns it.
+func dialTLS(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout*3/4)
+		defer cancel()
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		config := config.Clone()
+		if config.ServerName == "" {
+			config.ServerName = host
+		}
+		secure := tls.Client(conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			if ctx.Err() != nil {
+				err = fmt.Errorf("%w: %w", errHandshake, err)
+			}
+			return nil, err
+		}
+		return secure, nil
+	}
 }
 
 var errURL = errors.New("redis URL cannot be read: it must look like redis://user:password@host:6379/0 (rediss for TLS), with special characters of the password percent-encoded")

@@ -3,6 +3,7 @@ package rollouttest
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -25,6 +26,7 @@ type Redis struct {
 	dir  string
 	port int
 	args func() []string
+	tls  *tls.Config // nil for a server without TLS
 	cmd  *exec.Cmd
 	log  *lockedBuffer
 }
@@ -36,27 +38,67 @@ type Redis struct {
 // nothing.
 func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Fatalf("this test needs redis-server in PATH: `make test` installs it (%v)", err)
-	}
+	needServer(t)
 	r := &Redis{dir: t.TempDir()}
 	r.args = func() []string {
-		return append([]string{
-			"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
-			"--save", "", "--appendonly", "no", "--daemonize", "no",
-		}, args...)
+		return append(r.common("--port", strconv.Itoa(r.port)), args...)
 	}
 	return r.startAnywhere(t)
 }
 
+// StartReplica starts a server that follows another one and refuses writes, and
+// waits until it has what that one has. Further arguments are settings.
+func StartReplica(t testing.TB, master *Redis, args ...string) *Redis {
+	t.Helper()
+	r := StartRedis(t, append([]string{
+		"--replicaof", "127.0.0.1 " + strconv.Itoa(master.port), "--repl-diskless-sync-delay", "0",
+	}, args...)...)
+	wait(t, "the replica follows", func() bool { return strings.Contains(r.Do(t, "INFO", "replication"), "master_link_status:up") })
+	return r
+}
+
+// StartTLS starts a server that speaks TLS only, with a certificate of its own
+// making for 127.0.0.1, and returns the file with the authority that signed it.
+func StartTLS(t testing.TB, args ...string) (r *Redis, caFile string) {
+	t.Helper()
+	needServer(t)
+	r = &Redis{dir: t.TempDir()}
+	caFile = filepath.Join(r.dir, "ca.pem")
+	cert, key := filepath.Join(r.dir, "cert.pem"), filepath.Join(r.dir, "key.pem")
+	r.tls = certify(t, caFile, cert, key)
+	r.args = func() []string {
+		return append(r.common("--port", "0", "--tls-port", strconv.Itoa(r.port), "--tls-auth-clients", "no",
+			"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", caFile), args...)
+	}
+	return r.startAnywhere(t), caFile
+}
+
+// needServer fails a test that there is no redis-server for.
+func needServer(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatalf("this test needs redis-server in PATH: `make test` installs it (%v)", err)
+	}
+}
+
+// common are the settings of all servers, and some more.
+func (r *Redis) common(more ...string) []string {
+	return append([]string{
+		"--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, more...)
+}
+
 // StartSentinel starts a Sentinel that watches the server under a name, alone
-// in deciding. It stops at the end of the test.
+// in deciding, and takes it for down when it has been silent for half a second.
+// It knows the replicas that follow the server by then. It stops at the end of
+// the test.
 func StartSentinel(t testing.TB, master *Redis, name string) *Redis {
 	t.Helper()
 	r := &Redis{dir: t.TempDir()}
 	conf := filepath.Join(r.dir, "sentinel.conf") // Sentinel writes what it learns into it
 	r.args = func() []string {
-		text := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsentinel monitor %s 127.0.0.1 %d 1\n", r.port, r.dir, name, master.port)
+		text := fmt.Sprintf("bind 127.0.0.1\nport %[1]d\ndir %[2]s\nsentinel monitor %[3]s 127.0.0.1 %[4]d 1\n"+
+			"sentinel down-after-milliseconds %[3]s 500\nsentinel failover-timeout %[3]s 5000\n", r.port, r.dir, name, master.port)
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +129,12 @@ func (r *Redis) startAnywhere(t testing.TB) *Redis {
 }
 
 // URL returns the address as a redis URL.
-func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
+func (r *Redis) URL() string {
+	if r.tls != nil {
+		return "rediss://" + r.Addr + "/0"
+	}
+	return "redis://" + r.Addr + "/0"
+}
 
 // Start starts the server again after Stop, at the same address. What it had
 // saved is there again; by default nothing is saved.
@@ -146,17 +193,28 @@ func (r *Redis) start() error {
 // answers reports whether the server speaks the protocol and has read its data.
 // Being asked for a password counts.
 func (r *Redis) answers() bool {
-	conn, err := net.DialTimeout("tcp", r.Addr, time.Second)
+	conn, err := r.dial(time.Second)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
 		return false
 	}
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	return err == nil && (strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH"))
+}
+
+// dial connects, for as long as limit.
+func (r *Redis) dial(limit time.Duration) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", r.Addr, limit)
+	if err != nil {
+		return nil, err
+	}
+	if r.tls != nil {
+		conn = tls.Client(conn, r.tls)
+	}
+	return conn, conn.SetDeadline(time.Now().Add(limit))
 }
 
 func freePort() (int, error) {

@@ -6,12 +6,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"crossfade/config"
+	"crossfade/rollout"
 )
 
 // Limits of the listening side.
@@ -164,9 +166,24 @@ func (a *App) metricsHandler() http.Handler {
 			http.Error(w, "not ready: "+reason, http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ok\n"))
+		_, _ = io.WriteString(w, a.readiness())
 	})
 	return mux
+}
+
+// readiness is what /readyz says of a replica that is ready. The percentages stay
+// in force without Redis, and this tells how old they are; why is in the log, for
+// the page is open to all.
+func (a *App) readiness() string {
+	err, age := a.table.Err(), a.table.Age().Round(time.Second)
+	switch {
+	case err == nil || !a.table.Loaded():
+		return "ok\n"
+	case errors.Is(err, rollout.ErrRegressed):
+		return fmt.Sprintf("ok; Redis has lost percentages, and those of %s ago stay in force\n", age)
+	default:
+		return fmt.Sprintf("ok; Redis cannot be read, and the percentages of %s ago stay in force\n", age)
+	}
 }
 
 // notReady says why this replica should get no requests, "" if it should. The

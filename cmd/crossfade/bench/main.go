@@ -6,9 +6,11 @@
 // the family of its task. Then what a worker waits for that sends one call after
 // the other on one kept connection: (f) for Crossfade with a token of its own, (g)
 // through `crossfade agent`, which puts such a token there, and (h) through a bare
-// proxy, which shows what of that is the way over one more process. Every target
-// is a process of its own. Telemetry is on as in production: metrics, one trace in
-// a hundred exported over OTLP, an access log to a file.
+// proxy, which shows what of that is the way over one more process. At last (i)
+// what (d) is with a real Redis, and (j) with the same one stopped meanwhile: no
+// request waits for it. Every target but (j) is a process of its own. Telemetry is
+// on as in production: metrics, one trace in a hundred exported over OTLP, an
+// access log to a file.
 //
 // The targets take turns in rounds and the medians are printed, so that a
 // machine that changes its speed changes it for all of them. Targets are
@@ -100,7 +102,10 @@ type target struct {
 	pid     int
 	request []byte
 	conns   int // connections; 0 is as many as the plan says
-	rounds  []round
+	// around, if set, is called before the target is loaded, and what it returns
+	// afterwards.
+	around func() (after func() error, err error)
+	rounds []round
 }
 
 // plan says how the targets are measured.
@@ -111,7 +116,14 @@ type plan struct {
 }
 
 // load measures one target once.
-func (p plan) load(t *target, d time.Duration) (round, error) {
+func (p plan) load(t *target, d time.Duration) (_ round, err error) {
+	if t.around != nil {
+		after, err := t.around()
+		if err != nil {
+			return round{}, fmt.Errorf("%s: %w", t.name, err)
+		}
+		defer func() { err = errors.Join(err, after()) }()
+	}
 	r, err := load(t.addr, t.request, cmp.Or(t.conns, p.conns), d)
 	if err != nil {
 		return round{}, fmt.Errorf("%s: %w", t.name, err)
@@ -129,6 +141,10 @@ g-f is what the agent adds to a request of a worker at p50, the median of the
 rounds' differences. Its target is below 100 µs on loopback; it is reported, met or
 not. h-f is what a bare proxy adds in its place: on a busy machine, most of both is
 the wait for a processor.
+
+(i) and (j) are one process with a real Redis: healthy, and stopped by SIGSTOP while
+the load goes on. j/i is what an outage of Redis costs. They need redis-server in
+PATH and are left out without it.
 
 `)
 	flag.PrintDefaults()

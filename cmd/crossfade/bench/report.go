@@ -60,6 +60,8 @@ const (
 	direct
 	throughAgent
 	throughBare
+	withRedis // this and the next one may be missing
+	withoutRedis
 )
 
 func newReport(targets []*target, p plan) report {
@@ -77,7 +79,11 @@ func newReport(targets []*target, p plan) report {
 			CPU:  median(t.rounds, func(r round) float64 { return r.cpu / 1e3 }),
 		})
 	}
-	for _, of := range [][2]int{{withToken, bare}, {withShadow, bare}, {withTask, withToken}} {
+	pairs := [][2]int{{withToken, bare}, {withShadow, bare}, {withTask, withToken}}
+	if len(targets) > withoutRedis {
+		pairs = append(pairs, [2]int{withoutRedis, withRedis})
+	}
+	for _, of := range pairs {
 		t, base := targets[of[0]], targets[of[1]]
 		rates := make([]float64, len(t.rounds))
 		for i := range t.rounds {

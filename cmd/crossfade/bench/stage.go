@@ -51,6 +51,8 @@ type stage struct {
 	sink    *http.Server
 	started []*exec.Cmd
 	targets []*target
+	// collectorURL takes spans.
+	collectorURL string
 }
 
 // newStage builds Crossfade and starts the targets. On an error everything is
@@ -83,7 +85,10 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	gateway, err := s.crossfade(ctx, binary, "http://"+upstream.addr)
+	if err := s.surroundings(); err != nil {
+		return nil, err
+	}
+	gateway, err := s.crossfade(ctx, binary, "http://"+upstream.addr, "")
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +120,9 @@ func newStage(ctx context.Context) (_ *stage, err error) {
 		{name: "(g) one connection: the agent, then Crossfade", addr: agent.addr, pid: agent.pid, conns: 1, request: request("ping", ping, basic)},
 		{name: "(h) one connection: a bare proxy, then Crossfade", addr: hop.addr, pid: hop.pid, conns: 1, request: request("ping", ping, bearer)},
 	}
+	if err := s.redisTargets(ctx, binary, "http://"+upstream.addr, request("ping", ping, basic+"Crossfade-Token: "+token+"\r\n")); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -124,17 +132,24 @@ func request(procedure, body, credentials string) []byte {
 		procedure, credentials, len(body), body)
 }
 
-// crossfade starts the gateway in mode enforce with everything on.
-func (s *stage) crossfade(ctx context.Context, binary, upstream string) (running, error) {
+// surroundings start what the gateways talk to.
+func (s *stage) surroundings() error {
 	var err error
 	s.issuer, err = demo.NewIssuer(demo.IssuerOptions{
 		Clients:  map[string]identity.Secret{benchUser: identity.NewSecret(benchSecret), loaderUser: identity.NewSecret("loader-secret")},
 		Lifetime: time.Hour,
 	})
 	if err != nil {
-		return running{}, err
+		return err
 	}
-	collector, err := s.collector()
+	s.collectorURL, err = s.collector()
+	return err
+}
+
+// crossfade starts a gateway in mode enforce with everything on; redis is the URL
+// of its Redis, "" for the one in the process.
+func (s *stage) crossfade(ctx context.Context, binary, upstream, redis string) (running, error) {
+	dir, err := os.MkdirTemp(s.dir, "gateway")
 	if err != nil {
 		return running{}, err
 	}
@@ -158,17 +173,20 @@ roles: roles.yaml
 access_log: access.log
 `, upstream, s.issuer.URL(), benchAudience),
 	}
+	if redis != "" {
+		files["crossfade.yaml"] += "redis: " + redis + "\n"
+	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return running{}, err
 		}
 	}
 	env := []string{
 		"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector,
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + s.collectorURL,
 		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.01",
 	}
-	return s.start(ctx, env, binary, "serve", "--config", filepath.Join(s.dir, "crossfade.yaml"))
+	return s.start(ctx, env, binary, "serve", "--config", filepath.Join(dir, "crossfade.yaml"))
 }
 
 // agent starts what stands beside a worker. It sends the gateway a token in the

@@ -38,6 +38,8 @@ type people struct {
 	without string // what the metadata leave out
 	until   any    // refresh_expires_in; nil for none
 	missing int    // how often not to answer for a token; every other time with 503
+
+	onRefresh func(asked context.Context) // before the answer, if set
 }
 
 func newPeople(t *testing.T) *people {
@@ -103,6 +105,9 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if r.PostForm.Get("refresh_token") != p.refresh {
 				refuse("invalid_grant")
 				return
+			}
+			if p.onRefresh != nil {
+				p.onRefresh(r.Context())
 			}
 			p.issued++
 			p.refresh = fmt.Sprint("refresh-", p.issued)
@@ -269,6 +274,39 @@ func TestALoginYieldsTokensAndKeepsTheNewRefreshToken(t *testing.T) {
 	s, err := store.Load(t.Context())
 	if err != nil || s.Refresh.Reveal() != "refresh-10" {
 		t.Errorf("the store holds %q, %v", s.Refresh.Reveal(), err)
+	}
+}
+
+func TestTheNewRefreshTokenIsKeptForACallerThatHasGivenUp(t *testing.T) {
+	p := newPeople(t)
+	store, _ := newStore(t)
+	if err := store.Save(t.Context(), p.loggedIn()); err != nil {
+		t.Fatal(err)
+	}
+	from, err := token.NewLogin(p.device(t), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.onRefresh = func(asked context.Context) {
+		cancel() // Ctrl-C, or the end of the command
+		select {
+		case <-asked.Done(): // the caller has not waited
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	_, _ = from.Token(ctx, token.Request{})
+	p.mu.Lock()
+	p.onRefresh = nil
+	p.mu.Unlock()
+	if s, err := store.Load(t.Context()); err != nil || s.Refresh.Reveal() != "refresh-1" {
+		t.Errorf("the store holds %q, %v", s.Refresh.Reveal(), err)
+	}
+	if _, err := from.Token(ctx, token.Request{}); !errors.Is(err, context.Canceled) || p.issued != 1 {
+		t.Errorf("nobody wants one, and %v after %d", err, p.issued)
+	}
+	if _, err := from.Token(t.Context(), token.Request{}); err != nil {
+		t.Errorf("the login is lost: %v", err)
 	}
 }
 

@@ -27,6 +27,9 @@ const (
 	sealedAs = "crossfade login 1"
 	// lockPoll is how often to look whether another process is done.
 	lockPoll = 20 * time.Millisecond
+	// answerWait is for how long an answer is waited for that nobody wants any more:
+	// the refresh token in it may be the only good one.
+	answerWait = 3 * time.Second
 )
 
 // StoreOptions configure a Store. The directories are made as needed, for their
@@ -264,7 +267,9 @@ type loginSource struct {
 // NewLogin returns a Source of the tokens of whoever is logged in. A request
 // that says nothing gets what was asked for at login. Where the provider
 // replaces the refresh token (RFC 9700 section 4.14.2), the new one is saved
-// before the token is handed out, and no two processes refresh at once.
+// before the token is handed out, and no two processes refresh at once. For the
+// sake of that token a caller that gives up while the provider is asked waits
+// another three seconds for the answer.
 func NewLogin(d *Device, s *Store) (Source, error) {
 	if d == nil || s == nil {
 		return nil, errors.New("obtain tokens of a login: there must be a device and a store")
@@ -280,8 +285,13 @@ func (l *loginSource) Token(ctx context.Context, r Request) (t Token, err error)
 			want = s.Request
 			want.Run = r.Run
 		}
+		if ctx.Err() != nil {
+			return s, context.Cause(ctx)
+		}
+		asking, cancel := beyond(ctx, answerWait)
+		defer cancel()
 		var err error
-		t, s, err = l.device.Refresh(ctx, s, want)
+		t, s, err = l.device.Refresh(asking, s, want)
 		return s, err
 	})
 	if err != nil {
@@ -292,4 +302,20 @@ func (l *loginSource) Token(ctx context.Context, r Request) (t Token, err error)
 		return Token{}, err
 	}
 	return t, nil
+}
+
+// beyond returns a context that ends some time after ctx has. Cancel it.
+func beyond(ctx context.Context, by time.Duration) (longer context.Context, cancel context.CancelFunc) {
+	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(by):
+			end(context.Cause(ctx))
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		end(nil)
+	}
 }
