@@ -116,8 +116,11 @@ type Metrics struct {
 // the address.
 type Admin struct {
 	// Address is host:port. Default empty: disabled, and so is "off".
-	Address   string `koanf:"address" check:"address_or_off"`
+	Address string `koanf:"address" check:"address_or_off"`
+	// Viewers may read, Leads may also change their own team, which is the one of
+	// their principal, and Operators every team. Default nobody.
 	Viewers   Access `koanf:"viewers"`
+	Leads     Access `koanf:"leads"`
 	Operators Access `koanf:"operators"`
 }
 
@@ -127,6 +130,9 @@ type Access struct {
 	Groups     []string `koanf:"groups"`
 	Principals []string `koanf:"principals"`
 }
+
+// Empty reports whether nobody is named.
+func (a Access) Empty() bool { return len(a.Groups) == 0 && len(a.Principals) == 0 }
 
 // Upstream is the service behind the gateway. A plain string is the URL.
 type Upstream struct {

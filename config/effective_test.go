@@ -94,8 +94,9 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 		{"the least to run", "mode: observe", []string{"legacy", "oidc", "principals", "roles"}},
 		{"enforce on the network", "mode: enforce\nlisten: \":8082\"", []string{"legacy", "listen", "oidc", "principals", "redis", "roles"}},
 		{"enforce on loopback with Redis", "mode: enforce\nredis: redis://localhost", []string{"legacy", "oidc", "principals", "roles"}},
-		{"an admin listener for everyone", "admin: \":8081\"", []string{"admin.address", "admin.address", "legacy", "oidc", "principals", "roles"}},
-		{"what this version does not do yet", "audit: a.jsonl\nadmin: 127.0.0.1:8081", []string{"admin.address", "legacy", "oidc", "principals", "roles"}},
+		{"an admin listener for everyone", "admin: \":8081\"", []string{"admin.address", "admin.operators", "legacy", "oidc", "principals", "roles"}},
+		{"an admin listener with leads for everyone", "admin: { address: \":8081\", leads: { groups: [leads] } }", []string{"admin.address", "legacy", "oidc", "principals", "roles"}},
+		{"an admin listener for this machine", "audit: a.jsonl\nadmin: 127.0.0.1:8081", []string{"legacy", "oidc", "principals", "roles"}},
 		{"a password in the clear", "redis: { url: \"redis://r\", password_file: pw }", []string{"legacy", "oidc", "principals", "redis.url", "roles"}},
 		{"a snapshot from nowhere", "rollout: { cold_start: snapshot }", []string{"legacy", "oidc", "principals", "roles", "rollout.cold_start"}},
 		{
@@ -122,7 +123,7 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 	w = slices.DeleteFunc(w, func(m config.Mistake) bool { // a checkout's files have the modes of its umask
 		return strings.HasPrefix(m.Key, "probe.")
 	})
-	if len(w) != 2 || w[0].Key != "listen" || w[0].Line != 2 {
+	if len(w) != 1 || w[0].Key != "listen" || w[0].Line != 2 {
 		t.Errorf("the full example: %v", w)
 	}
 }

@@ -15,6 +15,7 @@ const (
 	envAgent     = "CROSSFADE_AGENT_"
 	envToken     = "CROSSFADE_TOKEN_FILE"    // the agent's
 	envTokenDir  = "CROSSFADE_TOKEN_DIR"     // the agent's
+	envBearer    = "CROSSFADE_TOKEN"         // of `crossfade rollout --admin`
 	envScheduler = "CROSSFADE_SCHEDULER_URL" // the agent's
 	envRun       = "CROSSFADE_RUN"           // the agent's
 )
@@ -106,7 +107,7 @@ func nearestVariable(prefix, name string, names []string) string {
 // named crossfade (Kubernetes documentation, "Service: environment variables").
 func foreign(name, value string) bool {
 	switch name {
-	case envConfig, envToken, envTokenDir, envScheduler, envRun:
+	case envConfig, envToken, envBearer, envTokenDir, envScheduler, envRun:
 		return true
 	}
 	switch {

@@ -106,6 +106,7 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 	equal("metrics", c.Metrics.Address, ":9091")
 	equal("admin", c.Admin, config.Admin{
 		Address: "127.0.0.1:8081", Viewers: config.Access{Groups: []string{"data"}},
+		Leads:     config.Access{Groups: []string{"data-leads"}},
 		Operators: config.Access{Groups: []string{"platform"}, Principals: []string{"svc-deploy"}},
 	})
 	equal("max_body", c.Upstream.MaxBody, 8*config.MiB)
@@ -256,6 +257,7 @@ func TestVariablesThatAreNotKeys(t *testing.T) {
 		env, want string
 	}{
 		{"CROSSFADE_TOKEN_FILE=/run/token", ""},
+		{"CROSSFADE_TOKEN=a.b.c", ""},
 		{"CROSSFADE_SCHEDULER_URL=http://x", ""},
 		{"CROSSFADE_SERVICE_HOST=10.0.0.1", ""},
 		{"CROSSFADE_SERVICE_PORT_METRICS=9091", ""},

@@ -43,7 +43,7 @@ func TestEveryKeyHasAVariableOfItsOwn(t *testing.T) {
 		}
 		seen[name] = key
 	})
-	for _, reserved := range []string{"CROSSFADE_CONFIG", "CROSSFADE_TOKEN_FILE", "CROSSFADE_SCHEDULER_URL"} {
+	for _, reserved := range []string{"CROSSFADE_CONFIG", "CROSSFADE_TOKEN", "CROSSFADE_TOKEN_FILE", "CROSSFADE_SCHEDULER_URL"} {
 		if key, taken := seen[reserved]; taken {
 			t.Errorf("the variable of %s is reserved", key)
 		}

@@ -36,15 +36,15 @@ func (l *loader) warn(c *Config) {
 	}
 	if c.Admin.Address != "" && !loopbackAddress(c.Admin.Address) {
 		say("admin.address", "is reachable from other machines: reading then needs a login, and there is no TLS")
+		if c.Admin.Operators.Empty() && c.Admin.Leads.Empty() {
+			say("admin.operators", "names nobody, and so does admin.leads: nothing can be changed over this listener")
+		}
 	}
 	if c.Mode == ModeEnforce && !c.Listen.TLS.Enabled() && !loopbackAddress(c.Listen.Address) {
 		say("listen", "has no TLS: credentials cross the network in the clear unless something in front ends it")
 	}
 	if c.Rollout.ColdStart == ColdStartSnapshot && c.StateDir == "" {
 		say("rollout.cold_start", "is snapshot without state_dir: there is nothing to start from")
-	}
-	if c.Admin.Address != "" {
-		say("admin.address", "is checked and otherwise without effect in this version")
 	}
 	l.warnProbe(c, func(path, format string, args ...any) {
 		collect.add(l.main.origin(path), shown(path), "", format, args...)

@@ -32,15 +32,20 @@ func (p *program) rolloutCommand() *cobra.Command {
 		Short: "Show and change the percentage of each team",
 		Long: `Show and change, in the configured Redis, the share of each team that must
 authenticate by OIDC. Without a Redis in the configuration there is nothing to
-show: the percentages of an in-process one live and die with their gateway.`,
+show: the percentages of an in-process one live and die with their gateway.
+
+With --admin URL the same goes by the admin API of a gateway. Then a token proves
+who makes a change, and it is recorded as verified.`,
 		Example: `  crossfade rollout plan
   crossfade rollout status
   crossfade rollout set data-eng 25 --reason "week 2"
   crossfade rollout rollback data-eng --reason "workers fail with aud_mismatch"
   crossfade rollout hold data-eng --reason "until Monday's deploy"
-  crossfade rollout history data-eng`,
+  crossfade rollout history data-eng
+  crossfade rollout apply --dir rollout.d --admin https://crossfade.internal --token-file token`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
+	addAdminFlags(c)
 	c.AddCommand(p.rolloutPlan(), p.rolloutApply(), p.rolloutStatus(), p.rolloutSet(), p.rolloutHold(), p.rolloutRelease(), p.rolloutRollback(), p.rolloutRetire(), p.rolloutRestore(), p.rolloutHistory())
 	return c
 }
@@ -55,6 +60,9 @@ func (p *program) withStore(c *cobra.Command, use func(context.Context, *redisst
 
 // withStoreFor is withStore for as long as ctx lasts.
 func (p *program) withStoreFor(ctx context.Context, c *cobra.Command, use func(context.Context, *redisstore.Store) error) error {
+	if f := c.Flags().Lookup("admin"); f != nil && f.Changed {
+		return usage("%s goes straight to Redis only: leave --admin out", c.CommandPath())
+	}
 	cfg, err := p.partial(c)
 	if err != nil {
 		return err
@@ -69,6 +77,42 @@ func (p *program) withStoreFor(ctx context.Context, c *cobra.Command, use func(c
 	}
 	err = use(ctx, store)
 	return errors.Join(err, store.Close())
+}
+
+// rollouts are read from the store or over the admin API.
+type rollouts interface {
+	// states returns the teams that were ever changed.
+	states(ctx context.Context) (map[identity.Team]rollout.State, error)
+	history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error)
+	// live says which gateways serve by them; "" where that is not known.
+	live(ctx context.Context) (string, error)
+}
+
+// stored are the rollouts of a store.
+type stored struct{ *redisstore.Store }
+
+func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, error) {
+	snapshot, err := s.Load(ctx)
+	return snapshot.Teams, err
+}
+
+func (s stored) live(ctx context.Context) (string, error) { return gateways(ctx, s.Store) }
+
+func (s stored) history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error) {
+	return s.History(ctx, team, limit)
+}
+
+// withRollouts reads by the admin API where that is asked for, else the
+// configured Redis.
+func (p *program) withRollouts(c *cobra.Command, use func(context.Context, rollouts) error) error {
+	api, err := p.admin(c)
+	if err != nil {
+		return err
+	}
+	if api != nil {
+		return use(c.Context(), api)
+	}
+	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error { return use(ctx, stored{s}) })
 }
 
 // teamRow is a team as status shows it.
@@ -148,10 +192,16 @@ every two seconds until Ctrl-C.`,
 			return usage("-w shows a table: leave -o %s out, or ask again yourself", out.format)
 		}
 		if !watch {
-			return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error { return p.status(ctx, s, out, args, "") })
+			return p.withRollouts(c, func(ctx context.Context, s rollouts) error { return p.status(ctx, s, out, args, "") })
+		}
+		if api, err := p.admin(c); err != nil || api != nil {
+			if err != nil {
+				return err
+			}
+			return p.watchStatus(c.Context(), api, out, args)
 		}
 		return p.withStoreFor(c.Context(), c, func(ctx context.Context, s *redisstore.Store) error {
-			return p.watchStatus(ctx, s, out, args)
+			return p.watchStatus(ctx, stored{s}, out, args)
 		})
 	}
 	return c
@@ -162,7 +212,7 @@ const watchEvery = 2 * time.Second
 
 // watchStatus shows the status until ctx ends, which is how it is meant to end. A
 // store that is away for a moment does not end it.
-func (p *program) watchStatus(ctx context.Context, s *redisstore.Store, out *output, teams []string) error {
+func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, teams []string) error {
 	wipe := ""
 	if f, ok := p.stdout.(*os.File); ok {
 		if terminal, _ := demo.TerminalOf(f, p.getenv); terminal {
@@ -190,13 +240,13 @@ func (p *program) watchStatus(ctx context.Context, s *redisstore.Store, out *out
 }
 
 // status shows the teams once; before stands in front of the table.
-func (p *program) status(ctx context.Context, s *redisstore.Store, out *output, teams []string, before string) error {
-	snapshot, err := s.Load(ctx)
+func (p *program) status(ctx context.Context, s rollouts, out *output, teams []string, before string) error {
+	states, err := s.states(ctx)
 	if err != nil {
 		return err
 	}
 	rows, now := []teamRow{}, time.Now()
-	for _, state := range inOrder(snapshot.Teams) {
+	for _, state := range inOrder(states) {
 		if len(teams) == 0 || slices.Contains(teams, string(state.Team)) {
 			rows = append(rows, rowOf(state, now))
 		}
@@ -207,12 +257,14 @@ func (p *program) status(ctx context.Context, s *redisstore.Store, out *output, 
 		}
 	}
 	if out.format == "table" {
-		line, err := gateways(ctx, s)
+		line, err := s.live(ctx)
 		if err != nil {
 			return err
 		}
 		_, _ = io.WriteString(p.stdout, before)
-		_, _ = fmt.Fprintf(p.stderr, "live: %s\n", line)
+		if line != "" {
+			_, _ = fmt.Fprintf(p.stderr, "live: %s\n", line)
+		}
 		if len(rows) == 0 {
 			_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
 			return err
@@ -295,8 +347,8 @@ func (p *program) rolloutHistory() *cobra.Command {
 		if err := rollout.ValidateTeam(team); err != nil {
 			return usage("%w", err)
 		}
-		return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-			entries, err := s.History(ctx, team, limit)
+		return p.withRollouts(c, func(ctx context.Context, s rollouts) error {
+			entries, err := s.history(ctx, team, limit)
 			if err != nil {
 				return err
 			}

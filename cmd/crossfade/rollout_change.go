@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +28,8 @@ type changeCommand struct {
 	*cobra.Command
 	out    *output
 	reason string
+	// remote makes the change over the admin API.
+	remote func(context.Context, *adminAPI, identity.Team) (rollout.State, error)
 }
 
 func newChangeCommand(c *cobra.Command) *changeCommand {
@@ -46,6 +51,17 @@ func (p *program) change(c *changeCommand, name string, change func(rollout.Stat
 	team := identity.Team(name)
 	if err := rollout.ValidateTeam(team); err != nil {
 		return usage("%w", err)
+	}
+	api, err := p.admin(c.Command)
+	if err != nil {
+		return err
+	}
+	if api != nil {
+		state, err := c.remote(c.Context(), api, team)
+		if err != nil {
+			return err
+		}
+		return c.out.write(p.stdout, rowOf(state, time.Now()), table{{say(state)}})
 	}
 	return p.withStore(c.Command, func(ctx context.Context, s *redisstore.Store) error {
 		state, err := rollout.Update(ctx, s, team, change)
@@ -104,6 +120,16 @@ and the team then goes back to what it asks for. A retired team cannot be set.`,
 		if glass {
 			to.Until = now.Add(lasts)
 		}
+		c.remote = func(ctx context.Context, a *adminAPI, team identity.Team) (rollout.State, error) {
+			body, seen := setting{Percent: int(to.Percent), Reason: c.reason}, "*"
+			if glass {
+				body.Glass = lasts.String()
+			}
+			if expect != rollout.AnyRevision {
+				seen = strconv.Quote(strconv.FormatInt(expect, 10))
+			}
+			return a.team(ctx, http.MethodPut, team, "/rollout", body, http.Header{"If-Match": {seen}})
+		}
 		return p.change(c, args[0], func(s rollout.State) (rollout.Change, error) {
 			if expect != rollout.AnyRevision && expect != s.Revision {
 				return rollout.Change{}, &rollout.ConflictError{Expected: expect, Current: s}
@@ -139,6 +165,9 @@ younger than the hold. The percentage stays. Lowering is always possible.`,
 		Example: `  crossfade rollout hold data-eng --reason "until Monday's deploy"`,
 		Args:    cobra.ExactArgs(1),
 	})
+	c.remote = func(ctx context.Context, a *adminAPI, team identity.Team) (rollout.State, error) {
+		return a.team(ctx, http.MethodPost, team, "/hold", reasoned{c.reason}, nil)
+	}
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		return p.change(c, args[0], func(s rollout.State) (rollout.Change, error) {
 			return rollout.Brake(s, c.by(), time.Now()), nil
@@ -158,6 +187,13 @@ func (p *program) rolloutRelease() *cobra.Command {
 	})
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		now, held := time.Now(), false
+		c.remote = func(ctx context.Context, a *adminAPI, team identity.Team) (rollout.State, error) {
+			state, err := a.team(ctx, http.MethodGet, team, "", nil, nil)
+			if held = state.Hold.Active(now); err != nil || !held {
+				return state, err
+			}
+			return a.team(ctx, http.MethodDelete, team, "/hold?reason="+url.QueryEscape(c.reason), nil, nil)
+		}
 		return p.change(c, args[0], func(s rollout.State) (rollout.Change, error) {
 			if held = s.Hold.Active(now); !held {
 				return rollout.Change{}, nil
@@ -187,6 +223,9 @@ file does not raise it again. Refused runs may use their passwords again at once
 		Example: `  crossfade rollout rollback data-eng --reason "workers fail with aud_mismatch"`,
 		Args:    cobra.ExactArgs(1),
 	})
+	c.remote = func(ctx context.Context, a *adminAPI, team identity.Team) (rollout.State, error) {
+		return a.team(ctx, http.MethodPost, team, "/rollback", reasoned{c.reason}, nil)
+	}
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if c.reason == "" {
 			return usage("rollback needs --reason: the team must know what to look at")

@@ -81,6 +81,8 @@ func (r planRow) request(by rollout.Setting) rollout.Request {
 type planning struct {
 	dir string
 	out *output
+	// api is the admin API where that is asked for, else nil.
+	api *adminAPI
 }
 
 func (o *planning) addFlags(c *cobra.Command) {
@@ -89,7 +91,8 @@ func (o *planning) addFlags(c *cobra.Command) {
 }
 
 // plan reads the files and the store and says what would become of each file.
-// Mistakes in files are an error: nothing may be planned past one.
+// Mistakes in files are an error: nothing may be planned past one. By the admin
+// API there is no store.
 func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *redisstore.Store, string, []planRow) error) error {
 	if err := o.out.check(); err != nil {
 		return err
@@ -111,6 +114,16 @@ func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *
 	}
 	if len(mistakes) > 0 {
 		return mistakes
+	}
+	if o.api != nil {
+		rows := make([]planRow, 0, len(files))
+		for _, f := range files {
+			rows = append(rows, planRow{file: f})
+		}
+		if err := o.api.fill(c.Context(), rows, time.Now()); err != nil {
+			return err
+		}
+		return use(c.Context(), nil, dir, rows)
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
 		rows, err := planOf(ctx, s, files, time.Now())
@@ -166,40 +179,13 @@ func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, no
 			Overridden: step.Overridden, state: state, file: f, step: step,
 		}
 		if f.Percent > state.Percent {
-			if row.Selected, row.RunsADay, err = newlySelected(ctx, s, f.Team, step.From, step.To, now); err != nil {
+			if row.Selected, row.RunsADay, err = app.NewlySelected(ctx, s, f.Team, step.From, step.To, now); err != nil {
 				return nil, err
 			}
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
-}
-
-// newlySelected names the accounts and pipelines that a raise selects, of those
-// that were seen of late, and about how many runs of theirs a day are kept.
-func newlySelected(ctx context.Context, s *redisstore.Store, team identity.Team, from, to rollout.Percent, now time.Time) (names []string, aDay float64, err error) {
-	const days = 7
-	runs := 0
-	day := evidence.DayOf(now)
-	for range days {
-		d, err := s.Daily(ctx, team, day)
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, r := range d.Runs {
-			key := r.Account + "/" + r.Pipeline
-			if r.Pipeline == "" || rollout.Selected(team, key, from) || !rollout.Selected(team, key, to) {
-				continue
-			}
-			runs++
-			if name := r.Account + " / " + r.Pipeline; !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-		day = day.Before()
-	}
-	slices.Sort(names)
-	return names, float64(runs) / days, nil
 }
 
 // planTable is a plan as rows, the details below it, and how many there are of
@@ -284,15 +270,22 @@ if there are changes and nothing is refused.`,
 	}
 	o.addFlags(c)
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 if there are changes")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if o.api, err = p.admin(c); err != nil {
+			return err
+		}
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
 			t, details, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
-				line, err := gateways(ctx, s)
-				if err != nil {
-					return err
+				live := ""
+				if s != nil { // else it is not known
+					line, err := gateways(ctx, s)
+					if err != nil {
+						return err
+					}
+					live = "     live: " + line
 				}
-				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams     live: %s\n\n", dir, len(rows), line)
+				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams%s\n\n", dir, len(rows), live)
 			}
 			if err := o.out.write(p.stdout, rows, t); err != nil {
 				return err
@@ -338,7 +331,10 @@ name.`,
 	}
 	o.addFlags(c)
 	c.Flags().StringVar(&reason, "reason", "", "why, for the history; default: what each file says")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if o.api, err = p.admin(c); err != nil {
+			return err
+		}
 		by := rollout.Setting{Actor: actor(), Source: "cli", Reason: reason}
 		cfg, err := p.partial(c)
 		if err != nil {
@@ -351,6 +347,15 @@ name.`,
 					waiting++
 				}
 				if !row.changes() {
+					continue
+				}
+				if o.api != nil {
+					state, err := o.api.ask(ctx, row, by)
+					if err != nil {
+						return fmt.Errorf("team %s, after %d changes: %w", row.Team, changed, err)
+					}
+					rows[i].state = state
+					changed++
 					continue
 				}
 				now := time.Now()

@@ -84,6 +84,7 @@ func (p *program) serve(ctx context.Context, flags map[string]any) error {
 		Load:    func() (*config.Config, error) { return config.Load(p.source(flags)) },
 		Log:     p.logger(),
 		Version: version,
+		Notices: p.stderr,
 		Watch:   true,
 	})
 	if err != nil {

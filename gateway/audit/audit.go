@@ -1,5 +1,6 @@
 // Package audit keeps the audit trail of one gateway: one JSON line for each
-// use of a credential, by a client or by a probe, and for each executed task.
+// use of a credential, by a client or by a probe, for each executed task, and for
+// each change of a rollout over the admin API.
 //
 // Calls of high frequency (signs of life, questions for work, reports of
 // progress, and whatever only looks) become one counted line for a run and
@@ -132,12 +133,13 @@ type Trail struct {
 	closeErr   error       // the writer's, to be read when done
 }
 
-// item is what waits for the writer: a record, a task, a probe, or a head that
+// item is what waits for the writer: a record, a task, a probe, a change, or a head that
 // the chain is behind of.
 type item struct {
 	record record
 	task   *Task
 	probe  *probed
+	change *changed
 	behind *Head
 }
 

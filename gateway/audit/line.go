@@ -23,6 +23,8 @@ const (
 	KindCount Kind = "count" // uses of one kind within a minute
 	KindTask  Kind = "task"  // one executed task
 	KindProbe Kind = "probe" // one probe, which no client made
+	// KindChange is a change of a team's rollout that was made over the admin API.
+	KindChange Kind = "change"
 
 	KindOpen   Kind = "open"   // the gateway started
 	KindClose  Kind = "close"  // it ended in good order

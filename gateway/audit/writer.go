@@ -155,6 +155,8 @@ func (w *writer) take(it item) {
 		w.record(KindTask, it.task.Ended, it.task)
 	case it.probe != nil:
 		w.record(KindProbe, it.probe.at, it.probe.line)
+	case it.change != nil:
+		w.record(KindChange, it.change.at, it.change.line)
 	case w.counts.line(it.record):
 		w.record(KindUse, it.record.at, it.record.use())
 	default:

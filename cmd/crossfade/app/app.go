@@ -19,6 +19,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway"
 	"crossfade/gateway/audit"
+	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
 	"crossfade/gateway/oidcauth"
@@ -48,6 +49,9 @@ type Options struct {
 	// Stdout is where audit lines go that the configuration sends to the
 	// standard output; os.Stdout by default.
 	Stdout io.Writer
+	// Notices is where the one-time token of the admin API is printed; nil makes
+	// none.
+	Notices io.Writer
 	// Watch reloads when a file of the configuration changes.
 	Watch bool
 	// ProbeSettle is within which time a new probe has its first turn; the zero
@@ -92,6 +96,11 @@ type App struct {
 	profile config.Profile
 
 	handler atomic.Pointer[gateway.Handler]
+	// console is the admin API, nil without a listener for it; oneTime is the token
+	// that is printed, and hours when raises are applied.
+	console atomic.Pointer[console.Console]
+	oneTime identity.Secret
+	hours   *hours
 	cert    atomic.Pointer[tls.Certificate]
 
 	reload  sync.Mutex // one reload at a time; guards config
@@ -100,6 +109,7 @@ type App struct {
 
 	listener net.Listener
 	metrics  net.Listener
+	admin    net.Listener
 	draining atomic.Bool
 }
 
@@ -192,6 +202,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.transport = gateway.NewTransport()
 	a.transport.ResponseHeaderTimeout = c.Upstream.Timeout
+	if err = a.listenAdmin(c); err != nil {
+		return nil, err
+	}
 	if err = a.apply(c); err != nil {
 		return nil, err
 	}
@@ -247,6 +260,10 @@ func (a *App) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	admin, err := a.buildConsole(c, parts)
+	if err != nil {
+		return err
+	}
 	a.audit.SetConfiguration(c.Hash())
 	a.telemetry.SetTeams(parts.Directory.Teams())
 	a.setTeams(parts.Directory.Teams())
@@ -258,6 +275,7 @@ func (a *App) apply(c *config.Config) error {
 		a.cert.Store(cert)
 	}
 	a.handler.Store(handler)
+	a.console.Store(admin)
 	parts.Probes.Settle = a.options.ProbeSettle
 	if a.auditor != nil {
 		parts.Probes.Ready = a.auditor.Ready
@@ -324,6 +342,7 @@ func needsRestart(was, is *config.Config) []string {
 		{"listen.address", was.Listen.Address != is.Listen.Address},
 		{"listen.tls", was.Listen.TLS.Enabled() != is.Listen.TLS.Enabled()},
 		{"metrics", was.Metrics.Address != is.Metrics.Address},
+		{"admin.address", was.Admin.Address != is.Admin.Address},
 		{"redis", was.Redis != is.Redis},
 		{"access_log", was.AccessLog != is.AccessLog},
 		{"audit", !reflect.DeepEqual(was.Audit, is.Audit)},
@@ -407,6 +426,7 @@ func (a *App) shut(ctx context.Context) error {
 		func() { closeIf(a.watcher) },
 		func() { closeIf(a.listener) },
 		func() { closeIf(a.metrics) },
+		func() { closeIf(a.admin) },
 		func() {
 			if a.shadow != nil {
 				a.shadow.Close()

@@ -82,7 +82,9 @@ func (a *App) Run(ctx, force context.Context) error {
 	server.Protocols.SetUnencryptedHTTP2(true)
 	metrics := a.server(a.metricsHandler())
 
-	failed := make(chan error, 2)
+	admin := a.adminServer()
+
+	failed := make(chan error, 3)
 	serve := func(s *http.Server, l net.Listener) {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
@@ -91,6 +93,9 @@ func (a *App) Run(ctx, force context.Context) error {
 	go serve(server, a.listener)
 	if a.metrics != nil {
 		go serve(metrics, a.metrics)
+	}
+	if a.admin != nil {
+		go serve(admin, a.admin)
 	}
 	a.announce()
 
@@ -109,6 +114,9 @@ func (a *App) Run(ctx, force context.Context) error {
 		_ = server.Close()
 	}
 	_ = metrics.Close()
+	if err := admin.Shutdown(drain); err != nil {
+		_ = admin.Close()
+	}
 	flush, cancelFlush := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancelFlush()
 	return errors.Join(err, a.shut(flush))
@@ -138,11 +146,12 @@ func (a *App) announce() {
 	c := a.running()
 	a.log.Info("crossfade serves",
 		"version", a.options.Version, "mode", c.Mode, "profile", c.Upstream.Profile,
-		"listen", a.Addr(), "upstream", c.Upstream.URL.Redacted(), "metrics", a.MetricsAddr(),
+		"listen", a.Addr(), "upstream", c.Upstream.URL.Redacted(), "metrics", a.MetricsAddr(), "admin", a.AdminAddr(),
 		"store", a.store.name, "audit", auditName(c), "configuration", c.File)
 	for _, w := range c.Warnings() {
 		a.log.Warn(w.Message, "key", w.Key)
 	}
+	a.printOneTime()
 }
 
 // metricsHandler serves what needs no login and holds no secret.

@@ -1,0 +1,173 @@
+// Package console is the admin API: it shows what the teams stand at and lets
+// those who may change it, over HTTP under /api/v1/. openapi.json describes it,
+// and a test holds description and handlers together.
+//
+// # Who may do what
+//
+// A change always needs a credential: a token of one of the gateway's issuers,
+// judged by the same rules as those of requests, or the one-time token that a
+// process prints when it starts. A lead changes the own team, which is the one of
+// the token's principal; an operator changes every team. A worker's token makes
+// nobody a lead: the configuration names who is one.
+//
+// What sets a percentage at once passes by the checks, so a lead may only lower
+// by it; to raise, a lead asks, as the team's file does, and the guard decides.
+//
+// Where the listener is out of reach for other machines, reading is open and the
+// one-time token is good. A request that something in front has passed on is
+// never from this machine, whatever its address says. Everywhere else reading
+// needs to be a viewer, a lead or an operator.
+//
+// # Browsers
+//
+// There are no cookies, so no page of another site can change anything with what
+// a browser remembers. It could still read, by a name of its own that resolves to
+// 127.0.0.1; therefore the Host of a request from this machine must be a name of
+// this machine. Requests that a page of another origin made are refused.
+package console
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+const (
+	// Prefix is where the API is.
+	Prefix = "/api/v1/"
+	// source is what the history says of where changes came from.
+	source = "api"
+	// timeout bounds what a request asks of the store and the guard, and of keys.
+	timeout = 10 * time.Second
+)
+
+// Authenticator judges tokens. It never returns nil.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c identity.Credential) *identity.Authentication
+}
+
+// Table is what the API reads and changes; a rollout.Table is one.
+type Table interface {
+	Loaded() bool
+	Err() error
+	LoadedAt() time.Time
+	Lookup(team identity.Team) (rollout.State, bool)
+	States() []rollout.State
+	Refresh(ctx context.Context) error
+	Write(ctx context.Context, c rollout.Change) (rollout.State, error)
+}
+
+// History reads what was done to a team, the last first.
+type History interface {
+	History(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error)
+}
+
+// Selection names the accounts and pipelines that a raise selects anew, and about
+// how many runs a day are theirs.
+type Selection func(ctx context.Context, team identity.Team, from, to rollout.Percent) (names []string, runsADay float64, err error)
+
+// File is what is known of a team's file.
+type File struct {
+	// Management says how the file and the team's request agree, Name is the
+	// file's; "" for none.
+	Management, Name string
+}
+
+// Options are the options of New. All but OneTime, Ready, Changed, Now and the
+// accesses are required.
+type Options struct {
+	Tokens  Authenticator
+	Table   Table
+	History History
+	Guard   rollout.Guard
+	Select  Selection
+	// Teams are the teams of the configuration.
+	Teams []identity.Team
+	// Files returns what is known of the teams' files. The map is only read.
+	Files func() map[identity.Team]File
+	// Open reports whether a team's raises may be applied at a time.
+	Open func(team identity.Team, now time.Time) bool
+	// Viewers may read, Leads may change their own team, Operators all of them.
+	Viewers, Leads, Operators Access
+	// Loopback tells that only this machine reaches the listener.
+	Loopback bool
+	// OneTime is the token that serves as an operator's on this machine; none
+	// when empty.
+	OneTime identity.Secret
+	// Ready, if set, reports whether a change can be recorded; none is made while it
+	// cannot.
+	Ready func() bool
+	// Changed is told of each change that was made, after it. It must not block.
+	Changed func(ctx context.Context, done Done)
+	Log     *slog.Logger
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+}
+
+// Done is a change that was made, and by whom.
+type Done struct {
+	Change rollout.Change
+	// Was and Is are the team before and after.
+	Was, Is rollout.State
+	// Token is what the caller's token says; nil for the one-time token.
+	Token *identity.TokenInfo
+	// Client is the address that it came from, as the connection says; the zero
+	// Addr if that is none.
+	Client netip.Addr
+}
+
+// Console is the API. It is safe for concurrent use.
+type Console struct {
+	o      Options
+	routes http.Handler
+	// turn has room for the change that is under way. Changes that read at once
+	// and write one after another would only meet each other's conflicts.
+	turn chan struct{}
+}
+
+// New checks the options and builds the API.
+func New(o Options) (*Console, error) {
+	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Guard == nil || o.Select == nil || o.Files == nil || o.Open == nil || o.Log == nil {
+		return nil, errors.New("admin API: tokens, table, history, guard, selection, files, hours and a log are needed")
+	}
+	if o.Ready == nil {
+		o.Ready = func() bool { return true }
+	}
+	if o.Changed == nil {
+		o.Changed = func(context.Context, Done) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	c := &Console{o: o, turn: make(chan struct{}, 1)}
+	c.routes = c.mux()
+	return c, nil
+}
+
+// ServeHTTP answers one request: who it is from is settled before anything else.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	who, refusal := c.admit(r)
+	if refusal != nil {
+		refusal.write(w)
+		return
+	}
+	c.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
+}
+
+type callerKey struct{}
+
+// callerOf is whom admit has let in.
+func callerOf(r *http.Request) caller {
+	who, _ := r.Context().Value(callerKey{}).(caller)
+	return who
+}
