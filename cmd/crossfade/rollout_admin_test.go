@@ -48,7 +48,7 @@ func TestRolloutsAreChangedOverTheAdminAPIByAProvenName(t *testing.T) {
 	over("release", "data-eng", "--reason", "fixed & well").want(t, exitOK, "released at 25%")
 	over("release", "data-eng").want(t, exitOK, "data-eng is not held")
 	over("hold", "data-eng", "--reason", "until Monday").want(t, exitOK, "held at 25%")
-	over("set", "data-eng", "0", "--break-glass", "--for", "2h", "--reason", "the provider is away").want(t, exitOK, "data-eng is at 0%", "Held until")
+	over("set", "data-eng", "0", "--break-glass", "--for", "2h", "--reason", "the provider is away").want(t, exitOK, "data-eng is at 0%", "held before")
 	over("set", "nobody", "5").want(t, exitUsage, "team_unknown")
 	over("set", "data-eng", "101").want(t, exitUsage)
 

@@ -89,6 +89,12 @@ func TestASettingBelowTheRequestHoldsAndTheGlassBreaks(t *testing.T) {
 	} {
 		a.want(set(body), 400, "body_invalid")
 	}
+	// A hold without an end outlives the glass.
+	got = a.want(set(`{"percent":0,"break_glass_for":"4h","reason":"the provider is away"}`), 200, "")
+	if h := got.team.Hold; h == nil || !h.Until.IsZero() {
+		t.Errorf("the hold of before ends with the glass: %v", got)
+	}
+	a.want(ask{method: "DELETE", path: "/teams/data-eng/hold", token: "lead"}, 200, "")
 	before := time.Now()
 	got = a.want(set(`{"percent":0,"break_glass_for":"4h","reason":"the provider is away"}`), 200, "")
 	if h := got.team.Hold; h == nil || h.Until.Before(before.Add(4*time.Hour-time.Second)) || h.Until.After(time.Now().Add(4*time.Hour)) {

@@ -263,6 +263,7 @@ func TestEveryStatusOfTheDescriptionCanBeHad(t *testing.T) {
 			try(func(_ *api, q *ask) { q.host = "evil.example" })
 			try(func(_ *api, q *ask) { q.token = "early" })
 			try(func(_ *api, q *ask) { q.path = strings.ReplaceAll(path, "{team}", "nobody") })
+			try(func(_ *api, q *ask) { q.path = strings.ReplaceAll(path, "{team}", "unassigned") })
 			try(func(a *api, q *ask) {
 				if id == "POST /plan" {
 					q.body = `{"requests":[{"team":"nobody","percent":1}]}`
