@@ -317,7 +317,7 @@ func regressed(was *Snapshot, now Snapshot) error {
 	if was == nil || len(was.Teams) == 0 {
 		return nil
 	}
-	const advice = "the last known table stays in force and changes are refused until the store is restored"
+	const advice = "the last known table stays in force and changes are refused until the store is restored, for instance by `crossfade rollout restore`"
 	if now.StoreID != was.StoreID {
 		return fmt.Errorf("%w: another or an emptied store answers (id %s, it was %s): %s", ErrRegressed, now.StoreID, was.StoreID, advice)
 	}

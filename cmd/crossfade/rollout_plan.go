@@ -285,7 +285,7 @@ if there are changes and nothing is refused.`,
 					}
 					live = "     live: " + line
 				}
-				_, _ = fmt.Fprintf(p.stdout, "%s: %d teams%s\n\n", dir, len(rows), live)
+				_, _ = fmt.Fprintf(p.stdout, "%s: %s%s\n\n", dir, teamCount(len(rows)), live)
 			}
 			if err := o.out.write(p.stdout, rows, t); err != nil {
 				return err

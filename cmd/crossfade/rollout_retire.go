@@ -91,6 +91,13 @@ way is said.`,
 	return c.Command
 }
 
+func teamCount(n int) string {
+	if n == 1 {
+		return "1 team"
+	}
+	return fmt.Sprintf("%d teams", n)
+}
+
 func credentialCount(n int) string {
 	if n == 1 {
 		return "1 static credential"
@@ -165,7 +172,7 @@ The gateways see the store they knew, and accept changes again.`,
 			if dry {
 				done = "would be put back. Nothing was changed."
 			}
-			_, err = fmt.Fprintf(p.stdout, "%d teams %s\n", len(lost), done)
+			_, err = fmt.Fprintf(p.stdout, "%s %s\n", teamCount(len(lost)), done)
 			return err
 		})
 	}
