@@ -294,6 +294,9 @@ func TestOneAccountCannotDrownTheOthers(t *testing.T) {
 		s := &store{}
 		r := newRecorder(t, evidence.RecorderOptions{Store: s, MaxRuns: 3000})
 		for i := range 4000 { // a made-up worker for each request
+			if i%1000 == 0 {
+				synctest.Wait() // what came is folded
+			}
 			r.Observe(sees("flood", fmt.Sprint("w", i), evidence.Clean))
 		}
 		r.Observe(sees("flood", "failing", evidence.WouldBreak))
