@@ -84,13 +84,12 @@ func (p *program) rolloutSet() *cobra.Command {
 	c := newChangeCommand(&cobra.Command{
 		Use:   "set TEAM PERCENT",
 		Short: "Set a team's percentage at once",
-		Long: `Set a team's percentage at once. Nothing checks yet whether the team is ready:
-look at its would_break and no_token verdicts first. Below what the team's file
-asks for it comes with a hold, or the file would raise the team again. The change
+		Long: `Set a team's percentage at once, past the checks that what it asks for has to pass:
+` + "`crossfade rollout plan`" + ` says whether they hold. Below what the team's file asks for it comes with a hold, or the file would raise the team again. The change
 is recorded with the user who runs the command, as an unverified name.
 
 --break-glass is for an identity provider that is away: its hold ends by itself,
-and the team then goes back to what it asks for. A retired team cannot be set.`,
+and the team then goes back to what it asks for, if it asks for anything. A retired team cannot be set.`,
 		Example: `  crossfade rollout set data-eng 25 --reason "week 2"
   crossfade rollout set data-eng 0 --reason "workers fail with aud_mismatch"
   crossfade rollout set data-eng 0 --break-glass --for 2h --reason "the provider is away"
@@ -144,6 +143,9 @@ and the team then goes back to what it asks for. A retired team cannot be set.`,
 			switch {
 			case glass && s.Hold.Until.IsZero():
 				said += fmt.Sprintf("\nIt was held before, without an end, and so it stays: crossfade rollout release %s", s.Team)
+			case glass && !s.Request.Made():
+				said += fmt.Sprintf("\nHeld until %s. It asks for nothing, so it stays at %s then: set it again when all is well.",
+					s.Hold.Until.Local().Format("2 Jan 15:04"), percent(int(s.Percent)))
 			case glass:
 				said += fmt.Sprintf("\nHeld until %s; then it goes back to what it asks for.", s.Hold.Until.Local().Format("2 Jan 15:04"))
 			case s.Hold.Active(now) && s.Request.Percent > s.Percent:

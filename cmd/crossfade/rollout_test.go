@@ -212,7 +212,7 @@ func TestBreakingTheGlassEndsByItself(t *testing.T) {
 		run(t, append([]string{"rollout", "set", "data-eng", "0", flag}, args...)...).want(t, exitUsage)
 	}
 	run(t, "rollout", "set", "data-eng", "0", flag, "--break-glass", "--for", "2h", "--reason", "the provider is away").
-		want(t, exitOK, "data-eng is at 0%", "Held until")
+		want(t, exitOK, "data-eng is at 0%", "Held until", "It asks for nothing, so it stays at 0% then")
 	run(t, "rollout", "status", flag).want(t, exitOK, "the provider is away (2h0m left)")
 	run(t, "rollout", "set", "growth", "0", flag, "--break-glass", "--reason", "the provider is away").want(t, exitRefused, "retired")
 }
