@@ -197,6 +197,9 @@ type Run struct {
 	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
 	// earliest and the latest; zero without one. They differ once it renewed.
 	FirstExpiry, LastExpiry time.Time
+	Config                  string
+	Observed                bool
+	Detail                  string
 }
 
 // Renewed reports whether the run has sent more than one token.
@@ -266,6 +269,9 @@ func (u Use) Merge(o Use) Use {
 
 // Family is a task family that an account used.
 type Family struct{ Account, Name string }
+
+// FamilyUse is when an account last used a task family, and when last with a token that was judged good.
+type FamilyUse struct{ Last, Clean time.Time }
 
 // Daily is what is known of a team's day.
 type Daily struct {

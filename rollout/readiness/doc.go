@@ -1,0 +1,23 @@
+// Package readiness says from the evidence whether a team may go on: how far its
+// percentage may be raised, what is in the way and whose job that is, and when
+// its static credentials can be switched off.
+//
+// Judge is a pure function of Facts, which hold the time too; whoever calls it
+// reads the evidence. The same report stands behind the guard of the rollout,
+// the command line, the API, the metrics and the pages, so that none of them can
+// say something else than the others.
+//
+// # The unit
+//
+// A worker's run, which is bad if any of its calls would break. Pings and
+// retries are part of it. A run belongs to the day on which it started.
+//
+// # The rule for failures that nobody has seen yet
+//
+// Of n runs k were bad; the true share of bad ones is below the one-sided
+// Clopper-Pearson bound U with the confidence of the limits, which is high
+// because people look every day (see UpperBound). A raise must keep the broken
+// runs that it may cause a day, step x runs a day x U, below a limit as well.
+// Who has too few runs for such a bound is judged by a census instead: each
+// account and each pipeline must have been clean on two days.
+package readiness

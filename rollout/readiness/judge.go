@@ -1,0 +1,134 @@
+package readiness
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+const day = 24 * time.Hour
+
+// Judge says what is known of a team's readiness. It is pure, and the facts are
+// only read.
+func Judge(f Facts) Report {
+	t := newTally(f)
+	s := f.State
+	r := Report{
+		Team: f.Team, At: f.Now, Phase: s.Phase(), Percent: s.Percent, UpTo: s.Percent,
+		Runs: t.n(), Bad: t.broken, Bound: UpperBound(t.broken, t.n(), f.Limits.Confidence),
+		RunsADay: t.aDay(), Window: f.Limits.window(), BrokenADay: f.Limits.BrokenADay,
+		Failures: t.failures(),
+	}
+	if s.Request.Made() {
+		requested := s.Request.Percent
+		r.Requested = &requested
+	}
+	if sent := t.n() + t.tokenless; sent > 0 {
+		r.Coverage = float64(t.n()) / float64(sent)
+	}
+	r.Census = t.census()
+	reach := t.reach(r)
+	r.Checks = []Check{
+		t.watched(), t.tokensSent(), t.covered(), known(r.Failures), t.unknown(r, reach), signals(r.Failures),
+		t.judged(), t.renewal(), t.current(), t.soaked(),
+	}
+	r.Signal = slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Open && f.security() })
+	r.Accounts, r.Warnings = t.accounts()
+	if s.Percent >= rollout.Full {
+		r.Retire = t.retire()
+	}
+	r.answer(s, reach, t)
+	return r
+}
+
+// answer says what next, and why.
+func (r *Report) answer(s rollout.State, reach rollout.Percent, t *tally) {
+	decisive, open := first(r.Checks)
+	if !open {
+		r.UpTo = max(s.Percent, reach)
+	}
+	switch {
+	case s.Retired:
+		r.Answer, r.Why = Done, "its static credentials have ended"
+		return
+	case s.Hold.Active(t.Now):
+		r.Answer, r.Why, r.Owner = Held, s.Hold.Reason, identity.OwnerTeam
+		return
+	case s.Percent >= rollout.Full:
+		if decisive, open = first(r.Retire); !open {
+			r.Answer, r.Why = Ready, fmt.Sprintf("no password for %s", days(t.Limits.retireAfter()))
+			return
+		}
+	case !open:
+		r.Answer, r.Why = Ready, thousands(t.clean)+" clean runs"
+		if t.broken > 0 {
+			r.Why = fmt.Sprintf("%s runs, %s of them bad", thousands(t.n()), thousands(t.broken))
+		}
+		return
+	}
+	r.Answer, r.Why, r.Owner, r.Wait = Waiting, decisive.Why, decisive.Owner, decisive.Wait
+	if decisive.Blocks {
+		r.Answer = Blocked
+	}
+}
+
+// first is the check that decides: one that somebody must repair before one that
+// somebody can do something about before one that only takes time, and of those
+// the longest.
+func first(checks []Check) (decisive Check, open bool) {
+	for _, c := range checks {
+		if !c.Pass && (!open || c.weight() > decisive.weight() || c.weight() == decisive.weight() && c.weight() == 0 && c.Wait > decisive.Wait) {
+			decisive, open = c, true
+		}
+	}
+	return decisive, open
+}
+
+func (c Check) weight() int {
+	switch {
+	case c.Blocks:
+		return 2
+	case c.Owner != "":
+		return 1
+	default:
+		return 0
+	}
+}
+
+// census reports whether the team has too few runs for a bound: all of them
+// count here, so that whoever has repaired something, or got another
+// configuration, is not judged by the milder rule.
+func (t *tally) census() bool {
+	all := 0
+	for _, r := range t.runs {
+		if r.class != silent && !r.First.Before(t.start) {
+			all++
+		}
+	}
+	if t.days < float64(t.Limits.window())/float64(day) { // as many as a whole window would have
+		all = int(float64(all) / t.days * float64(t.Limits.window()) / float64(day))
+	}
+	return all < t.Limits.Bounded()
+}
+
+// reach is the percentage up to which a raise breaks no more runs a day than the
+// limit, at worst.
+func (t *tally) reach(r Report) rollout.Percent {
+	from := t.State.Percent
+	if r.Census {
+		return rollout.Full
+	}
+	broken := r.RunsADay * r.Bound / 100 // by a step of one percent
+	if broken <= 0 {
+		return rollout.Full
+	}
+	step := math.Floor(t.Limits.BrokenADay/broken + 1e-9)
+	return rollout.Percent(math.Min(float64(from)+step, float64(rollout.Full)))
+}
+
+// security reports whether the failure is a security signal.
+func (f Failure) security() bool { return f.Verdict != wouldBreak }

@@ -1,0 +1,255 @@
+package readiness
+
+import (
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// Answer is what next, in one word.
+type Answer string
+
+// The answers.
+const (
+	// Ready: the team may be raised, to Report.UpTo; at 100 percent, retired.
+	Ready Answer = "ready"
+	// Waiting: nothing is broken; something has still to be seen or done.
+	Waiting Answer = "waiting"
+	// Blocked: somebody has to repair something.
+	Blocked Answer = "blocked"
+	// Held: a hold is in force.
+	Held Answer = "held"
+	// Done: the team is retired.
+	Done Answer = "done"
+)
+
+// Answers lists every answer, in the order in which teams are to be looked at.
+func Answers() []Answer { return []Answer{Blocked, Held, Waiting, Ready, Done} }
+
+// CheckName names a check; its text is a metric label.
+type CheckName string
+
+// The checks, in the order of the report. The first group is about raising, the
+// second about retiring a team that stands at 100 percent.
+const (
+	Watched         CheckName = "watched"
+	TokensSent      CheckName = "tokens_sent"
+	Covered         CheckName = "accounts_pipelines"
+	KnownFailures   CheckName = "known_failures"
+	UnknownFailures CheckName = "unknown_failures"
+	SecuritySignals CheckName = "security_signals"
+	Judged          CheckName = "judged"
+	TokenRenewal    CheckName = "token_renewal"
+	Current         CheckName = "current"
+	Soaked          CheckName = "soaked"
+
+	StoodEnforced  CheckName = "enforced"
+	NoLegacy       CheckName = "no_legacy"
+	CleanBrownouts CheckName = "brownouts"
+	NoUnassigned   CheckName = "unassigned"
+	NeverSeen      CheckName = "never_seen"
+)
+
+// RaiseChecks and RetireChecks list the names of each group in order.
+func RaiseChecks() []CheckName {
+	return []CheckName{Watched, TokensSent, Covered, KnownFailures, UnknownFailures, SecuritySignals, Judged, TokenRenewal, Current, Soaked}
+}
+
+// RetireChecks lists the checks of retirement in order.
+func RetireChecks() []CheckName {
+	return []CheckName{StoodEnforced, NoLegacy, CleanBrownouts, NoUnassigned, NeverSeen}
+}
+
+// Title is the check for people.
+func (c CheckName) Title() string {
+	switch c {
+	case Watched:
+		return "watched without a gap"
+	case TokensSent:
+		return "tokens sent"
+	case Covered:
+		return "accounts, pipelines"
+	case KnownFailures:
+		return "known failures"
+	case UnknownFailures:
+		return "unknown failures"
+	case SecuritySignals:
+		return "security signals"
+	case Judged:
+		return "judged"
+	case TokenRenewal:
+		return "token renewal"
+	case Current:
+		return "evidence is current"
+	case Soaked:
+		return "soaked"
+	case StoodEnforced:
+		return "enforced at 100%"
+	case NoLegacy:
+		return "no password used"
+	case CleanBrownouts:
+		return "brownouts"
+	case NoUnassigned:
+		return "unassigned accounts"
+	case NeverSeen:
+		return "credentials never seen"
+	default:
+		return string(c)
+	}
+}
+
+// Check is one condition with what there is and what there must be.
+type Check struct {
+	Name CheckName `json:"check"`
+	Pass bool      `json:"pass"`
+	// Have and Need are for people: "21 days" and "14 days".
+	Have string `json:"have"`
+	Need string `json:"need"`
+	// Of one that does not pass: Blocks tells that somebody must repair something,
+	// Why is the report's reason if this check is the first, Owner who acts, and
+	// Wait how long it will take at the current rate, 0 if that is not known.
+	Blocks bool           `json:"blocks,omitempty"`
+	Why    string         `json:"why,omitempty"`
+	Owner  identity.Owner `json:"owner,omitempty"`
+	Wait   time.Duration  `json:"wait,omitempty"`
+}
+
+// Failure is one way in which runs go wrong: an account, a pipeline and a reason.
+type Failure struct {
+	Account  string          `json:"account"`
+	Pipeline string          `json:"pipeline,omitempty"`
+	Reason   identity.Reason `json:"reason"`
+	// Verdict is would_break, or that of a security signal.
+	Verdict string         `json:"verdict"`
+	Owner   identity.Owner `json:"owner"`
+	// Runs is how many runs went wrong that way, Share that of the account's and
+	// pipeline's runs in the window, 0 to 1.
+	Runs  int       `json:"runs"`
+	Share float64   `json:"share"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+	// TraceID is of the last one, Detail what was wrong in it, if that may be told.
+	TraceID string `json:"trace_id,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+	// Open is false once it is closed: by CleanSince later clean runs of the same
+	// account and pipeline, or by a record of its repair (Fixed).
+	Open       bool `json:"open"`
+	CleanSince int  `json:"clean_since"`
+	Fixed      bool `json:"fixed,omitempty"`
+	// Waived says who accepts a signal and until when.
+	Waived string `json:"waived,omitempty"`
+	// Advice says in a sentence what to do, Closes what closes it.
+	Advice string `json:"advice"`
+	Closes string `json:"closes"`
+}
+
+// AccountState is what an account is in the cutover.
+type AccountState string
+
+// The states of an account.
+const (
+	SendsBoth  AccountState = "sends both"
+	TokenOnly  AccountState = "token only"
+	LegacyOnly AccountState = "password only"
+	Unseen     AccountState = "never seen"
+	Idle       AccountState = "not seen in the window"
+)
+
+// AccountReport is an account on the team's page.
+type AccountReport struct {
+	Account string `json:"account"`
+	Owner   string `json:"owner,omitempty"`
+	// LastLegacy and LastToken are when each credential was last good; zero for
+	// never.
+	LastLegacy time.Time       `json:"last_password,omitzero"`
+	LastToken  time.Time       `json:"last_token,omitzero"`
+	State      AccountState    `json:"state"`
+	Reason     identity.Reason `json:"last_reason,omitempty"`
+	// Runs are those of the window, Clean those of them with nothing wrong.
+	Runs  int `json:"runs"`
+	Clean int `json:"clean"`
+	// People tells that only browsers were seen, which have no runs.
+	People bool `json:"people,omitempty"`
+	// Next is the lowest percentage that selects one of its pipelines and is above
+	// the live one; 0 for none.
+	Next rollout.Percent `json:"next_selected_at,omitempty"`
+}
+
+// Report is what is known of a team's readiness.
+type Report struct {
+	Team    identity.Team   `json:"team"`
+	At      time.Time       `json:"at"`
+	Phase   rollout.Phase   `json:"phase"`
+	Percent rollout.Percent `json:"percent"`
+	// Requested is what the team asks for; nil for nothing.
+	Requested *rollout.Percent `json:"requested,omitempty"`
+	Answer    Answer           `json:"answer"`
+	// UpTo is the highest percentage that the checks allow, the live one if none
+	// above it.
+	UpTo rollout.Percent `json:"up_to"`
+	// Why is the reason for the answer in a few words, Owner who acts; "" if
+	// nobody has to.
+	Why   string         `json:"why"`
+	Owner identity.Owner `json:"owner,omitempty"`
+	// Wait is how long it will take at the current rate, 0 if that is not known.
+	Wait time.Duration `json:"wait,omitempty"`
+	// Signal tells of an open security signal, which no override passes.
+	Signal bool `json:"signal,omitempty"`
+	// Runs is n, those that can be judged, Bad is k, those of them that were bad,
+	// and Bound is U, below which the share of bad runs is; 1 if nothing is known.
+	Runs  int     `json:"runs"`
+	Bad   int     `json:"bad"`
+	Bound float64 `json:"bound"`
+	// Census tells that there are too few runs for a bound.
+	Census bool `json:"census,omitempty"`
+	// RunsADay is about how many runs the team has a day, all of them counted.
+	RunsADay float64 `json:"runs_a_day"`
+	// Coverage is the share of runs whose client sent a token, 0 to 1; 0 of none.
+	Coverage float64 `json:"coverage"`
+	// Window is how far back was looked.
+	Window time.Duration `json:"window"`
+	// BrokenADay is the limit on what a raise may break a day at worst.
+	BrokenADay float64         `json:"broken_a_day"`
+	Checks     []Check         `json:"checks"`
+	Retire     []Check         `json:"retire,omitempty"`
+	Failures   []Failure       `json:"failures,omitempty"`
+	Accounts   []AccountReport `json:"accounts,omitempty"`
+	// Warnings are what is in nobody's way yet.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Outlook is what a raise would do.
+type Outlook struct {
+	Percent rollout.Percent `json:"percent"`
+	// Runs is about how many of the runs of a day it selects, Of how many there are.
+	Runs float64 `json:"runs"`
+	Of   float64 `json:"of"`
+	// OneIn is the number of days in which at worst one run breaks; 0 if nothing can
+	// be said, as for a census.
+	OneIn float64 `json:"one_broken_run_in_days,omitempty"`
+	// Allowed tells that the checks allow it.
+	Allowed bool `json:"allowed"`
+}
+
+// Outlook says what a percentage would do.
+func (r Report) Outlook(to rollout.Percent) Outlook {
+	o := Outlook{Percent: to, Runs: r.RunsADay * float64(to) / 100, Of: r.RunsADay, Allowed: to <= r.UpTo}
+	step := (float64(to) - float64(r.Percent)) / 100
+	if broken := step * r.RunsADay * r.Bound; step > 0 && broken > 0 && !r.Census && r.Runs > 0 {
+		o.OneIn = 1 / broken
+	}
+	return o
+}
+
+// Check returns a check by its name; ok is false if the report has none such.
+func (r Report) Check(name CheckName) (c Check, ok bool) {
+	for _, group := range [][]Check{r.Checks, r.Retire} {
+		for _, c := range group {
+			if c.Name == name {
+				return c, true
+			}
+		}
+	}
+	return Check{}, false
+}

@@ -1,0 +1,104 @@
+package readiness
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"crossfade/gateway/identity"
+)
+
+// retire asks whether the team's static credentials are still needed.
+func (t *tally) retire() []Check {
+	return []Check{t.stood(), t.noLegacy(), t.brownouts(), t.noUnassigned(), t.neverSeen()}
+}
+
+func (t *tally) stood() Check {
+	need := t.Limits.retireAfter()
+	age := t.Now.Sub(t.State.RaisedAt)
+	c := Check{Name: StoodEnforced, Have: days(age), Need: days(need), Pass: age >= need}
+	if !c.Pass {
+		c.Why, c.Wait = fmt.Sprintf("at 100%% for %s of %s", number(age), days(need)), need-age
+	}
+	return c
+}
+
+// noLegacy asks that no right password was seen, whether it was let in or not.
+func (t *tally) noLegacy() Check {
+	need := t.Limits.retireAfter()
+	var last time.Time
+	who := ""
+	for _, name := range slices.Sorted(maps.Keys(t.Uses)) {
+		if u := t.Uses[name]; u.Legacy.After(last) {
+			last, who = u.Legacy, name
+		}
+	}
+	c := Check{Name: NoLegacy, Need: days(need), Pass: true, Have: "none ever"}
+	if who == "" {
+		return c
+	}
+	age := t.Now.Sub(last)
+	c.Have = fmt.Sprintf("%s, last by %s", days(age), who)
+	if age < need {
+		c.Pass, c.Wait, c.Owner = false, need-age, identity.OwnerTeam
+		c.Why = fmt.Sprintf("no password for %s of %s: %s was the last to use one", number(age), days(need), who)
+	}
+	return c
+}
+
+func (t *tally) brownouts() Check {
+	seen, refused := 0, 0
+	var names []string
+	for _, r := range t.runs {
+		if !r.Brownout {
+			continue
+		}
+		seen++
+		if r.Refused {
+			refused++
+			if name := r.pair.String(); !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	c := Check{Name: CleanBrownouts, Need: "no run refused", Have: fmt.Sprintf("%s, none refused", counted(seen, "run")), Pass: refused == 0}
+	if seen == 0 {
+		c.Have = "none in the window"
+	}
+	if refused > 0 {
+		c.Have = fmt.Sprintf("%d of %s refused", refused, counted(seen, "run"))
+		c.Owner, c.Why = identity.OwnerTeam, "a brownout refused "+some(names)
+	}
+	return c
+}
+
+func (t *tally) noUnassigned() Check {
+	c := Check{Name: NoUnassigned, Need: "none", Have: "none", Pass: len(t.Unassigned) == 0}
+	if !c.Pass {
+		c.Have, c.Blocks, c.Owner = counted(len(t.Unassigned), "account"), true, identity.OwnerPlatform
+		c.Why = fmt.Sprintf("nobody knows whose they are: %s", some(t.Unassigned))
+	}
+	return c
+}
+
+func (t *tally) neverSeen() Check {
+	names := t.unseen()
+	c := Check{Name: NeverSeen, Need: "none", Have: "none", Pass: len(names) == 0}
+	if !c.Pass {
+		c.Have, c.Blocks, c.Owner = counted(len(names), "credential"), true, identity.OwnerTeam
+		c.Why = fmt.Sprintf("never seen, so remove or explain them: %s", some(names))
+	}
+	return c
+}
+
+// unseen are the accounts whose static credential was never seen.
+func (t *tally) unseen() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(t.Accounts)) {
+		if t.Accounts[name].Legacy && t.Uses[name].Legacy.IsZero() {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,276 @@
+package readiness
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout/evidence"
+)
+
+// class is what a run says about the cutover.
+type class uint8
+
+const (
+	// silent runs did nothing that could be judged, and are left out.
+	silent class = iota
+	unjudged
+	tokenless
+	clean
+	broken
+)
+
+func classOf(r evidence.Run) class {
+	switch {
+	case r.Grade.Bad():
+		return broken
+	case r.Grade == evidence.NoToken:
+		return tokenless
+	case r.Grade == evidence.Indeterminate:
+		return unjudged
+	case r.Token:
+		return clean
+	default:
+		return silent
+	}
+}
+
+// pair is an account and a pipeline.
+type pair struct{ account, pipeline string }
+
+func (p pair) String() string {
+	if p.pipeline == "" {
+		return p.account
+	}
+	return p.account + " / " + p.pipeline
+}
+
+func (p pair) compare(o pair) int {
+	return cmp.Or(cmp.Compare(p.account, o.account), cmp.Compare(p.pipeline, o.pipeline))
+}
+
+// judgedRun is a run of the window.
+type judgedRun struct {
+	evidence.Run
+	class class
+	pair  pair
+	// counts tells that it is of what counts: gathered under the running
+	// configuration, young enough, and not left out by a record of a repair.
+	counts bool
+}
+
+// tally is what the checks count on.
+type tally struct {
+	Facts
+	start time.Time // of the window
+	// runs are those of the window that say something, the oldest first; of those
+	// that do not, only soaking cares.
+	runs   []judgedRun
+	stale  int // of another configuration
+	unkept int64
+	// sums of the runs that count
+	clean, broken, tokenless, unjudged int
+	days                               float64 // of the window that were watched
+}
+
+// n is how many runs could be judged.
+func (t *tally) n() int { return t.clean + t.broken }
+
+// aDay is how many runs there are a day, the kept and the others.
+func (t *tally) aDay() float64 {
+	all := float64(t.unkept)
+	for _, r := range t.runs {
+		if r.class != silent {
+			all++
+		}
+	}
+	return all / t.days
+}
+
+func newTally(f Facts) *tally {
+	const day = 24 * time.Hour
+	t := &tally{Facts: f, start: f.Now.Add(-f.Limits.window())}
+	for d, daily := range f.Days {
+		if !d.End().After(t.start) {
+			continue
+		}
+		t.unkept += daily.Unkept
+		for _, r := range daily.Runs {
+			if r.First.Before(t.start) || r.First.After(f.Now) {
+				continue
+			}
+			t.runs = append(t.runs, judgedRun{Run: r, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
+		}
+	}
+	slices.SortFunc(t.runs, func(a, b judgedRun) int {
+		return cmp.Or(a.First.Compare(b.First), a.pair.compare(b.pair), cmp.Compare(a.TraceID, b.TraceID), a.Last.Compare(b.Last))
+	})
+	watched := f.Limits.window()
+	if age := f.Now.Sub(f.Since); !f.Since.IsZero() && age < watched {
+		watched = age
+	}
+	t.days = max(float64(watched)/float64(day), 1)
+	for i := range t.runs {
+		t.judge(&t.runs[i])
+	}
+	t.leaveOutFixed()
+	for _, r := range t.runs {
+		if !r.counts {
+			continue
+		}
+		switch r.class {
+		case clean:
+			t.clean++
+		case broken:
+			t.broken++
+		case tokenless:
+			t.tokenless++
+		case unjudged:
+			t.unjudged++
+		}
+	}
+	return t
+}
+
+func (t *tally) judge(r *judgedRun) {
+	switch {
+	case r.class == silent, r.First.Before(t.Younger):
+	case t.Config != nil && r.Config != t.Config(r.Account):
+		t.stale++
+	default:
+		r.counts = true
+	}
+}
+
+// leaveOutFixed takes the runs before a repair out. A record of one is void when
+// the failure has come again since, or when it is of a time to come.
+func (t *tally) leaveOutFixed() {
+	for _, fix := range t.Fixed {
+		of := pair{fix.Account, fix.Pipeline}
+		if fix.At.After(t.Now) || t.recurred(fix) {
+			continue
+		}
+		for i := range t.runs {
+			if r := &t.runs[i]; r.pair == of && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift {
+				r.counts = false
+			}
+		}
+	}
+}
+
+func (t *tally) recurred(fix Fix) bool {
+	return slices.ContainsFunc(t.runs, func(r judgedRun) bool {
+		return r.class == broken && r.pair == pair{fix.Account, fix.Pipeline} && r.Reason == fix.Reason && !r.First.Before(fix.At)
+	})
+}
+
+// failures groups what went wrong by account, pipeline, reason and verdict: those
+// that are open first, the most frequent first.
+func (t *tally) failures() []Failure {
+	type key struct {
+		pair
+		reason identity.Reason
+		grade  evidence.Grade
+	}
+	by := make(map[key]*Failure)
+	last := make(map[key]time.Time) // when the last bad one started
+	of := make(map[pair]int)
+	for _, r := range t.runs {
+		if r.class == silent || r.First.Before(t.Younger) || t.Config != nil && r.Config != t.Config(r.Account) {
+			continue
+		}
+		of[r.pair]++
+		if r.class != broken {
+			continue
+		}
+		k := key{r.pair, r.Reason, r.Grade}
+		f := by[k]
+		if f == nil {
+			f = &Failure{Account: r.Account, Pipeline: r.Pipeline, Reason: r.Reason, Verdict: r.Grade.String(), First: r.at()}
+			by[k] = f
+		}
+		f.Runs++
+		if at := r.at(); at.Before(f.First) {
+			f.First = at
+		}
+		if at := r.at(); !at.Before(f.Last) {
+			f.Last, f.TraceID, f.Detail = at, r.TraceID, r.Detail
+		}
+		last[k] = r.First
+	}
+	all := make([]Failure, 0, len(by))
+	for k, f := range by {
+		f.Share = float64(f.Runs) / float64(of[k.pair])
+		f.Owner = ownerOf(k.reason)
+		f.Open = true
+		if k.grade >= evidence.IdentityDrift {
+			f.Owner = identity.OwnerSecurity
+			f.Waived = t.waived(f.Account, f.Reason)
+			f.Open = f.Waived == ""
+		} else {
+			f.CleanSince = t.cleanSince(k.pair, last[k])
+			f.Fixed = slices.ContainsFunc(t.Fixed, func(fix Fix) bool {
+				return pair{fix.Account, fix.Pipeline} == k.pair && fix.Reason == k.reason && !fix.At.After(t.Now) && !t.recurred(fix)
+			})
+			f.Open = !f.Fixed && f.CleanSince < t.Limits.CleanAfter
+		}
+		f.Advice = Advice(f.Reason)
+		f.Closes = t.closes(f)
+		all = append(all, *f)
+	}
+	slices.SortFunc(all, func(a, b Failure) int {
+		return cmp.Or(
+			order(b.Open, a.Open), cmp.Compare(b.Runs, a.Runs), pair{a.Account, a.Pipeline}.compare(pair{b.Account, b.Pipeline}),
+			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Verdict, b.Verdict),
+		)
+	})
+	return all
+}
+
+// at is when the run was at its worst.
+func (r judgedRun) at() time.Time {
+	if r.Worst.IsZero() {
+		return r.First
+	}
+	return r.Worst
+}
+
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
+}
+
+// cleanSince counts the clean runs of a pair that started after a time.
+func (t *tally) cleanSince(p pair, after time.Time) int {
+	n := 0
+	for _, r := range t.runs {
+		if r.pair == p && r.class == clean && r.counts && r.First.After(after) {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *tally) waived(account string, reason identity.Reason) string {
+	for _, w := range t.Waivers {
+		if w.Account == account && w.Reason == reason && t.Now.Before(w.Until) {
+			return w.Owner + " until " + w.Until.Format(time.DateOnly) + ": " + w.Why
+		}
+	}
+	return ""
+}
+
+func ownerOf(reason identity.Reason) identity.Owner {
+	info, ok := reason.Info()
+	if !ok {
+		return identity.OwnerPlatform
+	}
+	return info.Owner
+}
