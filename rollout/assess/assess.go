@@ -1,0 +1,222 @@
+// Package assess reads what is known of teams and says how ready they are: it is
+// the edge of package readiness, which is pure, and the guard of the rollout.
+package assess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/evidence"
+	"crossfade/rollout/readiness"
+)
+
+// memory is how long what was read of a team is taken for what there is: pages
+// and guards ask more often than evidence changes.
+const memory = 15 * time.Second
+
+// Settings are what the configuration says of a team; see readiness.Facts.
+type Settings struct {
+	Limits      readiness.Limits
+	Fixed       []readiness.Fix
+	Waivers     []readiness.Waiver
+	Accounts    map[string]readiness.Account
+	Config      func(account string) string
+	ConfigSince time.Time
+	Key         func(account, pipeline string) string
+}
+
+// Options are the options of New.
+type Options struct {
+	// Store holds the evidence. Required.
+	Store evidence.Store
+	// Settings returns what the configuration in force says of a team. Required.
+	Settings func(team identity.Team) Settings
+	// Teams returns all teams whose requests are counted. Required.
+	Teams func() []identity.Team
+	// Skewed reports whether gateways serve by configurations that differ; nil for
+	// never.
+	Skewed func(ctx context.Context) (bool, error)
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+}
+
+// Assessor says how ready teams are. It is safe for concurrent use.
+type Assessor struct {
+	o Options
+
+	mu    sync.Mutex
+	known map[identity.Team]known
+	fleet fleetKnown
+}
+
+// known is what was read of a team.
+type known struct {
+	at     time.Time
+	window time.Duration
+	facts  readiness.Facts
+}
+
+// fleetKnown is what was read of all teams together.
+type fleetKnown struct {
+	at         time.Time
+	requests   map[evidence.Day]int64
+	gaps       []evidence.Gap
+	unassigned map[string]evidence.Use
+}
+
+// New returns an assessor.
+func New(o Options) (*Assessor, error) {
+	if o.Store == nil || o.Settings == nil || o.Teams == nil {
+		return nil, errors.New("assess readiness: a store, settings and teams are needed")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Skewed == nil {
+		o.Skewed = func(context.Context) (bool, error) { return false, nil }
+	}
+	return &Assessor{o: o, known: make(map[identity.Team]known)}, nil
+}
+
+// Report says how ready a team is in a state, which is the live one or what it
+// would be. Errors match rollout.ErrUnavailable.
+func (a *Assessor) Report(ctx context.Context, s rollout.State) (readiness.Report, error) {
+	return a.report(ctx, s, time.Time{})
+}
+
+func (a *Assessor) report(ctx context.Context, s rollout.State, younger time.Time) (readiness.Report, error) {
+	facts, err := a.facts(ctx, s.Team)
+	if err != nil {
+		return readiness.Report{}, err
+	}
+	facts.State, facts.Younger = s, younger
+	return readiness.Judge(facts), nil
+}
+
+// facts returns what is known of a team but for its state. Two that ask at once
+// about the same team may both read it.
+func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Facts, error) {
+	now := a.o.Now()
+	settings := a.o.Settings(team)
+	window := max(settings.Limits.Window, settings.Limits.Cycle)
+	a.mu.Lock()
+	k, ok := a.known[team]
+	a.mu.Unlock()
+	if !ok || k.window != window || now.Sub(k.at) >= memory || now.Before(k.at) {
+		var err error
+		if k, err = a.read(ctx, team, window, settings, now); err != nil {
+			return readiness.Facts{}, fmt.Errorf("evidence of team %q: %w", string(team), err)
+		}
+		a.mu.Lock()
+		for old, was := range a.known {
+			if now.Sub(was.at) >= memory {
+				delete(a.known, old)
+			}
+		}
+		a.known[team] = k
+		a.mu.Unlock()
+	}
+	f := k.facts
+	f.Now, f.Limits = now, settings.Limits
+	f.Fixed, f.Waivers, f.Accounts = settings.Fixed, settings.Waivers, settings.Accounts
+	f.Config, f.ConfigSince, f.Key = settings.Config, settings.ConfigSince, settings.Key
+	var err error
+	f.Skewed, err = a.o.Skewed(ctx)
+	return f, err
+}
+
+// read reads what there is of a team.
+func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Duration, settings Settings, now time.Time) (known, error) {
+	f := readiness.Facts{Team: team, Days: make(map[evidence.Day]evidence.Daily)}
+	var err error
+	for _, d := range daysOf(window, now) {
+		if f.Days[d], err = a.o.Store.Daily(ctx, team, d); err != nil {
+			return known{}, err
+		}
+	}
+	if f.Uses, err = a.o.Store.Accounts(ctx, team); err != nil {
+		return known{}, err
+	}
+	if f.Families, err = a.o.Store.Families(ctx, team); err != nil {
+		return known{}, err
+	}
+	if f.Since, err = a.o.Store.Since(ctx, team); err != nil {
+		return known{}, err
+	}
+	fleet, err := a.readFleet(ctx, now)
+	if err != nil {
+		return known{}, err
+	}
+	start := now.Add(-window)
+	for _, d := range daysOf(window, now) {
+		f.Requests += fleet.requests[d]
+	}
+	for _, g := range fleet.gaps {
+		if g.To.After(start) {
+			f.Missing += g.Requests
+		}
+	}
+	back := now.Add(-max(settings.Limits.RetireAfter, 2*settings.Limits.Cycle))
+	for name, use := range fleet.unassigned {
+		if use.Legacy.After(back) {
+			f.Unassigned = append(f.Unassigned, name)
+		}
+	}
+	slices.Sort(f.Unassigned)
+	return known{at: now, window: window, facts: f}, nil
+}
+
+// fleetBack is how far back the numbers of all teams together are read: no
+// window is longer.
+const fleetBack = evidence.Retention
+
+// readFleet reads what all teams have in common. Days that have passed do not
+// change any more once two days are over, so they are read once.
+func (a *Assessor) readFleet(ctx context.Context, now time.Time) (fleetKnown, error) {
+	a.mu.Lock()
+	was := a.fleet
+	a.mu.Unlock()
+	if !was.at.IsZero() && now.Sub(was.at) < memory && !now.Before(was.at) {
+		return was, nil
+	}
+	is := fleetKnown{at: now, requests: make(map[evidence.Day]int64)}
+	teams := append(slices.Clone(a.o.Teams()), identity.Unassigned)
+	for i, d := range daysOf(fleetBack, now) {
+		if n, ok := was.requests[d]; ok && i > 1 {
+			is.requests[d] = n
+			continue
+		}
+		n, err := a.o.Store.Requests(ctx, teams, d)
+		if err != nil {
+			return fleetKnown{}, err
+		}
+		is.requests[d] = n
+	}
+	var err error
+	if is.gaps, err = a.o.Store.Gaps(ctx, now.Add(-fleetBack)); err != nil {
+		return fleetKnown{}, err
+	}
+	if is.unassigned, err = a.o.Store.Accounts(ctx, identity.Unassigned); err != nil {
+		return fleetKnown{}, err
+	}
+	a.mu.Lock()
+	a.fleet = is
+	a.mu.Unlock()
+	return is, nil
+}
+
+// daysOf are the days that a window touches, the last first.
+func daysOf(window time.Duration, now time.Time) []evidence.Day {
+	var days []evidence.Day
+	start := now.Add(-window)
+	for d := evidence.DayOf(now); d.End().After(start); d = d.Before() {
+		days = append(days, d)
+	}
+	return days
+}
