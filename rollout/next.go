@@ -29,9 +29,9 @@ type Answer struct {
 
 // Guard says how far a team may be raised. Lowering asks nobody.
 type Guard interface {
-	// MayRaise looks at the evidence since a time; zero is all that counts. An
-	// error is no answer: the raise waits.
-	MayRaise(ctx context.Context, team identity.Team, to Percent, since time.Time) (Answer, error)
+	// MayRaise says how far a team may be raised from a state, by the evidence since
+	// a time; zero is all that counts. An error is no answer: the raise waits.
+	MayRaise(ctx context.Context, s State, since time.Time) (Answer, error)
 	// MayRetire looks at whether a team that stands at 100 percent still needs its
 	// static credentials. UpTo is 100 if it does not.
 	MayRetire(ctx context.Context, s State) (Answer, error)
@@ -48,7 +48,7 @@ func AskGuard(ctx context.Context, g Guard, s State, now time.Time) Answer {
 	case s.Request.retires(s):
 		answer, err = g.MayRetire(ctx, s)
 	case s.Request.Made() && s.Request.Percent > s.Percent:
-		answer, err = g.MayRaise(ctx, s.Team, s.Request.Percent, Since(s, now))
+		answer, err = g.MayRaise(ctx, s, Since(s, now))
 	}
 	if err != nil {
 		return Answer{Why: "the evidence cannot be read: " + err.Error(), Owner: identity.OwnerPlatform, Signal: true}

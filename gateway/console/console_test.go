@@ -56,7 +56,7 @@ type guard struct {
 	err    error
 }
 
-func (g *guard) MayRaise(context.Context, identity.Team, rollout.Percent, time.Time) (rollout.Answer, error) {
+func (g *guard) MayRaise(context.Context, rollout.State, time.Time) (rollout.Answer, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.answer, g.err
@@ -69,7 +69,7 @@ func (g *guard) say(a rollout.Answer, err error) {
 }
 
 func (g *guard) MayRetire(context.Context, rollout.State) (rollout.Answer, error) {
-	return g.MayRaise(context.Background(), "", 0, time.Time{})
+	return g.MayRaise(context.Background(), rollout.State{}, time.Time{})
 }
 
 // api is one console on a store in memory.

@@ -270,8 +270,14 @@ func (u Use) Merge(o Use) Use {
 // Family is a task family that an account used.
 type Family struct{ Account, Name string }
 
-// FamilyUse is when an account last used a task family, and when last with a token that was judged good.
+// FamilyUse is when an account used a task family: last, and last in a request
+// whose token was judged and nothing was wrong; zero for never.
 type FamilyUse struct{ Last, Clean time.Time }
+
+// Merge adds what another replica knows of the same.
+func (u FamilyUse) Merge(o FamilyUse) FamilyUse {
+	return FamilyUse{Last: latest(u.Last, o.Last), Clean: latest(u.Clean, o.Clean)}
+}
 
 // Daily is what is known of a team's day.
 type Daily struct {
@@ -315,7 +321,9 @@ func (b Batch) empty() bool { return len(b.Teams) == 0 && b.Lost == 0 }
 type TeamBatch struct {
 	Days     map[Day]*Daily
 	Accounts map[string]Use
-	Families map[Family]time.Time
+	Families map[Family]FamilyUse
+	// Since is when its first account was first seen in the batch; zero if none was.
+	Since time.Time
 }
 
 // Gap is a loss of evidence: between two times a replica did not record so many
@@ -339,7 +347,12 @@ type Store interface {
 	// Accounts returns when each account of a team was last used, Families when
 	// each family was by each account.
 	Accounts(ctx context.Context, team identity.Team) (map[string]Use, error)
-	Families(ctx context.Context, team identity.Team) (map[Family]time.Time, error)
+	Families(ctx context.Context, team identity.Team) (map[Family]FamilyUse, error)
+	// Since returns when a team's evidence began: when a credential of one of its
+	// accounts was first proven; zero for never. It outlives the days.
+	Since(ctx context.Context, team identity.Team) (time.Time, error)
+	// Requests returns how many requests of some teams were counted on a day.
+	Requests(ctx context.Context, teams []identity.Team, day Day) (int64, error)
 	// Gaps returns the losses since a time, oldest first.
 	Gaps(ctx context.Context, since time.Time) ([]Gap, error)
 }

@@ -75,7 +75,7 @@ func (f *folder) take(now time.Time) Batch {
 func (f *folder) add(o *Observation) bool {
 	team := f.batch.Teams[o.Team]
 	if team == nil {
-		team = &TeamBatch{Days: make(map[Day]*Daily, 1), Accounts: make(map[string]Use), Families: make(map[Family]time.Time)}
+		team = &TeamBatch{Days: make(map[Day]*Daily, 1), Accounts: make(map[string]Use), Families: make(map[Family]FamilyUse)}
 		f.batch.Teams[o.Team] = team
 	}
 	today := f.dayOf(o.At)
@@ -121,6 +121,7 @@ func (t *TeamBatch) use(o *Observation, at time.Time) {
 	if o.Token {
 		u.Token = at
 	}
+	t.Since = earliest(t.Since, at)
 	if o.Grade >= NoToken {
 		u.Failed, u.Reason = at, o.Reason
 	}
@@ -132,7 +133,11 @@ func (t *TeamBatch) use(o *Observation, at time.Time) {
 	}
 	family := Family{o.Account, o.Family}
 	if known, ok := t.Families[family]; ok || len(t.Families) < MaxFamilies {
-		t.Families[family] = latest(known, at)
+		used := FamilyUse{Last: at}
+		if o.Grade == Clean && o.Token {
+			used.Clean = at
+		}
+		t.Families[family] = known.Merge(used)
 	}
 }
 

@@ -71,7 +71,8 @@ func NewGuard(store DailyReader, now func() time.Time) (*Guard, error) {
 }
 
 // MayRaise implements rollout.Guard.
-func (g *Guard) MayRaise(ctx context.Context, team identity.Team, _ rollout.Percent, since time.Time) (rollout.Answer, error) {
+func (g *Guard) MayRaise(ctx context.Context, s rollout.State, since time.Time) (rollout.Answer, error) {
+	team := s.Team
 	key, now := guardKey{team, since}, g.now()
 	g.mu.Lock()
 	known, ok := g.known[key]

@@ -98,14 +98,14 @@ func TestTheGuardAnswersByRateAndCount(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := g.MayRaise(t.Context(), "data-eng", 50, test.since)
+			got, err := g.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, test.since)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("answer (-want +got):\n%s", diff)
 			}
-			if other, err := g.MayRaise(t.Context(), "another", 50, test.since); err != nil || other.UpTo != 0 {
+			if other, err := g.MayRaise(t.Context(), rollout.State{Team: "another"}, test.since); err != nil || other.UpTo != 0 {
 				t.Errorf("another team: %+v, %v", other, err)
 			}
 		})
@@ -121,7 +121,7 @@ func TestTheGuardRemembersAnAnswerForAMoment(t *testing.T) {
 	}
 	ask := func() rollout.Percent {
 		t.Helper()
-		answer, err := g.MayRaise(t.Context(), "data-eng", 50, time.Time{})
+		answer, err := g.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestTheGuardRemembersAnAnswerForAMoment(t *testing.T) {
 	}
 	now = now.Add(time.Minute)
 	store.err = errors.New("away")
-	if _, err := g.MayRaise(t.Context(), "data-eng", 50, time.Time{}); err == nil {
+	if _, err := g.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, time.Time{}); err == nil {
 		t.Error("an answer without evidence")
 	}
 }

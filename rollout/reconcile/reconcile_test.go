@@ -32,7 +32,7 @@ type guard struct {
 	asked  int
 }
 
-func (g *guard) MayRaise(_ context.Context, _ identity.Team, _ rollout.Percent, since time.Time) (rollout.Answer, error) {
+func (g *guard) MayRaise(_ context.Context, _ rollout.State, since time.Time) (rollout.Answer, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.since = since

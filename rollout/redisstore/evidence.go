@@ -174,7 +174,7 @@ func runID(secret []byte, key evidence.RunKey) string {
 // recordUses notes when accounts and families were used.
 func (s *Store) recordUses(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
 	if len(t.Accounts) == 0 {
-		return nil // and so there are no families
+		return nil // and so there are no families, and nothing began
 	}
 	args := make([]any, 0, 5*len(t.Accounts))
 	for account, u := range t.Accounts {
@@ -183,20 +183,30 @@ func (s *Store) recordUses(ctx context.Context, team identity.Team, t *evidence.
 	if err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err(); err != nil {
 		return unavailable("record the accounts of team "+string(team), err)
 	}
-	if len(t.Families) == 0 {
-		return nil
-	}
-	key := s.teamKey(team, "families")
-	members := make([]redis.Z, 0, len(t.Families))
-	for f, at := range t.Families {
-		members = append(members, redis.Z{Score: float64(millis(at)), Member: familyMember(f)})
-	}
 	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZAddArgs(ctx, key, redis.ZAddArgs{GT: true, Members: members})
-		p.ZRemRangeByRank(ctx, key, 0, -evidence.MaxFamilies-1)
+		p.SetNX(ctx, s.teamKey(team, "since"), millis(t.Since), 0)
+		s.recordFamilies(ctx, p, team, t.Families)
 		return nil
 	})
 	return unavailable("record the families of team "+string(team), err)
+}
+
+// recordFamilies notes when families were used, and in another set when without
+// fault.
+func (s *Store) recordFamilies(ctx context.Context, p redis.Pipeliner, team identity.Team, families map[evidence.Family]evidence.FamilyUse) {
+	var last, clean []redis.Z
+	for f, u := range families {
+		last = append(last, redis.Z{Score: float64(millis(u.Last)), Member: familyMember(f)})
+		if !u.Clean.IsZero() {
+			clean = append(clean, redis.Z{Score: float64(millis(u.Clean)), Member: familyMember(f)})
+		}
+	}
+	for key, members := range map[string][]redis.Z{"families": last, "families:clean": clean} {
+		if key = s.teamKey(team, key); len(members) > 0 {
+			p.ZAddArgs(ctx, key, redis.ZAddArgs{GT: true, Members: members})
+			p.ZRemRangeByRank(ctx, key, 0, -evidence.MaxFamilies-1)
+		}
+	}
 }
 
 // familyMember writes a family so that no account and family can be taken for
@@ -325,22 +335,77 @@ func (s *Store) Accounts(ctx context.Context, team identity.Team) (map[string]ev
 }
 
 // Families implements evidence.Store.
-func (s *Store) Families(ctx context.Context, team identity.Team) (map[evidence.Family]time.Time, error) {
-	key := s.teamKey(team, "families")
-	members, err := s.client.ZRangeWithScores(ctx, key, 0, -1).Result()
+func (s *Store) Families(ctx context.Context, team identity.Team) (map[evidence.Family]evidence.FamilyUse, error) {
+	var last, clean *redis.ZSliceCmd
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		last = p.ZRangeWithScores(ctx, s.teamKey(team, "families"), 0, -1)
+		clean = p.ZRangeWithScores(ctx, s.teamKey(team, "families:clean"), 0, -1)
+		return nil
+	})
 	if err != nil {
 		return nil, unavailable("read the families of team "+string(team), err)
 	}
-	families := make(map[evidence.Family]time.Time, len(members))
-	for _, m := range members {
-		name, _ := m.Member.(string)
-		f, ok := parseFamily(name)
-		if !ok {
-			return nil, damaged(key, fmt.Errorf("field %q: %w", name, errors.New("it names no account and family")))
+	families := make(map[evidence.Family]evidence.FamilyUse, len(last.Val()))
+	for _, set := range []struct {
+		key     string
+		members []redis.Z
+		use     func(at time.Time) evidence.FamilyUse
+	}{
+		{"families", last.Val(), func(at time.Time) evidence.FamilyUse { return evidence.FamilyUse{Last: at} }},
+		{"families:clean", clean.Val(), func(at time.Time) evidence.FamilyUse { return evidence.FamilyUse{Clean: at} }},
+	} {
+		for _, m := range set.members {
+			name, _ := m.Member.(string)
+			f, ok := parseFamily(name)
+			if !ok {
+				return nil, damaged(s.teamKey(team, set.key), fmt.Errorf("field %q: %w", name, errors.New("it names no account and family")))
+			}
+			families[f] = families[f].Merge(set.use(instant(int64(m.Score))))
 		}
-		families[f] = instant(int64(m.Score))
 	}
 	return families, nil
+}
+
+// Since implements evidence.Store.
+func (s *Store) Since(ctx context.Context, team identity.Team) (time.Time, error) {
+	key := s.teamKey(team, "since")
+	ms, err := s.client.Get(ctx, key).Int64()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return time.Time{}, nil
+	case errors.Is(err, strconv.ErrSyntax), errors.Is(err, strconv.ErrRange):
+		return time.Time{}, damaged(key, err)
+	case err != nil:
+		return time.Time{}, unavailable("read since when team "+string(team)+" is watched", err)
+	}
+	return instant(ms), nil
+}
+
+// Requests implements evidence.Store.
+func (s *Store) Requests(ctx context.Context, teams []identity.Team, day evidence.Day) (int64, error) {
+	counts := make([]*redis.MapStringStringCmd, len(teams))
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, team := range teams {
+			counts[i] = p.HGetAll(ctx, s.teamKey(team, "count:"+string(day)))
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, unavailable("read how many requests there were on "+string(day), err)
+	}
+	var all int64
+	for i, count := range counts {
+		d := evidence.Daily{Counts: make(map[evidence.Count]int64), Schemes: make(map[identity.Scheme]int64)}
+		for field, text := range count.Val() {
+			if err := addCount(&d, field, text); err != nil {
+				return 0, damaged(s.teamKey(teams[i], "count:"+string(day)), fmt.Errorf("field %q: %w", field, err))
+			}
+		}
+		for _, n := range d.Counts {
+			all += n
+		}
+	}
+	return all, nil
 }
 
 func (s *Store) gapsKey() string { return s.prefix + ":gaps" }

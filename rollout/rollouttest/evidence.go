@@ -33,6 +33,7 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"a loss leaves a gap, once":                                          lossLeavesGap,
 		"a call whose context has ended is unavailable":                      evidenceEnded,
 		"replicas that record at once lose nothing":                          recordRace,
+		"a team's evidence begins once, and families keep their latest uses": beginsOnce,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })
 	}
@@ -146,9 +147,10 @@ func everything() evidence.Batch {
 		r.Account: {Legacy: moment(4), Token: moment(3), Failed: moment(3), Reason: "aud_mismatch"},
 		"seldom":  {Legacy: moment(2)},
 	}
-	b.Teams[team].Families = map[evidence.Family]time.Time{
-		{Account: r.Account, Name: "Load:Users"}: moment(4), {Account: "seldom", Name: "X"}: moment(2),
+	b.Teams[team].Families = map[evidence.Family]evidence.FamilyUse{
+		{Account: r.Account, Name: "Load:Users"}: {Last: moment(4), Clean: moment(3)}, {Account: "seldom", Name: "X"}: {Last: moment(2)},
 	}
+	b.Teams[team].Since = moment(1)
 	return b
 }
 
@@ -180,6 +182,19 @@ func checkWhole(t *testing.T, s evidence.Store, b evidence.Batch) {
 		t.Fatal(err)
 	}
 	same(t, "families", families, b.Teams[team].Families)
+	since, err := s.Since(t.Context(), team)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "since", since, b.Teams[team].Since)
+	requests, err := s.Requests(t.Context(), []identity.Team{team, "another"}, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "requests", requests, b.Requests())
+	if since, err := s.Since(t.Context(), "another"); err != nil || !since.IsZero() {
+		t.Errorf("another team was seen at %v, %v", since, err)
+	}
 	if other, err := s.Daily(t.Context(), "another", day); err != nil || len(other.Counts)+len(other.Runs) != 0 {
 		t.Errorf("another team has %+v, %v", other, err)
 	}
@@ -459,4 +474,29 @@ func recordRace(t *testing.T, s evidence.Store) {
 	if d.Counts[count] != replicas*batches || len(d.Runs) != replicas {
 		t.Errorf("counted %d and kept %d runs, want %d and %d", d.Counts[count], len(d.Runs), replicas*batches, replicas)
 	}
+}
+
+// beginsOnce records two batches, the later one first, as replicas do.
+func beginsOnce(t *testing.T, s evidence.Store) {
+	f := evidence.Family{Account: "svc", Name: "Load"}
+	for i, at := range []int{20, 10} {
+		b := batchOf("a", int64(i+1), evidence.Daily{})
+		b.Teams[team].Accounts = map[string]evidence.Use{"svc": {Legacy: moment(at)}}
+		b.Teams[team].Families = map[evidence.Family]evidence.FamilyUse{f: {Last: moment(at)}}
+		b.Teams[team].Since = moment(at)
+		if at == 10 { // the earlier use was without fault
+			b.Teams[team].Families[f] = evidence.FamilyUse{Last: moment(at), Clean: moment(at)}
+		}
+		record(t, s, b)
+	}
+	since, err := s.Since(t.Context(), team)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "since", since, moment(20))
+	families, err := s.Families(t.Context(), team)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "families", families, map[evidence.Family]evidence.FamilyUse{f: {Last: moment(20), Clean: moment(10)}})
 }

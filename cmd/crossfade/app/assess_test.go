@@ -1,0 +1,212 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+	"crossfade/rollout/assess"
+	"crossfade/rollout/evidence"
+	"crossfade/rollout/readiness"
+	"crossfade/rollout/redisstore"
+)
+
+const day = 24 * time.Hour
+
+var start = time.Date(2126, 5, 1, 8, 0, 0, 0, time.UTC) // a store forgets days that have passed
+
+// shelf is a store with evidence and a clock.
+type shelf struct {
+	*redisstore.InProcess
+	now   time.Time
+	seq   int64
+	reads int
+	fail  error
+}
+
+func (w *shelf) Daily(ctx context.Context, team identity.Team, d evidence.Day) (evidence.Daily, error) {
+	w.reads++
+	if w.fail != nil {
+		return evidence.Daily{}, w.fail
+	}
+	return w.InProcess.Daily(ctx, team, d)
+}
+
+func newShelf(t *testing.T) *shelf {
+	t.Helper()
+	s, err := redisstore.NewInProcess()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return &shelf{InProcess: s, now: start}
+}
+
+// day records a day of a team's runs, and moves the clock to its end.
+func (w *shelf) day(t *testing.T, team identity.Team, runs int, kind evidence.Run) {
+	t.Helper()
+	w.seq++
+	kind.Account, kind.Pipeline = "svc-etl", "Load"
+	d := evidence.Daily{Counts: map[evidence.Count]int64{{Verdict: "match_allow", Source: "client"}: int64(runs)}, Runs: make(map[evidence.RunKey]evidence.Run)}
+	for i := range runs {
+		r := kind
+		r.First = w.now.Add(time.Duration(i) * time.Minute)
+		r.Last = r.First.Add(30 * time.Second)
+		if r.Grade != evidence.Clean {
+			r.Worst = r.First
+		}
+		d.Runs[evidence.NewRunKey("svc-etl", fmt.Sprint(team, w.seq, i))] = r
+	}
+	b := evidence.Batch{Replica: "a", Seq: w.seq, From: w.now, To: w.now.Add(time.Hour), Teams: map[identity.Team]*evidence.TeamBatch{team: {
+		Days:     map[evidence.Day]*evidence.Daily{evidence.DayOf(w.now): &d},
+		Accounts: map[string]evidence.Use{"svc-etl": {Legacy: w.now, Token: w.now}},
+		Families: map[evidence.Family]evidence.FamilyUse{{Account: "svc-etl", Name: "Load"}: {Last: w.now, Clean: w.now}},
+		Since:    w.now,
+	}}}
+	if err := w.Record(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(day)
+}
+
+func (w *shelf) assessor(t *testing.T, change func(*assess.Options)) *assess.Assessor {
+	t.Helper()
+	o := assess.Options{
+		Store: w, Teams: func() []identity.Team { return []identity.Team{"data-eng", "billing"} }, Now: func() time.Time { return w.now },
+		Settings: func(identity.Team) assess.Settings { return assess.Settings{Limits: readiness.DefaultLimits()} },
+	}
+	if change != nil {
+		change(&o)
+	}
+	a, err := assess.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+var clean = evidence.Run{Legacy: true, Token: true}
+
+func TestTheGuardLetsARaiseThroughOnceTheEvidenceIsThere(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	state := rollout.State{Team: "data-eng"}
+	for range 13 {
+		w.day(t, "data-eng", 20, clean)
+	}
+	got, err := a.MayRaise(t.Context(), state, time.Time{})
+	if err != nil || got.UpTo != 0 || got.Why != "watched for 13 of 14 days" {
+		t.Errorf("after 13 days: %+v, %v", got, err)
+	}
+	w.day(t, "data-eng", 20, clean)
+	got, err = a.MayRaise(t.Context(), state, time.Time{})
+	if err != nil || got.UpTo != 100 || got.Why != "280 clean runs; up to 100% possible" {
+		t.Errorf("after 14 days: %+v, %v", got, err)
+	}
+	w.day(t, "billing", 500, evidence.Run{Legacy: true, Token: true, Grade: evidence.WouldBreak, Reason: identity.AudMismatch})
+	if again, err := a.MayRaise(t.Context(), state, time.Time{}); err != nil || again.UpTo != 100 {
+		t.Errorf("with another team that breaks: %+v, %v", again, err)
+	}
+}
+
+func TestAHoldWantsEvidenceThatIsYounger(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	for range 15 {
+		w.day(t, "data-eng", 20, clean)
+	}
+	state := rollout.State{Team: "data-eng", Hold: rollout.Hold{Reason: "rolled back", At: w.now.Add(-time.Hour)}}
+	got, err := a.MayRaise(t.Context(), state, state.Hold.At)
+	if err != nil || got.UpTo != 0 {
+		t.Errorf("without younger evidence: %+v, %v", got, err)
+	}
+	w.day(t, "data-eng", 20, clean)
+	w.day(t, "data-eng", 20, clean)
+	got, err = a.MayRaise(t.Context(), state, state.Hold.At)
+	if err != nil || got.UpTo != 100 {
+		t.Errorf("with younger evidence: %+v, %v", got, err)
+	}
+}
+
+func TestAGapOfTheFleetIsMissing(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	for range 15 {
+		w.day(t, "data-eng", 20, clean)
+	}
+	if err := w.Gap(t.Context(), evidence.Gap{Replica: "b", From: w.now.Add(-2 * day), To: w.now.Add(-2*day + time.Minute), Requests: 40}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, time.Time{})
+	if err != nil || got.UpTo != 0 || got.Owner != identity.OwnerPlatform {
+		t.Errorf("with a gap: %+v, %v", got, err)
+	}
+}
+
+func TestWhatWasReadIsKnownForAWhile(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	w.day(t, "data-eng", 20, clean)
+	ask := func() {
+		t.Helper()
+		if _, err := a.Report(t.Context(), rollout.State{Team: "data-eng"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	reads := w.reads
+	ask()
+	if w.reads != reads {
+		t.Errorf("the store was read again at once")
+	}
+	w.now = w.now.Add(time.Minute)
+	ask()
+	if w.reads == reads {
+		t.Errorf("the store was not read again after a minute")
+	}
+}
+
+func TestAStoreThatIsAwayIsNoAnswer(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	w.fail = rollout.ErrUnavailable
+	if _, err := a.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, time.Time{}); !errors.Is(err, rollout.ErrUnavailable) {
+		t.Errorf("MayRaise: %v", err)
+	}
+	if _, err := a.MayRetire(t.Context(), rollout.State{Team: "data-eng", Percent: 100}); !errors.Is(err, rollout.ErrUnavailable) {
+		t.Errorf("MayRetire: %v", err)
+	}
+}
+
+func TestRetirementWaitsForAccountsOfNobody(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	for range 16 {
+		w.day(t, "data-eng", 20, evidence.Run{Token: true, Enforced: true})
+	}
+	b := evidence.Batch{Replica: "b", Seq: 1, From: w.now, To: w.now, Teams: map[identity.Team]*evidence.TeamBatch{"data-eng": {
+		Accounts: map[string]evidence.Use{"svc-etl": {Token: w.now}},
+	}}}
+	if err := w.Record(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	state := rollout.State{Team: "data-eng", Percent: 100, RaisedAt: start}
+	w.now = w.now.Add(15 * day)
+	got, err := a.MayRetire(t.Context(), state)
+	if err != nil || got.UpTo != 100 {
+		t.Errorf("nothing in the way: %+v, %v", got, err)
+	}
+	w.day(t, identity.Unassigned, 3, evidence.Run{Legacy: true, Grade: evidence.NoToken})
+	got, err = a.MayRetire(t.Context(), state)
+	if err != nil || got.UpTo != 0 || got.Owner != identity.OwnerPlatform || got.Why != "nobody knows whose they are: svc-etl" {
+		t.Errorf("an account of nobody: %+v, %v", got, err)
+	}
+	state.Percent = 50
+	if got, err := a.MayRetire(t.Context(), state); err != nil || got.UpTo != 0 {
+		t.Errorf("at 50%%: %+v, %v", got, err)
+	}
+}
