@@ -192,6 +192,11 @@ type Run struct {
 	// Enforced tells that it was, Refused that a request of it was refused for
 	// its credential.
 	Enforced, Refused bool
+	// EnforcedFrom is when the percentage, and no brownout, was first seen to
+	// enforce it. LockedOut is when that first had a request refused whose static
+	// credential was verified in that very request: only then it would have been
+	// let in before. Both in milliseconds of UTC, zero for never.
+	EnforcedFrom, LockedOut time.Time
 	// Brownout tells that a request of it fell into a window that enforced it.
 	Brownout bool
 	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
@@ -220,6 +225,7 @@ func (r Run) Merge(o Run) Run {
 	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
 	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
 	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
+	r.EnforcedFrom, r.LockedOut = earliest(r.EnforcedFrom, o.EnforcedFrom), earliest(r.LockedOut, o.LockedOut)
 	r.Brownout = r.Brownout || o.Brownout
 	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)
 	return r

@@ -187,6 +187,12 @@ func runOf(o *Observation, at time.Time) Run {
 		Account: o.Account, Pipeline: o.Pipeline, Grade: o.Grade, Reason: o.Reason, TraceID: o.TraceID, Worst: at,
 		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused, Brownout: o.Brownout,
 	}
+	if o.Enforced && !o.Brownout {
+		r.EnforcedFrom = at
+		if o.Refused && o.Legacy { // each of this one request
+			r.LockedOut = at
+		}
+	}
 	if !o.TokenExpiry.IsZero() {
 		r.FirstExpiry = time.Unix(o.TokenExpiry.Unix(), 0).UTC()
 		r.LastExpiry = r.FirstExpiry

@@ -223,6 +223,57 @@ func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
 	})
 }
 
+func TestOnlyARequestWithTheRightPasswordIsLockedOut(t *testing.T) {
+	enforced := func(o evidence.Observation) evidence.Observation {
+		o.Enforced = true
+		return o
+	}
+	refusedToken := enforced(evidence.Observation{Token: true, Refused: true, Grade: evidence.WouldBreak})
+	password := evidence.Observation{Legacy: true, Grade: evidence.NoToken}
+	accepted := enforced(evidence.Observation{Legacy: true, Token: true})
+	refusedPassword := enforced(evidence.Observation{Legacy: true, Refused: true, Grade: evidence.NoToken})
+	brownout := refusedPassword
+	brownout.Brownout = true
+	for name, test := range map[string]struct {
+		requests []evidence.Observation
+		enforced int // the number of the request from which on, -1 for never
+		locked   int
+	}{
+		"a password that is refused":                                  {[]evidence.Observation{accepted, refusedPassword, refusedPassword}, 0, 1},
+		"a password with a bad token, both refused":                   {[]evidence.Observation{enforced(evidence.Observation{Legacy: true, Token: true, Refused: true})}, 0, 0},
+		"bad tokens in a run that uses the password where it may":     {[]evidence.Observation{password, refusedToken, password}, 1, -1},
+		"bad tokens in a run that uses the password beside good ones": {[]evidence.Observation{refusedToken, accepted, refusedToken}, 0, -1},
+		"a password that is refused where nothing is enforced":        {[]evidence.Observation{{Legacy: true, Refused: true}}, -1, -1},
+		"a password that a brownout refuses":                          {[]evidence.Observation{brownout, password}, -1, -1},
+		"one that a raise refuses after a brownout":                   {[]evidence.Observation{brownout, password, refusedPassword}, 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &store{}
+				r := newRecorder(t, evidence.RecorderOptions{Store: s})
+				var at []time.Time
+				for _, o := range test.requests {
+					o.At, o.Team, o.Account, o.Run = time.Now(), "data-eng", "svc", "w"
+					at = append(at, o.At.UTC())
+					r.Observe(&o)
+					time.Sleep(time.Millisecond)
+				}
+				closing(t, r)
+				when := func(n int) time.Time {
+					if n < 0 {
+						return time.Time{}
+					}
+					return at[n]
+				}
+				got := s.recorded()[0].Teams["data-eng"].Days[evidence.DayOf(at[0])].Runs[evidence.NewRunKey("svc", "w")]
+				if !got.EnforcedFrom.Equal(when(test.enforced)) || !got.LockedOut.Equal(when(test.locked)) {
+					t.Errorf("enforced from %s, locked out at %s; the requests were at %v", got.EnforcedFrom, got.LockedOut, at)
+				}
+			})
+		})
+	}
+}
+
 func TestAnOutageOfTheStoreLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{err: errors.New("away")}

@@ -46,6 +46,9 @@ type runRow struct {
 	Brownout bool   `json:"brownout"`
 	From     int64  `json:"x"`
 	Until    int64  `json:"y"`
+	// What few runs have, and what rows of before did not have.
+	EnforcedFrom int64 `json:"e,omitempty"`
+	LockedOut    int64 `json:"k,omitempty"`
 }
 
 func rowOf(id string, r evidence.Run) runRow {
@@ -54,6 +57,7 @@ func rowOf(id string, r evidence.Run) runRow {
 		Worst: millis(r.Worst), First: millis(r.First), Last: millis(r.Last),
 		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		From: millis(r.FirstExpiry), Until: millis(r.LastExpiry),
+		EnforcedFrom: millis(r.EnforcedFrom), LockedOut: millis(r.LockedOut),
 	}
 }
 
@@ -63,6 +67,7 @@ func (r runRow) run() evidence.Run {
 		Worst: instant(r.Worst), First: instant(r.First), Last: instant(r.Last),
 		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		FirstExpiry: instant(r.From), LastExpiry: instant(r.Until),
+		EnforcedFrom: instant(r.EnforcedFrom), LockedOut: instant(r.LockedOut),
 	}
 }
 

@@ -36,6 +36,9 @@ local function merge(a, b)
   a.f, a.l = earliest(a.f, b.f), math.max(a.l, b.l)
   for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused', 'brownout'}) do a[flag] = a[flag] or b[flag] end
   a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
+  for _, time in ipairs({'e', 'k'}) do
+    if b[time] then a[time] = earliest(a[time] or 0, b[time]) end
+  end
   return a
 end
 

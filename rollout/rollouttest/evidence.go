@@ -131,7 +131,7 @@ func everything() evidence.Batch {
 	r := evidence.Run{
 		Account: "svc etl|ü", Pipeline: "Load:Users", Grade: evidence.WouldBreak, Reason: "aud_mismatch", TraceID: "4bf92f3577b34da6",
 		Worst: moment(3), First: moment(1), Last: moment(4), Legacy: true, Token: true, Enforced: true, Refused: true, Brownout: true,
-		FirstExpiry: moment(100), LastExpiry: moment(200),
+		EnforcedFrom: moment(2), LockedOut: moment(3), FirstExpiry: moment(100), LastExpiry: moment(200),
 	}
 	b := batchOf("a", 1, evidence.Daily{
 		Counts: map[evidence.Count]int64{
@@ -299,6 +299,12 @@ func drawRun(t *rapid.T, account string) evidence.Run {
 		Account: account, Pipeline: "P", Grade: g, Reason: identity.Reason(fmt.Sprintf("r%d_%d", g, n)), TraceID: fmt.Sprint(n), Worst: moment(n),
 		First: moment(n - rapid.IntRange(0, 9).Draw(t, "before")), Last: moment(n + rapid.IntRange(0, 9).Draw(t, "after")),
 		Legacy: bit("legacy"), Token: bit("token"), Enforced: bit("enforced"), Refused: bit("refused"), Brownout: bit("brownout"),
+	}
+	if r.Enforced && bit("by the percentage") {
+		r.EnforcedFrom = moment(rapid.IntRange(0, 9).Draw(t, "enforced from"))
+		if r.Refused {
+			r.LockedOut = moment(rapid.IntRange(9, 19).Draw(t, "locked out"))
+		}
 	}
 	if r.Token {
 		r.FirstExpiry = moment(rapid.IntRange(0, 99).Draw(t, "from"))
