@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"crossfade/gateway/identity"
+	"crossfade/rollout"
 )
 
 // Grade is how bad a run is: its worst request. A greater one is worse.
@@ -86,6 +87,14 @@ const (
 	// MaxFamilies is how many pairs of account and task family are kept of a
 	// team. The oldest are forgotten.
 	MaxFamilies = 20_000
+	// RunIdle is how long a run may be silent and still be the same when it speaks
+	// again: twice as long as its latch lives (rollout.LatchIdle), for what is
+	// known of when it last spoke lags behind. A worker whose id is set by hand has
+	// a run for each time it is started.
+	RunIdle = 2 * rollout.LatchIdle
+	// RunDays is how many days a run counts once for, at most: as long as a latch
+	// lives (rollout.LatchMax). One that lasts longer counts again after each.
+	RunDays = int(rollout.LatchMax / (24 * time.Hour))
 	// Retention is how long a day is kept: two windows of the longest cycle that
 	// makes sense, a month, and some days.
 	Retention = 70 * 24 * time.Hour
@@ -206,6 +215,13 @@ type Run struct {
 
 // Renewed reports whether the run has sent more than one token.
 func (r Run) Renewed() bool { return r.LastExpiry.After(r.FirstExpiry) }
+
+// Continues reports whether what is known of a run, from another replica or from
+// a later time, is about the run that o is about: they have one key, and neither
+// was it silent too long between the two nor lasts it too long.
+func (r Run) Continues(o Run) bool {
+	return r.First.Sub(o.Last) <= RunIdle && r.First.Sub(o.First) < rollout.LatchMax
+}
 
 // Failed reports whether the run is one of those that are kept whether chosen or
 // not: it counts against the team, or was refused.

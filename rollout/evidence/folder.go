@@ -143,12 +143,13 @@ func (f *folder) run(team *TeamBatch, o *Observation, today Day, at time.Time) b
 		name = string(today)
 	}
 	id := runID{o.Team, NewRunKey(o.Account, name)}
+	is := runOf(o, at)
 	s, ok := f.seen.Get(id)
-	if !ok {
+	if !ok || s.day != today && !is.Continues(s.run) {
 		s = &seenRun{day: today}
 		f.seen.Add(id, s)
 	}
-	s.run = s.run.Merge(runOf(o, at))
+	s.run = s.run.Merge(is)
 	if there := team.Days[s.day].knows(id.key); !there {
 		if !s.due() {
 			return true

@@ -197,14 +197,18 @@ func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
 		defer closing(t, r)
 		today := evidence.DayOf(time.Now())
 		r.Observe(sees("svc", "w1", evidence.Clean))
-		time.Sleep(time.Until(today.End()) + time.Hour)
+		for time.Now().Before(today.End().Add(time.Hour)) {
+			r.Observe(sees("svc", "w1", evidence.Clean))
+			time.Sleep(20 * time.Minute)
+		}
+		before := len(s.recorded())
 		r.Observe(sees("svc", "w1", evidence.NoToken))
 		all := sees("web", "", evidence.Clean)
 		all.DayRun = true
 		r.Observe(all)
 		time.Sleep(evidence.DefaultEvery)
 		synctest.Wait()
-		batches := s.recorded()
+		batches := s.recorded()[before:]
 		days := batches[len(batches)-1].Teams["data-eng"].Days
 		key := evidence.NewRunKey("svc", "w1")
 		if got := days[today].Runs[key]; got.Grade != evidence.NoToken {
@@ -219,6 +223,42 @@ func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
 		}
 		if n := tomorrow.Counts[evidence.Count{Verdict: "match_allow", Source: "client"}]; n != 2 {
 			t.Errorf("%d requests count on the day on which they were, want 2", n)
+		}
+	})
+}
+
+func TestARunThatWasSilentOvernightIsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, Every: time.Minute})
+		sees := func() { r.Observe(sees("svc", "set by hand", evidence.Clean)) }
+		began := map[evidence.Day]bool{}
+		for range 3 { // every night for two hours, over midnight
+			time.Sleep(time.Until(evidence.DayOf(time.Now()).End()) - time.Hour)
+			began[evidence.DayOf(time.Now())] = true
+			for range 12 {
+				sees()
+				time.Sleep(10 * time.Minute)
+			}
+		}
+		time.Sleep(time.Until(evidence.DayOf(time.Now()).End()) + time.Hour)
+		first := evidence.DayOf(time.Now())
+		for range 8 * 24 * 6 { // and then for eight days
+			sees()
+			time.Sleep(10 * time.Minute)
+		}
+		began[first], began[evidence.DayOf(first.End().AddDate(0, 0, 6))] = true, true
+		closing(t, r)
+		got := map[evidence.Day]bool{}
+		for _, b := range s.recorded() {
+			for day, d := range b.Teams["data-eng"].Days {
+				if len(d.Runs) > 0 {
+					got[day] = true
+				}
+			}
+		}
+		if diff := cmp.Diff(began, got); diff != "" {
+			t.Errorf("days on which a run began (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -120,6 +120,8 @@ type dayPart struct {
 	Counts  map[string]int64 `json:"counts"`
 	Runs    []runRow         `json:"runs"`
 	Expire  int64            `json:"expire"`
+	Idle    int64            `json:"idle"`    // milliseconds, as Longest
+	Longest int64            `json:"longest"` // of a run
 	MaxRuns int              `json:"max_runs"`
 	MaxBad  int              `json:"max_bad"`
 	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
@@ -131,6 +133,7 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 	part := dayPart{
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
 		Expire: day.End().Add(evidence.Retention).UnixMilli(), Bad: evidence.WouldBreak,
+		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
 		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}
 	for c, n := range d.Counts {
@@ -147,8 +150,11 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 		rows = append(rows, rowOf(runID(secret, key), run))
 	}
 	keys := []string{
-		s.teamKey(team, "count:"+string(day)), s.teamKey(team, "runs:"+string(day)),
-		s.teamKey(team, "runs:"+string(day.Before())), s.teamKey(team, "unkept:"+string(day)),
+		s.teamKey(team, "count:"+string(day)), s.teamKey(team, "unkept:"+string(day)), s.teamKey(team, "runs:"+string(day)),
+	}
+	for range evidence.RunDays {
+		day = day.Before()
+		keys = append(keys, s.teamKey(team, "runs:"+string(day)))
 	}
 	for {
 		part.Runs = rows[:min(len(rows), runsACall)]

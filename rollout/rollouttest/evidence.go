@@ -26,6 +26,7 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"a batch that comes again changes nothing":                           recordAgain,
 		"batches of several replicas add up to what all of them saw":         recordModel,
 		"a run that goes on after midnight stays in the day it began":        runOverMidnight,
+		"a run of several days counts on the first, whoever sees it later":   runOfDays,
 		"of many runs of a pair as many are kept as there may, never others": keepsSome,
 		"bad runs are kept whether chosen or not, within their bound":        keepsBad,
 		"a run whose pipeline becomes known moves to it":                     pipelineLater,
@@ -326,6 +327,56 @@ func runOverMidnight(t *testing.T, s evidence.Store) {
 	}
 	if got := runs(t, s, "2130-01-03"); len(got) != 0 {
 		t.Errorf("runs of the next day: %v", got)
+	}
+}
+
+// runOfDays records what a replica knows that has not seen the run before, as
+// after a restart: on which day it counts is for the store to find out, by the
+// rule of evidence.Run.Continues.
+func runOfDays(t *testing.T, s evidence.Store) {
+	const hour = 3600
+	for i, test := range []struct {
+		what   string
+		last   int // of the first replica, in seconds after the beginning
+		again  int // when the second one sees it first
+		counts bool
+	}{
+		{"two days later", 48 * hour, 48*hour + 60, false},
+		{"six days later", 6 * 24 * hour, 6*24*hour + 60, false},
+		{"just within seven days", 7*24*hour - 60, 7*24*hour - 1, false},
+		{"after seven days", 7 * 24 * hour, 7 * 24 * hour, true},
+		{"silent for as long as may be", 48 * hour, 48*hour + int(evidence.RunIdle/time.Second), false},
+		{"silent for longer", 48 * hour, 48*hour + int(evidence.RunIdle/time.Second) + 1, true},
+		{"the next day, under an id that was set by hand", hour, 25 * hour, true},
+		{"seen earlier than the first one knew", 30 * hour, 29 * hour, false},
+	} {
+		first := run(1, fmt.Sprint("svc", i), "Load", evidence.Clean)
+		first.First, first.Worst, first.Last = moment(0), moment(0), moment(test.last)
+		record(t, s, batchOf("a", int64(i+1), evidence.Daily{Runs: keyed(first)}))
+		again := first
+		again.Grade = evidence.NoToken
+		again.First, again.Worst, again.Last = moment(test.again), moment(test.again), moment(test.again)
+		if again.Continues(first) == test.counts {
+			t.Errorf("%s: the rule itself says that it continues: %t", test.what, !test.counts)
+		}
+		later := evidence.DayOf(again.First)
+		b := batchOf("b", int64(i+1), evidence.Daily{})
+		b.Teams[team].Days = map[evidence.Day]*evidence.Daily{later: {Runs: keyed(again)}}
+		record(t, s, b)
+		want := map[evidence.Day]evidence.Run{day: first.Merge(again)}
+		if test.counts {
+			want = map[evidence.Day]evidence.Run{day: first, later: again}
+		}
+		got := make(map[evidence.Day]evidence.Run)
+		for n := range 10 {
+			day := evidence.DayOf(moment(n * 24 * hour))
+			for _, r := range daily(t, s, day).Runs {
+				if r.Account == first.Account {
+					got[day] = r
+				}
+			}
+		}
+		same(t, test.what, got, want)
 	}
 }
 
