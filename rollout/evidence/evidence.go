@@ -17,6 +17,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -316,11 +317,7 @@ type Batch struct {
 func (b Batch) Requests() int64 {
 	n := int64(0)
 	for _, team := range b.Teams {
-		for _, day := range team.Days {
-			for _, count := range day.Counts {
-				n += count
-			}
-		}
+		n += team.Requests()
 	}
 	return n
 }
@@ -334,6 +331,26 @@ type TeamBatch struct {
 	Families map[Family]time.Time
 }
 
+// Requests returns how many requests the part counts.
+func (t *TeamBatch) Requests() (n int64) {
+	for _, day := range t.Days {
+		n += day.Requests()
+	}
+	return n
+}
+
+// Requests returns how many requests the day counts.
+func (d *Daily) Requests() (n int64) {
+	for _, count := range d.Counts {
+		n += count
+	}
+	return n
+}
+
+// GapsTouch is how near two gaps of a replica are one, so that what is lost again
+// and again leaves one that grows.
+const GapsTouch = time.Minute
+
 // Gap is a loss of evidence: between two times a replica did not record so many
 // requests.
 type Gap struct {
@@ -343,11 +360,63 @@ type Gap struct {
 	Requests int64     `json:"requests"`
 }
 
+// Join returns what a gap is together with another one of the same replica; ok is
+// false if they are too far from each other. A replica loses forwards in time, so
+// one that lies within another is already part of it.
+func (g Gap) Join(o Gap) (joined Gap, ok bool) {
+	if g.Replica != o.Replica || o.From.Sub(g.To) > GapsTouch || g.From.Sub(o.To) > GapsTouch {
+		return g, false
+	}
+	if o.From.Before(g.From) || o.To.After(g.To) {
+		g.From, g.To, g.Requests = earliest(g.From, o.From), latest(g.To, o.To), g.Requests+o.Requests
+	}
+	return g, true
+}
+
+// LostError says what of a batch a store did not record and never will, however
+// often it comes again; all else of it is recorded. The requests are noted as a
+// gap.
+type LostError struct{ Parts []LostPart }
+
+// LostPart is what is lost of a team: a day, or how its accounts and families were
+// used. Requests are those that were not recorded whole; one that is in two parts
+// counts in one.
+type LostPart struct {
+	Team identity.Team
+	Day  Day // "" for the uses
+	// Key is where the store wanted to write, "" for nowhere.
+	Key      string
+	Requests int64
+	// Err says why, and what to do.
+	Err error
+}
+
+func (e *LostError) Error() string {
+	switch len(e.Parts) {
+	case 0:
+		return "evidence is lost"
+	case 1:
+		return e.Parts[0].Err.Error()
+	default:
+		return fmt.Sprintf("%v (and %d more)", e.Parts[0].Err, len(e.Parts)-1)
+	}
+}
+
+// Requests returns how many requests were not recorded whole.
+func (e *LostError) Requests() (n int64) {
+	for _, part := range e.Parts {
+		n += part.Requests
+	}
+	return n
+}
+
 // Store keeps evidence. Implementations pass rollouttest.TestEvidence and are
-// safe for concurrent use. Errors match rollout.ErrUnavailable.
+// safe for concurrent use. Errors match rollout.ErrUnavailable, but for what
+// Record says.
 type Store interface {
 	// Record adds a batch. One that was recorded already changes nothing, so
-	// whoever got no answer may send it again.
+	// whoever got no answer, or rollout.ErrUnavailable, may send it again. Whoever
+	// got a *LostError must not: it would not help.
 	Record(ctx context.Context, b Batch) error
 	// Daily returns what is known of a team's day; of one that nothing is known
 	// of, empty maps.

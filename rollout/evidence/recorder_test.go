@@ -341,6 +341,61 @@ func TestAnOutageOfTheStoreLosesNothing(t *testing.T) {
 	})
 }
 
+// picky is a store that never takes a team's part.
+type picky struct {
+	store
+	refuses bool
+}
+
+func (s *picky) Record(ctx context.Context, b evidence.Batch) error {
+	if err := s.store.Record(ctx, b); err != nil || !s.refuses {
+		return err
+	}
+	return &evidence.LostError{Parts: []evidence.LostPart{
+		{Team: "data-eng", Key: "runs", Requests: b.Teams["data-eng"].Requests(), Err: errors.New("runs are damaged")},
+		{Team: "data-eng", Key: "accounts", Err: errors.New("accounts are damaged")},
+	}}
+}
+
+func TestWhatIsNeverTakenIsCountedToldOnceAndHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &picky{refuses: true}
+		var told, reports []string
+		r := newRecorder(t, evidence.RecorderOptions{
+			Store:  s,
+			Lost:   func(err error) { told = append(told, err.Error()) },
+			Report: func(err error) { reports = append(reports, fmt.Sprint(err)) },
+		})
+		request := func(n int) {
+			for range n {
+				r.Observe(sees("svc", "w", evidence.Clean))
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+		}
+		request(100)
+		if n := len(s.recorded()); n < 50 || r.Lost() != s.counted() {
+			t.Errorf("%d batches in 100 seconds, lost %d of %d requests", n, r.Lost(), s.counted())
+		}
+		if want := []string{"runs are damaged", "accounts are damaged"}; !reflect.DeepEqual(told, want) || reports != nil {
+			t.Errorf("told %q, reported %q", told, reports)
+		}
+		s.refuses = false
+		before := r.Lost()
+		request(10)
+		time.Sleep(time.Hour)
+		if r.Lost() != before || len(told) != 2 {
+			t.Errorf("after the repair: lost %d, told %q", r.Lost()-before, told)
+		}
+		s.refuses = true
+		request(10)
+		if len(told) != 4 {
+			t.Errorf("damaged anew: told %q", told)
+		}
+		closing(t, r)
+	})
+}
+
 func TestAnAttemptWithoutAnswerIsMadeAgainWithTheSameNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{delay: time.Minute}

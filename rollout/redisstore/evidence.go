@@ -71,7 +71,10 @@ func (r runRow) run() evidence.Run {
 	}
 }
 
-// Record implements evidence.Store. Each team's day is one step on the server,
+// Record implements evidence.Store. What a key does not take that somebody else
+// has written is lost for its team and day, and nothing else is.
+//
+// Each team's day is one step on the server,
 // in pieces if it has many runs; of a batch that comes again the requests are
 // counted once, and all else may be merged twice without a difference.
 func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
@@ -79,33 +82,132 @@ func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
 	if err != nil {
 		return err
 	}
+	lost := &evidence.LostError{}
 	for _, name := range slices.Sorted(maps.Keys(b.Teams)) {
-		if err := rollout.ValidateTeam(name); err != nil {
-			return fmt.Errorf("record evidence: %w", err)
-		}
-		team := b.Teams[name]
-		for _, day := range slices.Sorted(maps.Keys(team.Days)) {
-			if err := s.recordDay(ctx, b, name, day, team.Days[day], []byte(secret)); err != nil {
-				return err
-			}
-		}
-		if err := s.recordUses(ctx, name, team); err != nil {
+		if err := s.recordTeam(ctx, b, name, []byte(secret), lost); err != nil {
 			return err
 		}
 	}
-	if b.Lost == 0 {
-		return nil
+	if n := b.Lost + lost.Requests(); n > 0 {
+		err := s.addGap(ctx, evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: n})
+		if err := s.lose(ctx, lost, evidence.LostPart{}, err, kept{s.gapsKey(), "zset"}); err != nil {
+			return err
+		}
 	}
-	return s.addGap(ctx, evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: b.Lost})
+	if len(lost.Parts) > 0 {
+		return lost
+	}
+	return nil
 }
 
-// addGap notes a gap; the same one twice is one.
+// recordTeam records the part of a team, or adds what of it cannot be to lost.
+func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.Team, secret []byte, lost *evidence.LostError) error {
+	team := b.Teams[name]
+	rest := team.Requests()
+	if err := rollout.ValidateTeam(name); err != nil { // a key of it might belong to another
+		lost.Parts = append(lost.Parts, evidence.LostPart{Team: name, Requests: rest, Err: fmt.Errorf("evidence is lost: %w", err)})
+		return nil
+	}
+	for _, day := range slices.Sorted(maps.Keys(team.Days)) {
+		d := team.Days[day]
+		part := evidence.LostPart{Team: name, Day: day, Requests: d.Requests()}
+		before := len(lost.Parts)
+		err := s.recordDay(ctx, b, name, day, d, secret)
+		if err := s.lose(ctx, lost, part, err, kept{s.teamKey(name, "count:"+string(day)), "hash"},
+			kept{s.teamKey(name, "runs:"+string(day)), "hash"}, kept{s.teamKey(name, "unkept:"+string(day)), "string"}); err != nil {
+			return err
+		}
+		if len(lost.Parts) > before {
+			rest -= part.Requests
+		}
+	}
+	for _, use := range []struct {
+		record func(context.Context, identity.Team, *evidence.TeamBatch) error
+		kept
+	}{
+		{s.recordAccounts, kept{s.teamKey(name, "accounts"), "hash"}}, {s.recordFamilies, kept{s.teamKey(name, "families"), "zset"}},
+	} {
+		before := len(lost.Parts)
+		if err := s.lose(ctx, lost, evidence.LostPart{Team: name, Requests: rest}, use.record(ctx, name, team), use.kept); err != nil {
+			return err
+		}
+		if len(lost.Parts) > before {
+			rest = 0
+		}
+	}
+	return nil
+}
+
+// kept is a key with the type that it has, as TYPE names it.
+type kept struct{ key, kind string }
+
+// lose adds a part to lost if err says that it cannot be recorded into keys, and
+// else returns err.
+func (s *Store) lose(ctx context.Context, lost *evidence.LostError, part evidence.LostPart, err error, keys ...kept) error {
+	if err == nil || !incurable(err) {
+		return err
+	}
+	part.Key = s.guilty(ctx, keys)
+	of := ""
+	if part.Team != "" {
+		of = fmt.Sprintf(" of team %q", string(part.Team))
+	}
+	var reply redis.Error
+	errors.As(err, &reply)
+	part.Err = fmt.Errorf("evidence%s is lost until %s is repaired: %w (%s)", of, part.Key, reply, moveAway)
+	lost.Parts = append(lost.Parts, part)
+	return nil
+}
+
+// guilty returns the first key that is of another type than it should be; all of
+// them if none is, or if nobody can say.
+func (s *Store) guilty(ctx context.Context, keys []kept) string {
+	names := make([]string, len(keys))
+	types := make([]*redis.StatusCmd, len(keys))
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, k := range keys {
+			names[i], types[i] = strconv.Quote(k.key), p.Type(ctx, k.key)
+		}
+		return nil
+	})
+	for i, k := range keys {
+		if kind := types[i].Val(); err == nil && kind != "none" && kind != k.kind {
+			return "key " + names[i]
+		}
+	}
+	return "key " + strings.Join(names, " or ")
+}
+
+// lastGaps is among how many gaps, the last ones, one is looked for that grows: one
+// for each replica that may be there, and some.
+const lastGaps = 200
+
+// addGap notes a gap, together with one of the replica's that it touches. The same
+// one twice is one.
 func (s *Store) addGap(ctx context.Context, gap evidence.Gap) error {
+	rows, err := s.client.ZRevRange(ctx, s.gapsKey(), 0, lastGaps-1).Result()
+	if err != nil {
+		return unavailable("record a loss of evidence", err)
+	}
+	old := ""
+	for _, row := range rows {
+		var known evidence.Gap
+		if err := json.Unmarshal([]byte(row), &known); err != nil {
+			continue // not ours
+		}
+		if joined, ok := known.Join(gap); ok {
+			gap, old = joined, row
+			break
+		}
+	}
 	text, err := json.Marshal(gap)
 	if err != nil {
 		return fmt.Errorf("record a loss of evidence: %w", err)
 	}
 	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		if old != "" {
+			p.ZRem(ctx, s.gapsKey(), old)
+		}
 		p.ZAdd(ctx, s.gapsKey(), redis.Z{Score: float64(gap.To.UnixMilli()), Member: string(text)})
 		p.ZRemRangeByScore(ctx, s.gapsKey(), "-inf", fmt.Sprint(gap.To.Add(-evidence.Retention).UnixMilli()))
 		return nil
@@ -182,18 +284,21 @@ func runID(secret []byte, key evidence.RunKey) string {
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
-// recordUses notes when accounts and families were used.
-func (s *Store) recordUses(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
+// recordAccounts notes when accounts were used.
+func (s *Store) recordAccounts(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
 	if len(t.Accounts) == 0 {
-		return nil // and so there are no families
+		return nil
 	}
 	args := make([]any, 0, 5*len(t.Accounts))
 	for account, u := range t.Accounts {
 		args = append(args, account, millis(u.Legacy), millis(u.Token), millis(u.Failed), string(u.Reason))
 	}
-	if err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err(); err != nil {
-		return unavailable("record the accounts of team "+string(team), err)
-	}
+	err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err()
+	return unavailable("record the accounts of team "+string(team), err)
+}
+
+// recordFamilies notes when families were used.
+func (s *Store) recordFamilies(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
 	if len(t.Families) == 0 {
 		return nil
 	}
@@ -238,6 +343,11 @@ func (s *Store) Daily(ctx context.Context, team identity.Team, day evidence.Day)
 		unkept = p.PFCount(ctx, s.teamKey(team, "unkept:"+string(day)))
 		return nil
 	})
+	for _, read := range []redis.Cmder{counts, runs, unkept} {
+		if read.Err() != nil {
+			return d, unavailable(fmt.Sprintf("read the evidence of team %s in key %q", team, read.Args()[1]), read.Err())
+		}
+	}
 	if err != nil {
 		return d, unavailable("read the evidence of team "+string(team), err)
 	}

@@ -107,7 +107,7 @@ local function begun(id, run)
     local text = redis.pcall('HGET', KEYS[i], 'r:' .. id)
     if type(text) == 'string' then
       local ok, was = pcall(cjson.decode, text)
-      if ok and type(was) == 'table' and run.f - (was.l or 0) <= part.idle and run.f - (was.f or 0) < part.longest then
+      if ok and type(was) == 'table' and run.f - (tonumber(was.l) or 0) <= part.idle and run.f - (tonumber(was.f) or 0) < part.longest then
         return KEYS[i], text
       end
       return nil

@@ -31,6 +31,8 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"bad runs are kept whether chosen or not, within their bound":        keepsBad,
 		"a run whose pipeline becomes known moves to it":                     pipelineLater,
 		"pipelines beyond the bound of an account are not kept":              manyPipelines,
+		"losses that go on leave one gap that grows":                         lossesGoOn,
+		"what can never be recorded holds nothing else up":                   neverRecorded,
 		"a loss leaves a gap, once":                                          lossLeavesGap,
 		"a call whose context has ended is unavailable":                      evidenceEnded,
 		"replicas that record at once lose nothing":                          recordRace,
@@ -481,6 +483,49 @@ func lossLeavesGap(t *testing.T, s evidence.Store) {
 	if got, err = s.Gaps(t.Context(), moment(61)); err != nil || len(got) != 0 {
 		t.Errorf("gaps after it: %v, %v", got, err)
 	}
+}
+
+func lossesGoOn(t *testing.T, s evidence.Store) {
+	loses := func(replica string, seq int64, from, to int, n int64) {
+		b := evidence.Batch{Replica: replica, Seq: seq, From: moment(from), To: moment(to), Lost: n}
+		record(t, s, b)
+		record(t, s, b) // whose answer did not come
+	}
+	for i := range 100 {
+		loses("a", int64(i+1), i, i+1, 2)
+		loses("b", int64(i+1), 2*i, 2*i+1, 1)
+	}
+	loses("a", 101, 161, 162, 5)
+	got, err := s.Gaps(t.Context(), moment(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "gaps", got, []evidence.Gap{
+		{Replica: "a", From: moment(0), To: moment(100), Requests: 200},
+		{Replica: "a", From: moment(161), To: moment(162), Requests: 5},
+		{Replica: "b", From: moment(0), To: moment(199), Requests: 100},
+	})
+}
+
+// neverRecorded records a batch with a team whose name no key may have.
+func neverRecorded(t *testing.T, s evidence.Store) {
+	b := everything()
+	count := evidence.Count{Verdict: "no_token", Source: "client"}
+	b.Teams["two words"] = &evidence.TeamBatch{Days: map[evidence.Day]*evidence.Daily{day: {Counts: map[evidence.Count]int64{count: 7}}}}
+	for range 2 {
+		err := s.Record(t.Context(), b)
+		var lost *evidence.LostError
+		if !errors.As(err, &lost) || errors.Is(err, rollout.ErrUnavailable) || lost.Requests() != 7 || len(lost.Parts) != 1 || lost.Parts[0].Team != "two words" {
+			t.Fatalf("Record: %v", err)
+		}
+	}
+	delete(b.Teams, "two words")
+	checkWhole(t, s, b)
+	got, err := s.Gaps(t.Context(), moment(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "gaps", got, []evidence.Gap{{Replica: "a", From: moment(0), To: moment(1), Requests: 7}})
 }
 
 func evidenceEnded(t *testing.T, s evidence.Store) {
