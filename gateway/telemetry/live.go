@@ -78,7 +78,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		descSpans:     desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
 		descDepth:     desc("shadow_queue_depth", "Candidates that wait for the shadow."),
 		descShed:      desc("shadow_shed_total", "Candidates that the shadow had no room for."),
-		descEvidence:  desc("evidence_lost_total", "Observations that there was no room for while the store was away or slow; each leaves a gap in the evidence."),
+		descEvidence:  desc("evidence_lost_total", "Observations that were not recorded whole, for there was no room while the store was away or slow, or a damaged key did not take them; each leaves a gap in the evidence."),
 		descLive:      desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
 		descRequested: desc("rollout_requested_ratio", "Share that the team asks for, from 0 to 1; the live share where it asks for none.", "team"),
 		descMistakes:  desc("rollout_file_mistakes", "Mistakes in the files of the rollout directory, as this replica reads it; the teams concerned stay as they are."),

@@ -17,9 +17,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"crossfade/gateway/identity"
+	"crossfade/rollout"
 )
 
 // Grade is how bad a run is: its worst request. A greater one is worse.
@@ -86,6 +88,14 @@ const (
 	// MaxFamilies is how many pairs of account and task family are kept of a
 	// team. The oldest are forgotten.
 	MaxFamilies = 20_000
+	// RunIdle is how long a run may be silent and still be the same when it speaks
+	// again: twice as long as its latch lives (rollout.LatchIdle), for what is
+	// known of when it last spoke lags behind. A worker whose id is set by hand has
+	// a run for each time it is started.
+	RunIdle = 2 * rollout.LatchIdle
+	// RunDays is how many days a run counts once for, at most: as long as a latch
+	// lives (rollout.LatchMax). One that lasts longer counts again after each.
+	RunDays = int(rollout.LatchMax / (24 * time.Hour))
 	// Retention is how long a day is kept: two windows of the longest cycle that
 	// makes sense, a month, and some days.
 	Retention = 70 * 24 * time.Hour
@@ -192,6 +202,11 @@ type Run struct {
 	// Enforced tells that it was, Refused that a request of it was refused for
 	// its credential.
 	Enforced, Refused bool
+	// EnforcedFrom is when the percentage, and no brownout, was first seen to
+	// enforce it. LockedOut is when that first had a request refused whose static
+	// credential was verified in that very request: only then it would have been
+	// let in before. Both in milliseconds of UTC, zero for never.
+	EnforcedFrom, LockedOut time.Time
 	// Brownout tells that a request of it fell into a window that enforced it.
 	Brownout bool
 	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
@@ -204,6 +219,13 @@ type Run struct {
 
 // Renewed reports whether the run has sent more than one token.
 func (r Run) Renewed() bool { return r.LastExpiry.After(r.FirstExpiry) }
+
+// Continues reports whether what is known of a run, from another replica or from
+// a later time, is about the run that o is about: they have one key, and neither
+// was it silent too long between the two nor lasts it too long.
+func (r Run) Continues(o Run) bool {
+	return r.First.Sub(o.Last) <= RunIdle && r.First.Sub(o.First) < rollout.LatchMax
+}
 
 // Failed reports whether the run is one of those that are kept whether chosen or
 // not: it counts against the team, or was refused.
@@ -223,6 +245,7 @@ func (r Run) Merge(o Run) Run {
 	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
 	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
 	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
+	r.EnforcedFrom, r.LockedOut = earliest(r.EnforcedFrom, o.EnforcedFrom), earliest(r.LockedOut, o.LockedOut)
 	r.Brownout = r.Brownout || o.Brownout
 	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)
 	return r
@@ -306,11 +329,7 @@ type Batch struct {
 func (b Batch) Requests() int64 {
 	n := int64(0)
 	for _, team := range b.Teams {
-		for _, day := range team.Days {
-			for _, count := range day.Counts {
-				n += count
-			}
-		}
+		n += team.Requests()
 	}
 	return n
 }
@@ -326,6 +345,26 @@ type TeamBatch struct {
 	Since time.Time
 }
 
+// Requests returns how many requests the part counts.
+func (t *TeamBatch) Requests() (n int64) {
+	for _, day := range t.Days {
+		n += day.Requests()
+	}
+	return n
+}
+
+// Requests returns how many requests the day counts.
+func (d *Daily) Requests() (n int64) {
+	for _, count := range d.Counts {
+		n += count
+	}
+	return n
+}
+
+// GapsTouch is how near two gaps of a replica are one, so that what is lost again
+// and again leaves one that grows.
+const GapsTouch = time.Minute
+
 // Gap is a loss of evidence: between two times a replica did not record so many
 // requests.
 type Gap struct {
@@ -335,11 +374,63 @@ type Gap struct {
 	Requests int64     `json:"requests"`
 }
 
+// Join returns what a gap is together with another one of the same replica; ok is
+// false if they are too far from each other. A replica loses forwards in time, so
+// one that lies within another is already part of it.
+func (g Gap) Join(o Gap) (joined Gap, ok bool) {
+	if g.Replica != o.Replica || o.From.Sub(g.To) > GapsTouch || g.From.Sub(o.To) > GapsTouch {
+		return g, false
+	}
+	if o.From.Before(g.From) || o.To.After(g.To) {
+		g.From, g.To, g.Requests = earliest(g.From, o.From), latest(g.To, o.To), g.Requests+o.Requests
+	}
+	return g, true
+}
+
+// LostError says what of a batch a store did not record and never will, however
+// often it comes again; all else of it is recorded. The requests are noted as a
+// gap.
+type LostError struct{ Parts []LostPart }
+
+// LostPart is what is lost of a team: a day, or how its accounts and families were
+// used. Requests are those that were not recorded whole; one that is in two parts
+// counts in one.
+type LostPart struct {
+	Team identity.Team
+	Day  Day // "" for the uses
+	// Key is where the store wanted to write, "" for nowhere.
+	Key      string
+	Requests int64
+	// Err says why, and what to do.
+	Err error
+}
+
+func (e *LostError) Error() string {
+	switch len(e.Parts) {
+	case 0:
+		return "evidence is lost"
+	case 1:
+		return e.Parts[0].Err.Error()
+	default:
+		return fmt.Sprintf("%v (and %d more)", e.Parts[0].Err, len(e.Parts)-1)
+	}
+}
+
+// Requests returns how many requests were not recorded whole.
+func (e *LostError) Requests() (n int64) {
+	for _, part := range e.Parts {
+		n += part.Requests
+	}
+	return n
+}
+
 // Store keeps evidence. Implementations pass rollouttest.TestEvidence and are
-// safe for concurrent use. Errors match rollout.ErrUnavailable.
+// safe for concurrent use. Errors match rollout.ErrUnavailable, but for what
+// Record says.
 type Store interface {
 	// Record adds a batch. One that was recorded already changes nothing, so
-	// whoever got no answer may send it again.
+	// whoever got no answer, or rollout.ErrUnavailable, may send it again. Whoever
+	// got a *LostError must not: it would not help.
 	Record(ctx context.Context, b Batch) error
 	// Daily returns what is known of a team's day; of one that nothing is known
 	// of, empty maps.

@@ -148,12 +148,13 @@ func (f *folder) run(team *TeamBatch, o *Observation, today Day, at time.Time) b
 		name = string(today)
 	}
 	id := runID{o.Team, NewRunKey(o.Account, name)}
+	is := runOf(o, at)
 	s, ok := f.seen.Get(id)
-	if !ok {
+	if !ok || s.day != today && !is.Continues(s.run) {
 		s = &seenRun{day: today}
 		f.seen.Add(id, s)
 	}
-	s.run = s.run.Merge(runOf(o, at))
+	s.run = s.run.Merge(is)
 	if there := team.Days[s.day].knows(id.key); !there {
 		if !s.due() {
 			return true
@@ -191,6 +192,12 @@ func runOf(o *Observation, at time.Time) Run {
 	r := Run{
 		Account: o.Account, Pipeline: o.Pipeline, Grade: o.Grade, Reason: o.Reason, TraceID: o.TraceID, Worst: at,
 		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused, Brownout: o.Brownout,
+	}
+	if o.Enforced && !o.Brownout {
+		r.EnforcedFrom = at
+		if o.Refused && o.Legacy { // each of this one request
+			r.LockedOut = at
+		}
 	}
 	if !o.TokenExpiry.IsZero() {
 		r.FirstExpiry = time.Unix(o.TokenExpiry.Unix(), 0).UTC()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ const (
 	// than the store takes in that time.
 	DefaultTimeout = 2 * time.Second
 	maxTimeout     = time.Minute
+	// lostAnew is how long nothing must be lost for a key before it is told again.
+	lostAnew = time.Hour
 )
 
 // Recorder takes observations and records them in batches. It is safe for
@@ -35,7 +38,8 @@ const (
 // While the store is away, what was learned is kept folded: its size depends on
 // how many accounts, families and runs there are and not on how long it lasts,
 // and is bounded. What finds no room is counted, and recorded as a loss when the
-// store is back.
+// store is back. What the store will never take is lost at once, so that it holds
+// nothing else up.
 type Recorder struct {
 	o RecorderOptions
 
@@ -67,6 +71,9 @@ type RecorderOptions struct {
 	// Report, if set, is told when recording begins to fail, and with nil when
 	// all is well again, by one goroutine. It must return soon.
 	Report func(error)
+	// Lost, if set, is told of what the store will never take: once for each key
+	// of it until an hour has passed without, on the terms of Report.
+	Lost func(error)
 }
 
 // Recording is what a Recorder needs of a Store.
@@ -84,6 +91,9 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 	}
 	if o.Report == nil {
 		o.Report = func(error) {}
+	}
+	if o.Lost == nil {
+		o.Lost = func(error) {}
 	}
 	o.Replica = cmp.Or(o.Replica, rand.Text())
 	o.Every = cmp.Or(o.Every, DefaultEvery)
@@ -182,6 +192,7 @@ func (r *Recorder) run(ctx context.Context, f *folder) {
 // each has one attempt.
 func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- struct{}) {
 	failing := false
+	told := make(map[string]time.Time)
 	for {
 		select {
 		case idle <- struct{}{}:
@@ -193,6 +204,10 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 		}
 		for timeout := r.o.Timeout; ; timeout = min(2*timeout, max(maxTimeout, r.o.Timeout)) {
 			err := r.record(ctx, b, timeout)
+			if lost := (*LostError)(nil); errors.As(err, &lost) {
+				r.lose(lost, told)
+				err = nil // the rest is recorded
+			}
 			if err != nil != failing {
 				failing = err != nil
 				r.o.Report(err)
@@ -208,6 +223,20 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 			}
 			break
 		}
+	}
+}
+
+// lose counts what the store will never take, and tells of each key once.
+func (r *Recorder) lose(lost *LostError, told map[string]time.Time) {
+	now := time.Now()
+	maps.DeleteFunc(told, func(_ string, last time.Time) bool { return now.Sub(last) >= lostAnew })
+	r.total.Add(lost.Requests())
+	for _, part := range lost.Parts {
+		what := string(part.Team) + " " + part.Key
+		if _, ok := told[what]; !ok {
+			r.o.Lost(part.Err)
+		}
+		told[what] = now
 	}
 }
 

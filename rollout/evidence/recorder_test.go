@@ -197,14 +197,18 @@ func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
 		defer closing(t, r)
 		today := evidence.DayOf(time.Now())
 		r.Observe(sees("svc", "w1", evidence.Clean))
-		time.Sleep(time.Until(today.End()) + time.Hour)
+		for time.Now().Before(today.End().Add(time.Hour)) {
+			r.Observe(sees("svc", "w1", evidence.Clean))
+			time.Sleep(20 * time.Minute)
+		}
+		before := len(s.recorded())
 		r.Observe(sees("svc", "w1", evidence.NoToken))
 		all := sees("web", "", evidence.Clean)
 		all.DayRun = true
 		r.Observe(all)
 		time.Sleep(evidence.DefaultEvery)
 		synctest.Wait()
-		batches := s.recorded()
+		batches := s.recorded()[before:]
 		days := batches[len(batches)-1].Teams["data-eng"].Days
 		key := evidence.NewRunKey("svc", "w1")
 		if got := days[today].Runs[key]; got.Grade != evidence.NoToken {
@@ -221,6 +225,93 @@ func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
 			t.Errorf("%d requests count on the day on which they were, want 2", n)
 		}
 	})
+}
+
+func TestARunThatWasSilentOvernightIsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s, Every: time.Minute})
+		sees := func() { r.Observe(sees("svc", "set by hand", evidence.Clean)) }
+		began := map[evidence.Day]bool{}
+		for range 3 { // every night for two hours, over midnight
+			time.Sleep(time.Until(evidence.DayOf(time.Now()).End()) - time.Hour)
+			began[evidence.DayOf(time.Now())] = true
+			for range 12 {
+				sees()
+				time.Sleep(10 * time.Minute)
+			}
+		}
+		time.Sleep(time.Until(evidence.DayOf(time.Now()).End()) + time.Hour)
+		first := evidence.DayOf(time.Now())
+		for range 8 * 24 * 6 { // and then for eight days
+			sees()
+			time.Sleep(10 * time.Minute)
+		}
+		began[first], began[evidence.DayOf(first.End().AddDate(0, 0, 6))] = true, true
+		closing(t, r)
+		got := map[evidence.Day]bool{}
+		for _, b := range s.recorded() {
+			for day, d := range b.Teams["data-eng"].Days {
+				if len(d.Runs) > 0 {
+					got[day] = true
+				}
+			}
+		}
+		if diff := cmp.Diff(began, got); diff != "" {
+			t.Errorf("days on which a run began (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOnlyARequestWithTheRightPasswordIsLockedOut(t *testing.T) {
+	enforced := func(o evidence.Observation) evidence.Observation {
+		o.Enforced = true
+		return o
+	}
+	refusedToken := enforced(evidence.Observation{Token: true, Refused: true, Grade: evidence.WouldBreak})
+	password := evidence.Observation{Legacy: true, Grade: evidence.NoToken}
+	accepted := enforced(evidence.Observation{Legacy: true, Token: true})
+	refusedPassword := enforced(evidence.Observation{Legacy: true, Refused: true, Grade: evidence.NoToken})
+	brownout := refusedPassword
+	brownout.Brownout = true
+	for name, test := range map[string]struct {
+		requests []evidence.Observation
+		enforced int // the number of the request from which on, -1 for never
+		locked   int
+	}{
+		"a password that is refused":                                  {[]evidence.Observation{accepted, refusedPassword, refusedPassword}, 0, 1},
+		"a password with a bad token, both refused":                   {[]evidence.Observation{enforced(evidence.Observation{Legacy: true, Token: true, Refused: true})}, 0, 0},
+		"bad tokens in a run that uses the password where it may":     {[]evidence.Observation{password, refusedToken, password}, 1, -1},
+		"bad tokens in a run that uses the password beside good ones": {[]evidence.Observation{refusedToken, accepted, refusedToken}, 0, -1},
+		"a password that is refused where nothing is enforced":        {[]evidence.Observation{{Legacy: true, Refused: true}}, -1, -1},
+		"a password that a brownout refuses":                          {[]evidence.Observation{brownout, password}, -1, -1},
+		"one that a raise refuses after a brownout":                   {[]evidence.Observation{brownout, password, refusedPassword}, 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &store{}
+				r := newRecorder(t, evidence.RecorderOptions{Store: s})
+				var at []time.Time
+				for _, o := range test.requests {
+					o.At, o.Team, o.Account, o.Run = time.Now(), "data-eng", "svc", "w"
+					at = append(at, o.At.UTC())
+					r.Observe(&o)
+					time.Sleep(time.Millisecond)
+				}
+				closing(t, r)
+				when := func(n int) time.Time {
+					if n < 0 {
+						return time.Time{}
+					}
+					return at[n]
+				}
+				got := s.recorded()[0].Teams["data-eng"].Days[evidence.DayOf(at[0])].Runs[evidence.NewRunKey("svc", "w")]
+				if !got.EnforcedFrom.Equal(when(test.enforced)) || !got.LockedOut.Equal(when(test.locked)) {
+					t.Errorf("enforced from %s, locked out at %s; the requests were at %v", got.EnforcedFrom, got.LockedOut, at)
+				}
+			})
+		})
+	}
 }
 
 func TestAnOutageOfTheStoreLosesNothing(t *testing.T) {
@@ -247,6 +338,61 @@ func TestAnOutageOfTheStoreLosesNothing(t *testing.T) {
 		if r.Lost() != 0 || !reflect.DeepEqual(told, []bool{false, true}) {
 			t.Errorf("lost %d, reported %v", r.Lost(), told)
 		}
+	})
+}
+
+// picky is a store that never takes a team's part.
+type picky struct {
+	store
+	refuses bool
+}
+
+func (s *picky) Record(ctx context.Context, b evidence.Batch) error {
+	if err := s.store.Record(ctx, b); err != nil || !s.refuses {
+		return err
+	}
+	return &evidence.LostError{Parts: []evidence.LostPart{
+		{Team: "data-eng", Key: "runs", Requests: b.Teams["data-eng"].Requests(), Err: errors.New("runs are damaged")},
+		{Team: "data-eng", Key: "accounts", Err: errors.New("accounts are damaged")},
+	}}
+}
+
+func TestWhatIsNeverTakenIsCountedToldOnceAndHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &picky{refuses: true}
+		var told, reports []string
+		r := newRecorder(t, evidence.RecorderOptions{
+			Store:  s,
+			Lost:   func(err error) { told = append(told, err.Error()) },
+			Report: func(err error) { reports = append(reports, fmt.Sprint(err)) },
+		})
+		request := func(n int) {
+			for range n {
+				r.Observe(sees("svc", "w", evidence.Clean))
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+		}
+		request(100)
+		if n := len(s.recorded()); n < 50 || r.Lost() != s.counted() {
+			t.Errorf("%d batches in 100 seconds, lost %d of %d requests", n, r.Lost(), s.counted())
+		}
+		if want := []string{"runs are damaged", "accounts are damaged"}; !reflect.DeepEqual(told, want) || reports != nil {
+			t.Errorf("told %q, reported %q", told, reports)
+		}
+		s.refuses = false
+		before := r.Lost()
+		request(10)
+		time.Sleep(time.Hour)
+		if r.Lost() != before || len(told) != 2 {
+			t.Errorf("after the repair: lost %d, told %q", r.Lost()-before, told)
+		}
+		s.refuses = true
+		request(10)
+		if len(told) != 4 {
+			t.Errorf("damaged anew: told %q", told)
+		}
+		closing(t, r)
 	})
 }
 

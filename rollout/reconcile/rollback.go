@@ -46,19 +46,21 @@ type Harm struct {
 	Others bool
 }
 
-// harm finds the accounts that a raise hurts: those with a run that began after
-// it, was enforced, and was refused although its password was right. What a
-// brownout refused was meant to be. It is pure.
+// harm finds the accounts that a raise hurts: those with a run that was enforced
+// after it and not before, and of which a request was refused whose password was
+// right. A password elsewhere in the run counts for nothing, or whoever has one
+// could make a team go back by sending bad tokens; nor does what a brownout
+// refused, which was meant to be. It is pure.
 func harm(runs []evidence.Run, raised time.Time) Harm {
-	refused := make(map[string]time.Time) // account -> its first refused run
+	refused := make(map[string]time.Time) // account -> its first such request
 	accounts := make(map[string]bool)
 	for _, r := range runs {
 		accounts[r.Account] = true
-		if !r.Legacy || !r.Enforced || !r.Refused || r.Brownout || r.First.Before(raised) {
+		if r.LockedOut.Before(raised) || r.EnforcedFrom.Before(raised) { // or never
 			continue
 		}
-		if at, ok := refused[r.Account]; !ok || r.First.Before(at) {
-			refused[r.Account] = r.First
+		if at, ok := refused[r.Account]; !ok || r.LockedOut.Before(at) {
+			refused[r.Account] = r.LockedOut
 		}
 	}
 	clean := make(map[string]bool)

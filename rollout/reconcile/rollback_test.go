@@ -32,6 +32,7 @@ func refused(account string) evidence.Run {
 	return evidence.Run{
 		Account: account, Legacy: true, Enforced: true, Refused: true, Grade: evidence.NoToken,
 		First: raised.Add(10 * time.Minute), Last: raised.Add(10 * time.Minute),
+		EnforcedFrom: raised.Add(10 * time.Minute), LockedOut: raised.Add(10 * time.Minute),
 	}
 }
 
@@ -59,11 +60,30 @@ func TestARaiseHurtsKnownAccountsWhoseEnforcedRunsAreRefused(t *testing.T) {
 			[]evidence.Run{change(clean("a"), func(r *evidence.Run) { r.First, r.Last = raised.Add(time.Hour), raised.Add(time.Hour) }), refused("a")},
 			reconcile.Harm{Unknown: []string{"a"}},
 		},
-		"a run of before the raise":     {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.First = raised.Add(-time.Second) })}, reconcile.Harm{Others: true}},
-		"a run that is not enforced":    {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Enforced = false })}, reconcile.Harm{Others: true}},
-		"a run that a brownout refuses": {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Brownout = true })}, reconcile.Harm{Others: true}},
-		"a token that is refused alone": {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Legacy = false })}, reconcile.Harm{Others: true}},
-		"the only account of a team":    {[]evidence.Run{clean("a"), refused("a")}, reconcile.Harm{Known: []string{"a"}}},
+		"a run that was enforced before": {[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.First, r.EnforcedFrom = raised.Add(-time.Second), raised.Add(-time.Second) })}, reconcile.Harm{Others: true}},
+		"one that was refused before": {
+			[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) {
+				r.EnforcedFrom, r.LockedOut = raised.Add(-time.Second), raised.Add(-time.Second)
+			})},
+			reconcile.Harm{Others: true},
+		},
+		"an account without runs, whose day began before the raise": {
+			[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.First = raised.Add(-11 * time.Hour) })},
+			reconcile.Harm{Known: []string{"a"}},
+		},
+		"a run that is not enforced, but refused": {
+			[]evidence.Run{clean("a"), change(refused("a"), func(r *evidence.Run) { r.Enforced, r.EnforcedFrom, r.LockedOut = false, time.Time{}, time.Time{} })},
+			reconcile.Harm{Others: true},
+		},
+		"tokens that are refused in runs that use the password elsewhere": {
+			[]evidence.Run{
+				clean("a"), clean("b"),
+				change(refused("a"), func(r *evidence.Run) { r.LockedOut = time.Time{} }),
+				change(refused("b"), func(r *evidence.Run) { r.LockedOut = time.Time{} }),
+			},
+			reconcile.Harm{Others: true},
+		},
+		"the only account of a team": {[]evidence.Run{clean("a"), refused("a")}, reconcile.Harm{Known: []string{"a"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, reconcile.HarmOf(test.runs, raised), cmpopts.EquateEmpty()); diff != "" {
@@ -99,6 +119,9 @@ func (s *seenRuns) see(runs ...evidence.Run) {
 	shift := time.Since(raised)
 	for _, r := range runs {
 		r.First, r.Last = r.First.Add(shift), r.Last.Add(shift)
+		if !r.LockedOut.IsZero() {
+			r.EnforcedFrom, r.LockedOut = r.EnforcedFrom.Add(shift), r.LockedOut.Add(shift)
+		}
 		s.runs = append(s.runs, r)
 	}
 }

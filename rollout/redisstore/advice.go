@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,7 +23,41 @@ var refusals = []struct{ word, advice string }{
 	{"LOADING", "the server has just started and reads its data: try again soon"},
 	{"CLUSTERDOWN", "a node of the cluster is missing: look at CLUSTER INFO"},
 	{"TRYAGAIN", "a slot is on its way to another node: try again soon"},
+	{"WRONGTYPE", moveAway},
 	{"MASTERDOWN", "this server is a replica that lost its master: name the master in the URL"},
+}
+
+// moveAway is what to do about a key that somebody else has written.
+const moveAway = "the key does not hold what Crossfade keeps there: look at it with TYPE, then RENAME or DEL it"
+
+// damages are what replies say when a key holds what it should not: the word for a
+// key of another kind, for a HyperLogLog that is none, and the name of a script, in
+// which nothing else fails that is not the server's state.
+var damages = []string{"WRONGTYPE", "INVALIDOBJ", "user_script", "Error running script"}
+
+// passing are the words of replies, beyond refusals, that are about the server's
+// state or its configuration, also when a script met with it. Servers before 7.0
+// put them behind the script's name.
+var passing = []string{"BUSY", "NOSCRIPT", "NOREPLICAS", "MOVED", "ASK ", "ACL failure", "can't run this command", "can't access at least one"}
+
+// incurable reports whether an error says that the same call will fail for as long
+// as the keys are what they are. What is not known for sure is taken to pass.
+func incurable(err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	text := reply.Error()
+	has := func(word string) bool { return strings.Contains(text, word) }
+	if slices.ContainsFunc(passing, has) {
+		return false
+	}
+	for _, r := range refusals {
+		if r.advice != moveAway && has(r.word) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(damages, has)
 }
 
 // advice says what to do about an error, "" where the error says all that is

@@ -46,6 +46,9 @@ type runRow struct {
 	Brownout bool   `json:"brownout"`
 	From     int64  `json:"x"`
 	Until    int64  `json:"y"`
+	// What few runs have, and what rows of before did not have.
+	EnforcedFrom int64 `json:"e,omitempty"`
+	LockedOut    int64 `json:"k,omitempty"`
 }
 
 func rowOf(id string, r evidence.Run) runRow {
@@ -54,6 +57,7 @@ func rowOf(id string, r evidence.Run) runRow {
 		Worst: millis(r.Worst), First: millis(r.First), Last: millis(r.Last),
 		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		From: millis(r.FirstExpiry), Until: millis(r.LastExpiry),
+		EnforcedFrom: millis(r.EnforcedFrom), LockedOut: millis(r.LockedOut),
 	}
 }
 
@@ -63,10 +67,14 @@ func (r runRow) run() evidence.Run {
 		Worst: instant(r.Worst), First: instant(r.First), Last: instant(r.Last),
 		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		FirstExpiry: instant(r.From), LastExpiry: instant(r.Until),
+		EnforcedFrom: instant(r.EnforcedFrom), LockedOut: instant(r.LockedOut),
 	}
 }
 
-// Record implements evidence.Store. Each team's day is one step on the server,
+// Record implements evidence.Store. What a key does not take that somebody else
+// has written is lost for its team and day, and nothing else is.
+//
+// Each team's day is one step on the server,
 // in pieces if it has many runs; of a batch that comes again the requests are
 // counted once, and all else may be merged twice without a difference.
 func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
@@ -74,33 +82,133 @@ func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
 	if err != nil {
 		return err
 	}
+	lost := &evidence.LostError{}
 	for _, name := range slices.Sorted(maps.Keys(b.Teams)) {
-		if err := rollout.ValidateTeam(name); err != nil {
-			return fmt.Errorf("record evidence: %w", err)
-		}
-		team := b.Teams[name]
-		for _, day := range slices.Sorted(maps.Keys(team.Days)) {
-			if err := s.recordDay(ctx, b, name, day, team.Days[day], []byte(secret)); err != nil {
-				return err
-			}
-		}
-		if err := s.recordUses(ctx, name, team); err != nil {
+		if err := s.recordTeam(ctx, b, name, []byte(secret), lost); err != nil {
 			return err
 		}
 	}
-	if b.Lost == 0 {
-		return nil
+	if n := b.Lost + lost.Requests(); n > 0 {
+		err := s.addGap(ctx, evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: n})
+		if err := s.lose(ctx, lost, evidence.LostPart{}, err, kept{s.gapsKey(), "zset"}); err != nil {
+			return err
+		}
 	}
-	return s.addGap(ctx, evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: b.Lost})
+	if len(lost.Parts) > 0 {
+		return lost
+	}
+	return nil
 }
 
-// addGap notes a gap; the same one twice is one.
+// recordTeam records the part of a team, or adds what of it cannot be to lost.
+func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.Team, secret []byte, lost *evidence.LostError) error {
+	team := b.Teams[name]
+	rest := team.Requests()
+	if err := rollout.ValidateTeam(name); err != nil { // a key of it might belong to another
+		lost.Parts = append(lost.Parts, evidence.LostPart{Team: name, Requests: rest, Err: fmt.Errorf("evidence is lost: %w", err)})
+		return nil
+	}
+	for _, day := range slices.Sorted(maps.Keys(team.Days)) {
+		d := team.Days[day]
+		part := evidence.LostPart{Team: name, Day: day, Requests: d.Requests()}
+		before := len(lost.Parts)
+		err := s.recordDay(ctx, b, name, day, d, secret)
+		if err := s.lose(ctx, lost, part, err, kept{s.teamKey(name, "count:"+string(day)), "hash"},
+			kept{s.teamKey(name, "runs:"+string(day)), "hash"}, kept{s.teamKey(name, "unkept:"+string(day)), "string"}); err != nil {
+			return err
+		}
+		if len(lost.Parts) > before {
+			rest -= part.Requests
+		}
+	}
+	for _, use := range []struct {
+		record func(context.Context, identity.Team, *evidence.TeamBatch) error
+		kept
+	}{
+		{s.recordAccounts, kept{s.teamKey(name, "accounts"), "hash"}}, {s.recordFamilies, kept{s.teamKey(name, "families"), "zset"}},
+		{s.recordClean, kept{s.teamKey(name, "families:clean"), "zset"}}, {s.recordSince, kept{s.teamKey(name, "since"), "string"}},
+	} {
+		before := len(lost.Parts)
+		if err := s.lose(ctx, lost, evidence.LostPart{Team: name, Requests: rest}, use.record(ctx, name, team), use.kept); err != nil {
+			return err
+		}
+		if len(lost.Parts) > before {
+			rest = 0
+		}
+	}
+	return nil
+}
+
+// kept is a key with the type that it has, as TYPE names it.
+type kept struct{ key, kind string }
+
+// lose adds a part to lost if err says that it cannot be recorded into keys, and
+// else returns err.
+func (s *Store) lose(ctx context.Context, lost *evidence.LostError, part evidence.LostPart, err error, keys ...kept) error {
+	if err == nil || !incurable(err) {
+		return err
+	}
+	part.Key = s.guilty(ctx, keys)
+	of := ""
+	if part.Team != "" {
+		of = fmt.Sprintf(" of team %q", string(part.Team))
+	}
+	var reply redis.Error
+	errors.As(err, &reply)
+	part.Err = fmt.Errorf("evidence%s is lost until %s is repaired: %w (%s)", of, part.Key, reply, moveAway)
+	lost.Parts = append(lost.Parts, part)
+	return nil
+}
+
+// guilty returns the first key that is of another type than it should be; all of
+// them if none is, or if nobody can say.
+func (s *Store) guilty(ctx context.Context, keys []kept) string {
+	names := make([]string, len(keys))
+	types := make([]*redis.StatusCmd, len(keys))
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, k := range keys {
+			names[i], types[i] = strconv.Quote(k.key), p.Type(ctx, k.key)
+		}
+		return nil
+	})
+	for i, k := range keys {
+		if kind := types[i].Val(); err == nil && kind != "none" && kind != k.kind {
+			return "key " + names[i]
+		}
+	}
+	return "key " + strings.Join(names, " or ")
+}
+
+// lastGaps is among how many gaps, the last ones, one is looked for that grows: one
+// for each replica that may be there, and some.
+const lastGaps = 200
+
+// addGap notes a gap, together with one of the replica's that it touches. The same
+// one twice is one.
 func (s *Store) addGap(ctx context.Context, gap evidence.Gap) error {
+	rows, err := s.client.ZRevRange(ctx, s.gapsKey(), 0, lastGaps-1).Result()
+	if err != nil {
+		return unavailable("record a loss of evidence", err)
+	}
+	old := ""
+	for _, row := range rows {
+		var known evidence.Gap
+		if err := json.Unmarshal([]byte(row), &known); err != nil {
+			continue // not ours
+		}
+		if joined, ok := known.Join(gap); ok {
+			gap, old = joined, row
+			break
+		}
+	}
 	text, err := json.Marshal(gap)
 	if err != nil {
 		return fmt.Errorf("record a loss of evidence: %w", err)
 	}
 	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		if old != "" {
+			p.ZRem(ctx, s.gapsKey(), old)
+		}
 		p.ZAdd(ctx, s.gapsKey(), redis.Z{Score: float64(gap.To.UnixMilli()), Member: string(text)})
 		p.ZRemRangeByScore(ctx, s.gapsKey(), "-inf", fmt.Sprint(gap.To.Add(-evidence.Retention).UnixMilli()))
 		return nil
@@ -115,6 +223,8 @@ type dayPart struct {
 	Counts  map[string]int64 `json:"counts"`
 	Runs    []runRow         `json:"runs"`
 	Expire  int64            `json:"expire"`
+	Idle    int64            `json:"idle"`    // milliseconds, as Longest
+	Longest int64            `json:"longest"` // of a run
 	MaxRuns int              `json:"max_runs"`
 	MaxBad  int              `json:"max_bad"`
 	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
@@ -126,6 +236,7 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 	part := dayPart{
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
 		Expire: day.End().Add(evidence.Retention).UnixMilli(), Bad: evidence.WouldBreak,
+		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
 		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}
 	for c, n := range d.Counts {
@@ -142,8 +253,11 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 		rows = append(rows, rowOf(runID(secret, key), run))
 	}
 	keys := []string{
-		s.teamKey(team, "count:"+string(day)), s.teamKey(team, "runs:"+string(day)),
-		s.teamKey(team, "runs:"+string(day.Before())), s.teamKey(team, "unkept:"+string(day)),
+		s.teamKey(team, "count:"+string(day)), s.teamKey(team, "unkept:"+string(day)), s.teamKey(team, "runs:"+string(day)),
+	}
+	for range evidence.RunDays {
+		day = day.Before()
+		keys = append(keys, s.teamKey(team, "runs:"+string(day)))
 	}
 	for {
 		part.Runs = rows[:min(len(rows), runsACall)]
@@ -171,42 +285,53 @@ func runID(secret []byte, key evidence.RunKey) string {
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
-// recordUses notes when accounts and families were used.
-func (s *Store) recordUses(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
+// recordAccounts notes when accounts were used.
+func (s *Store) recordAccounts(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
 	if len(t.Accounts) == 0 {
-		return nil // and so there are no families, and nothing began
+		return nil
 	}
 	args := make([]any, 0, 5*len(t.Accounts))
 	for account, u := range t.Accounts {
 		args = append(args, account, millis(u.Legacy), millis(u.Token), millis(u.Failed), string(u.Reason))
 	}
-	if err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err(); err != nil {
-		return unavailable("record the accounts of team "+string(team), err)
+	err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err()
+	return unavailable("record the accounts of team "+string(team), err)
+}
+
+// recordFamilies notes when families were used, recordClean when without fault.
+func (s *Store) recordFamilies(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
+	return s.recordTimes(ctx, team, "families", t, func(u evidence.FamilyUse) time.Time { return u.Last })
+}
+
+func (s *Store) recordClean(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
+	return s.recordTimes(ctx, team, "families:clean", t, func(u evidence.FamilyUse) time.Time { return u.Clean })
+}
+
+func (s *Store) recordTimes(ctx context.Context, team identity.Team, key string, t *evidence.TeamBatch, when func(evidence.FamilyUse) time.Time) error {
+	var members []redis.Z
+	for f, u := range t.Families {
+		if at := when(u); !at.IsZero() {
+			members = append(members, redis.Z{Score: float64(millis(at)), Member: familyMember(f)})
+		}
 	}
+	if len(members) == 0 {
+		return nil
+	}
+	key = s.teamKey(team, key)
 	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.SetNX(ctx, s.teamKey(team, "since"), millis(t.Since), 0)
-		s.recordFamilies(ctx, p, team, t.Families)
+		p.ZAddArgs(ctx, key, redis.ZAddArgs{GT: true, Members: members})
+		p.ZRemRangeByRank(ctx, key, 0, -evidence.MaxFamilies-1)
 		return nil
 	})
 	return unavailable("record the families of team "+string(team), err)
 }
 
-// recordFamilies notes when families were used, and in another set when without
-// fault.
-func (s *Store) recordFamilies(ctx context.Context, p redis.Pipeliner, team identity.Team, families map[evidence.Family]evidence.FamilyUse) {
-	var last, clean []redis.Z
-	for f, u := range families {
-		last = append(last, redis.Z{Score: float64(millis(u.Last)), Member: familyMember(f)})
-		if !u.Clean.IsZero() {
-			clean = append(clean, redis.Z{Score: float64(millis(u.Clean)), Member: familyMember(f)})
-		}
+// recordSince notes when the team's evidence began, once.
+func (s *Store) recordSince(ctx context.Context, team identity.Team, t *evidence.TeamBatch) error {
+	if t.Since.IsZero() {
+		return nil
 	}
-	for key, members := range map[string][]redis.Z{"families": last, "families:clean": clean} {
-		if key = s.teamKey(team, key); len(members) > 0 {
-			p.ZAddArgs(ctx, key, redis.ZAddArgs{GT: true, Members: members})
-			p.ZRemRangeByRank(ctx, key, 0, -evidence.MaxFamilies-1)
-		}
-	}
+	return unavailable("record since when team "+string(team)+" is watched", s.client.SetNX(ctx, s.teamKey(team, "since"), millis(t.Since), 0).Err())
 }
 
 // familyMember writes a family so that no account and family can be taken for
@@ -237,6 +362,11 @@ func (s *Store) Daily(ctx context.Context, team identity.Team, day evidence.Day)
 		unkept = p.PFCount(ctx, s.teamKey(team, "unkept:"+string(day)))
 		return nil
 	})
+	for _, read := range []redis.Cmder{counts, runs, unkept} {
+		if read.Err() != nil {
+			return d, unavailable(fmt.Sprintf("read the evidence of team %s in key %q", team, read.Args()[1]), read.Err())
+		}
+	}
 	if err != nil {
 		return d, unavailable("read the evidence of team "+string(team), err)
 	}

@@ -6,15 +6,16 @@ import "github.com/redis/go-redis/v9"
 // runs of an account and a pipeline it keeps those with the smallest ids, and
 // failed ones beyond those.
 //
-//	KEYS  1 counts, 2 runs, 3 runs of the day before, 4 runs that are not kept
+//	KEYS  1 counts, 2 runs that are not kept, 3 runs, 4 runs of the day before, and so on
 //	ARGV  1 a dayPart as JSON
 //
 // The fields of the runs' key are r:<id>, a run as JSON; p:<pair>, the ids that
 // are chosen of a pair of account and pipeline, 32 digits each, in their order;
 // b:<pair>, how many failed ones are kept beyond; a:<account>, how many pipelines
 // it has; and pairs, how many there are. The counts' key has seq:<replica> for
-// the last batch that was counted. A run that began on the day before is merged
-// there.
+// the last batch that was counted. A run that is not known on the day but on an
+// earlier one is merged there if it goes on, as evidence.Run.Continues says. An
+// earlier day that cannot be read knows none: it is no reason to lose this one.
 var recordDay = redis.NewScript(`
 local part = cjson.decode(ARGV[1])
 local seq = 'seq:' .. part.replica
@@ -36,6 +37,9 @@ local function merge(a, b)
   a.f, a.l = earliest(a.f, b.f), math.max(a.l, b.l)
   for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused', 'brownout'}) do a[flag] = a[flag] or b[flag] end
   a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
+  for _, time in ipairs({'e', 'k'}) do
+    if b[time] then a[time] = earliest(a[time] or 0, b[time]) end
+  end
   return a
 end
 
@@ -89,19 +93,35 @@ local function chosen(key, id, run)
       redis.call('HINCRBY', key, 'b:' .. of, 1)
     else
       redis.call('HDEL', key, 'r:' .. last)
-      redis.call('PFADD', KEYS[4], last)
+      redis.call('PFADD', KEYS[2], last)
     end
   end
   redis.call('HSET', key, 'p:' .. of, ids)
   return true
 end
 
+-- begun returns the key of the earlier day on which the run began, and what is
+-- known of it there.
+local function begun(id, run)
+  for i = 4, #KEYS do
+    local text = redis.pcall('HGET', KEYS[i], 'r:' .. id)
+    if type(text) == 'string' then
+      local ok, was = pcall(cjson.decode, text)
+      if ok and type(was) == 'table' and run.f - (tonumber(was.l) or 0) <= part.idle and run.f - (tonumber(was.f) or 0) < part.longest then
+        return KEYS[i], text
+      end
+      return nil
+    end
+  end
+end
+
 for _, run in ipairs(part.runs) do
-  local id, key = run.id, KEYS[2]
+  local id, key = run.id, KEYS[3]
   local text = redis.call('HGET', key, 'r:' .. id)
   if not text then
-    text = redis.call('HGET', KEYS[3], 'r:' .. id)
-    if text then key = KEYS[3] end
+    local earlier
+    earlier, text = begun(id, run)
+    key = earlier or key
   end
   run.id = nil
   local keep
@@ -121,10 +141,10 @@ for _, run in ipairs(part.runs) do
     redis.call('HSET', key, 'r:' .. id, cjson.encode(run))
   else
     redis.call('HDEL', key, 'r:' .. id)
-    redis.call('PFADD', KEYS[4], id)
+    redis.call('PFADD', KEYS[2], id)
   end
 end
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIREAT', key, part.expire) end
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do redis.call('PEXPIREAT', key, part.expire) end
 return 1
 `)
 

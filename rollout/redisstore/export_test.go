@@ -14,6 +14,12 @@ var (
 	AddCount     = addCount
 )
 
+// Incurable tells what is lost from what passes.
+var Incurable = incurable
+
+// Damage puts a string into the in-process Redis.
+func (p *InProcess) Damage(key string) { _ = p.mini.Set(key, "x") }
+
 // SetClock puts the clock of the in-process Redis at now, which is later than
 // before by passed. From the first call on the clock moves by SetClock only.
 func (p *InProcess) SetClock(now time.Time, passed time.Duration) {

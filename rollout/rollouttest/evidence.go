@@ -26,10 +26,13 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"a batch that comes again changes nothing":                           recordAgain,
 		"batches of several replicas add up to what all of them saw":         recordModel,
 		"a run that goes on after midnight stays in the day it began":        runOverMidnight,
+		"a run of several days counts on the first, whoever sees it later":   runOfDays,
 		"of many runs of a pair as many are kept as there may, never others": keepsSome,
 		"bad runs are kept whether chosen or not, within their bound":        keepsBad,
 		"a run whose pipeline becomes known moves to it":                     pipelineLater,
 		"pipelines beyond the bound of an account are not kept":              manyPipelines,
+		"losses that go on leave one gap that grows":                         lossesGoOn,
+		"what can never be recorded holds nothing else up":                   neverRecorded,
 		"a loss leaves a gap, once":                                          lossLeavesGap,
 		"a call whose context has ended is unavailable":                      evidenceEnded,
 		"replicas that record at once lose nothing":                          recordRace,
@@ -132,7 +135,7 @@ func everything() evidence.Batch {
 	r := evidence.Run{
 		Account: "svc etl|ü", Pipeline: "Load:Users", Grade: evidence.WouldBreak, Reason: "aud_mismatch", TraceID: "4bf92f3577b34da6",
 		Worst: moment(3), First: moment(1), Last: moment(4), Legacy: true, Token: true, Enforced: true, Refused: true, Brownout: true,
-		FirstExpiry: moment(100), LastExpiry: moment(200),
+		EnforcedFrom: moment(2), LockedOut: moment(3), FirstExpiry: moment(100), LastExpiry: moment(200),
 	}
 	b := batchOf("a", 1, evidence.Daily{
 		Counts: map[evidence.Count]int64{
@@ -315,6 +318,12 @@ func drawRun(t *rapid.T, account string) evidence.Run {
 		First: moment(n - rapid.IntRange(0, 9).Draw(t, "before")), Last: moment(n + rapid.IntRange(0, 9).Draw(t, "after")),
 		Legacy: bit("legacy"), Token: bit("token"), Enforced: bit("enforced"), Refused: bit("refused"), Brownout: bit("brownout"),
 	}
+	if r.Enforced && bit("by the percentage") {
+		r.EnforcedFrom = moment(rapid.IntRange(0, 9).Draw(t, "enforced from"))
+		if r.Refused {
+			r.LockedOut = moment(rapid.IntRange(9, 19).Draw(t, "locked out"))
+		}
+	}
 	if r.Token {
 		r.FirstExpiry = moment(rapid.IntRange(0, 99).Draw(t, "from"))
 		r.LastExpiry = r.FirstExpiry.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "more")) * time.Second)
@@ -335,6 +344,56 @@ func runOverMidnight(t *testing.T, s evidence.Store) {
 	}
 	if got := runs(t, s, "2130-01-03"); len(got) != 0 {
 		t.Errorf("runs of the next day: %v", got)
+	}
+}
+
+// runOfDays records what a replica knows that has not seen the run before, as
+// after a restart: on which day it counts is for the store to find out, by the
+// rule of evidence.Run.Continues.
+func runOfDays(t *testing.T, s evidence.Store) {
+	const hour = 3600
+	for i, test := range []struct {
+		what   string
+		last   int // of the first replica, in seconds after the beginning
+		again  int // when the second one sees it first
+		counts bool
+	}{
+		{"two days later", 48 * hour, 48*hour + 60, false},
+		{"six days later", 6 * 24 * hour, 6*24*hour + 60, false},
+		{"just within seven days", 7*24*hour - 60, 7*24*hour - 1, false},
+		{"after seven days", 7 * 24 * hour, 7 * 24 * hour, true},
+		{"silent for as long as may be", 48 * hour, 48*hour + int(evidence.RunIdle/time.Second), false},
+		{"silent for longer", 48 * hour, 48*hour + int(evidence.RunIdle/time.Second) + 1, true},
+		{"the next day, under an id that was set by hand", hour, 25 * hour, true},
+		{"seen earlier than the first one knew", 30 * hour, 29 * hour, false},
+	} {
+		first := run(1, fmt.Sprint("svc", i), "Load", evidence.Clean)
+		first.First, first.Worst, first.Last = moment(0), moment(0), moment(test.last)
+		record(t, s, batchOf("a", int64(i+1), evidence.Daily{Runs: keyed(first)}))
+		again := first
+		again.Grade = evidence.NoToken
+		again.First, again.Worst, again.Last = moment(test.again), moment(test.again), moment(test.again)
+		if again.Continues(first) == test.counts {
+			t.Errorf("%s: the rule itself says that it continues: %t", test.what, !test.counts)
+		}
+		later := evidence.DayOf(again.First)
+		b := batchOf("b", int64(i+1), evidence.Daily{})
+		b.Teams[team].Days = map[evidence.Day]*evidence.Daily{later: {Runs: keyed(again)}}
+		record(t, s, b)
+		want := map[evidence.Day]evidence.Run{day: first.Merge(again)}
+		if test.counts {
+			want = map[evidence.Day]evidence.Run{day: first, later: again}
+		}
+		got := make(map[evidence.Day]evidence.Run)
+		for n := range 10 {
+			day := evidence.DayOf(moment(n * 24 * hour))
+			for _, r := range daily(t, s, day).Runs {
+				if r.Account == first.Account {
+					got[day] = r
+				}
+			}
+		}
+		same(t, test.what, got, want)
 	}
 }
 
@@ -439,6 +498,49 @@ func lossLeavesGap(t *testing.T, s evidence.Store) {
 	if got, err = s.Gaps(t.Context(), moment(61)); err != nil || len(got) != 0 {
 		t.Errorf("gaps after it: %v, %v", got, err)
 	}
+}
+
+func lossesGoOn(t *testing.T, s evidence.Store) {
+	loses := func(replica string, seq int64, from, to int, n int64) {
+		b := evidence.Batch{Replica: replica, Seq: seq, From: moment(from), To: moment(to), Lost: n}
+		record(t, s, b)
+		record(t, s, b) // whose answer did not come
+	}
+	for i := range 100 {
+		loses("a", int64(i+1), i, i+1, 2)
+		loses("b", int64(i+1), 2*i, 2*i+1, 1)
+	}
+	loses("a", 101, 161, 162, 5)
+	got, err := s.Gaps(t.Context(), moment(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "gaps", got, []evidence.Gap{
+		{Replica: "a", From: moment(0), To: moment(100), Requests: 200},
+		{Replica: "a", From: moment(161), To: moment(162), Requests: 5},
+		{Replica: "b", From: moment(0), To: moment(199), Requests: 100},
+	})
+}
+
+// neverRecorded records a batch with a team whose name no key may have.
+func neverRecorded(t *testing.T, s evidence.Store) {
+	b := everything()
+	count := evidence.Count{Verdict: "no_token", Source: "client"}
+	b.Teams["two words"] = &evidence.TeamBatch{Days: map[evidence.Day]*evidence.Daily{day: {Counts: map[evidence.Count]int64{count: 7}}}}
+	for range 2 {
+		err := s.Record(t.Context(), b)
+		var lost *evidence.LostError
+		if !errors.As(err, &lost) || errors.Is(err, rollout.ErrUnavailable) || lost.Requests() != 7 || len(lost.Parts) != 1 || lost.Parts[0].Team != "two words" {
+			t.Fatalf("Record: %v", err)
+		}
+	}
+	delete(b.Teams, "two words")
+	checkWhole(t, s, b)
+	got, err := s.Gaps(t.Context(), moment(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "gaps", got, []evidence.Gap{{Replica: "a", From: moment(0), To: moment(1), Requests: 7}})
 }
 
 func evidenceEnded(t *testing.T, s evidence.Store) {

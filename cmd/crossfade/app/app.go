@@ -187,6 +187,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.evidence, err = evidence.NewRecorder(evidence.RecorderOptions{
 		Store: a.store.Store, Replica: a.name, Report: func(err error) { report(a.log, "recording of evidence", err) },
+		Lost: func(err error) { a.log.Error("evidence is lost", "error", err) },
 	})
 	if err != nil {
 		return nil, err

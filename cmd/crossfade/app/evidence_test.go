@@ -138,13 +138,16 @@ func TestWhatRequestsTeachIsRecorded(t *testing.T) {
 			if test.want != nil {
 				want = []evidence.Run{*test.want}
 			}
-			times := cmpopts.IgnoreFields(evidence.Run{}, "First", "Last", "Worst", "TraceID", "FirstExpiry", "LastExpiry")
+			times := cmpopts.IgnoreFields(evidence.Run{}, "First", "Last", "Worst", "TraceID", "FirstExpiry", "LastExpiry", "EnforcedFrom", "LockedOut")
 			if diff := cmp.Diff(want, runs, times, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("runs (-want +got):\n%s", diff)
 			}
 			for _, r := range runs {
 				if r.First.IsZero() || r.Last.Before(r.First) || r.TraceID == "" && r.Grade != evidence.Clean {
 					t.Errorf("the run has no times or no trace: %+v", r)
+				}
+				if locked := test.want.Legacy && test.want.Enforced && test.want.Refused; locked == r.LockedOut.IsZero() {
+					t.Errorf("locked out: %t, at %s", locked, r.LockedOut)
 				}
 				if r.Token && r.Grade == evidence.Clean && !r.LastExpiry.After(time.Now()) {
 					t.Errorf("the run's token ends at %s", r.LastExpiry)
