@@ -95,11 +95,11 @@ const (
 // Runs joins the table, the latches in the store and a cache of them, and says
 // of each request whether its run is enforced. Safe for concurrent use.
 type Runs struct {
-	table      *Table
-	store      Latcher
-	stickiness Stickiness
-	latchRuns  bool
-	now        func() time.Time
+	table     *Table
+	store     Latcher
+	keying    Keying
+	latchRuns bool
+	now       func() time.Time
 
 	cache   *lru.Cache[runKey, *entry]
 	newRuns *limiter
@@ -152,7 +152,7 @@ func NewRuns(opt RunsOptions) (*Runs, error) {
 		return nil, err
 	}
 	r := &Runs{
-		table: opt.Table, store: opt.Store, stickiness: opt.Stickiness, latchRuns: opt.LatchRuns,
+		table: opt.Table, store: opt.Store, keying: Keying{Stickiness: opt.Stickiness, Runs: opt.LatchRuns}, latchRuns: opt.LatchRuns,
 		now: opt.Now, cache: cache, newRuns: newRuns,
 	}
 	r.refresh = startRefresher(r.extend)
@@ -240,25 +240,10 @@ func (r *Runs) judge(st State, run Run, en *entry, v verdict) Enforcement {
 	return e
 }
 
-// selects buckets the run under percent. Below 100 a run is not selected while
-// its key is unknown, nor under an algorithm that this version does not know.
+// selects is Keying.Selects for a run of that pipeline.
 func (r *Runs) selects(st State, percent Percent, run Run, pipeline string) (selected, known bool) {
-	var sep, rest string
-	switch {
-	case !r.latchRuns || r.stickiness == StickPrincipal:
-		known = true
-	case r.stickiness == StickRun:
-		sep, rest, known = "/", run.ID, run.ID != ""
-	default:
-		sep, rest, known = "/", pipeline, pipeline != ""
-	}
-	switch {
-	case st.Retired || percent >= Full:
-		return true, known
-	case percent == 0 || !known || st.Algorithm != Algorithm:
-		return false, known
-	}
-	return within(bucket(run.Team, run.Principal, sep, rest), percent), known
+	run.Pipeline = pipeline
+	return r.keying.Selects(st, percent, run)
 }
 
 // settle finds the latch in force for a run that has none here, or makes it. It

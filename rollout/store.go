@@ -113,6 +113,25 @@ type Latcher interface {
 	Latched(ctx context.Context, key LatchKey) (l Latch, ok bool, err error)
 }
 
+// LatchCount is how many runs of a team have a latch in force: they made a
+// request within LatchIdle. Those latched as enforced before a lowering count as
+// enforced until their next request, or their end.
+type LatchCount struct {
+	Enforced, Unenforced int64
+}
+
+// MaxLatchCount bounds what is counted of either kind: beyond it a store may
+// forget those that would end soonest. It bounds the memory that the counting
+// takes, not the latches.
+const MaxLatchCount = 100_000
+
+// LatchCounter counts latches.
+type LatchCounter interface {
+	// CountLatches counts the latches of a team. It costs the store about the same
+	// for one latch as for many.
+	CountLatches(ctx context.Context, team identity.Team) (LatchCount, error)
+}
+
 // Leaser says which replica does what only one may do at a time.
 type Leaser interface {
 	// Lease takes the lease for holder, or prolongs it, for ttl from now; held is
@@ -130,6 +149,7 @@ type Store interface {
 	Writer
 	Watcher
 	Latcher
+	LatchCounter
 	Leaser
 	Restorer
 }

@@ -19,6 +19,7 @@ import (
 	"crossfade/cmd/crossfade/demo"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 	"crossfade/rollout/fleet"
 	"crossfade/rollout/redisstore"
 )
@@ -81,19 +82,61 @@ func (p *program) withStoreFor(ctx context.Context, c *cobra.Command, use func(c
 
 // rollouts are read from the store or over the admin API.
 type rollouts interface {
-	// states returns the teams that were ever changed.
-	states(ctx context.Context) (map[identity.Team]rollout.State, error)
+	// states returns the teams that were ever changed, and for how many of its runs
+	// the percentage of each is in effect, where that is known.
+	states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error)
 	history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error)
 	// live says which gateways serve by them; "" where that is not known.
 	live(ctx context.Context) (string, error)
 }
 
-// stored are the rollouts of a store.
-type stored struct{ *redisstore.Store }
+// stored are the rollouts of a store. While no gateway says how it buckets runs,
+// it is done as keying says.
+type stored struct {
+	*redisstore.Store
+	keying rollout.Keying
+	// samples are the days that were read already, for a status that is watched.
+	samples map[identity.Team]sampled
+}
 
-func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, error) {
+// sampled is a team's last full day, and when it was read.
+type sampled struct {
+	effect.Sample
+	at time.Time
+}
+
+// sampleFor is how long a day that was read is shown again.
+const sampleFor = time.Minute
+
+func storedIn(s *redisstore.Store, k rollout.Keying) stored {
+	return stored{s, k, make(map[identity.Team]sampled)}
+}
+
+func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error) {
 	snapshot, err := s.Load(ctx)
-	return snapshot.Teams, err
+	if err != nil {
+		return nil, nil, err
+	}
+	keying, err := app.KeyingInForce(ctx, s, s.keying)
+	if err != nil {
+		return nil, nil, err
+	}
+	shares, now := make(map[identity.Team]effect.Share, len(snapshot.Teams)), time.Now()
+	for team, state := range snapshot.Teams {
+		known, ok := s.samples[team]
+		if !ok || now.Sub(known.at) >= sampleFor {
+			sample, err := effect.LastFull(ctx, s, team, now)
+			if err != nil {
+				return nil, nil, err
+			}
+			known = sampled{sample, now}
+			s.samples[team] = known
+		}
+		if known.Runs() > 0 {
+			shares[team] = known.At(state, state.Percent, keying)
+		}
+	}
+	return snapshot.Teams, shares, nil
 }
 
 func (s stored) live(ctx context.Context) (string, error) { return gateways(ctx, s.Store) }
@@ -112,7 +155,20 @@ func (p *program) withRollouts(c *cobra.Command, use func(context.Context, rollo
 	if api != nil {
 		return use(c.Context(), api)
 	}
-	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error { return use(ctx, stored{s}) })
+	keying, err := p.keying(c)
+	if err != nil {
+		return err
+	}
+	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error { return use(ctx, storedIn(s, keying)) })
+}
+
+// keying is what runs are bucketed by, as the configuration of the command says.
+func (p *program) keying(c *cobra.Command) (rollout.Keying, error) {
+	cfg, err := p.partial(c)
+	if err != nil {
+		return rollout.Keying{}, err
+	}
+	return app.KeyingOf(cfg), nil
 }
 
 // teamRow is a team as status shows it.
@@ -123,6 +179,9 @@ type teamRow struct {
 	Phase    rollout.Phase `json:"phase"`
 	Revision int64         `json:"revision"`
 	Updated  time.Time     `json:"updated"`
+	// InEffect is for how many runs of the last full day the percentage is in
+	// effect; absent while no runs are known.
+	InEffect *effect.Share `json:"in_effect,omitempty"`
 	// Requested is what the team asks for, Hold why that waits; absent without.
 	Requested *int     `json:"requested,omitempty"`
 	Hold      *holdRow `json:"hold,omitempty"`
@@ -148,12 +207,19 @@ func rowOf(s rollout.State, now time.Time) teamRow {
 	return r
 }
 
-// asked and held are the cells of a table.
+// asked, inEffect and held are the cells of a table.
 func (r teamRow) asked() string {
 	if r.Requested == nil {
 		return "-"
 	}
 	return percent(*r.Requested)
+}
+
+func (r teamRow) inEffect(now time.Time) string {
+	if r.InEffect == nil {
+		return "-"
+	}
+	return r.InEffect.Text(now)
 }
 
 func (r teamRow) held(now time.Time) string {
@@ -178,8 +244,11 @@ func (p *program) rolloutStatus() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [TEAM...]",
 		Short: "Show the live percentage of each team",
-		Long: `Show what each team stands at, what it asks for and what holds it. -w shows it again
-every two seconds until Ctrl-C.`,
+		Long: `Show what each team stands at, for how many of its runs that is in effect, what it
+asks for and what holds it. -w shows it again every two seconds until Ctrl-C.
+
+IN EFFECT are the runs of yesterday that the percentage selects, as it stands now:
+25% of a team with few pipelines may be a third of its runs, or none.`,
 		Example: "  crossfade rollout status\n  crossfade rollout status -w\n  crossfade rollout status data-eng -o json",
 	}
 	out := outputFlag(c, "table", "json", "yaml", "markdown")
@@ -200,8 +269,12 @@ every two seconds until Ctrl-C.`,
 			}
 			return p.watchStatus(c.Context(), api, out, args)
 		}
+		keying, err := p.keying(c)
+		if err != nil {
+			return err
+		}
 		return p.withStoreFor(c.Context(), c, func(ctx context.Context, s *redisstore.Store) error {
-			return p.watchStatus(ctx, stored{s}, out, args)
+			return p.watchStatus(ctx, storedIn(s, keying), out, args)
 		})
 	}
 	return c
@@ -241,14 +314,18 @@ func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, team
 
 // status shows the teams once; before stands in front of the table.
 func (p *program) status(ctx context.Context, s rollouts, out *output, teams []string, before string) error {
-	states, err := s.states(ctx)
+	states, shares, err := s.states(ctx)
 	if err != nil {
 		return err
 	}
 	rows, now := []teamRow{}, time.Now()
 	for _, state := range inOrder(states) {
 		if len(teams) == 0 || slices.Contains(teams, string(state.Team)) {
-			rows = append(rows, rowOf(state, now))
+			row := rowOf(state, now)
+			if share, ok := shares[state.Team]; ok {
+				row.InEffect = &share
+			}
+			rows = append(rows, row)
 		}
 	}
 	for _, name := range teams {
@@ -270,10 +347,10 @@ func (p *program) status(ctx context.Context, s rollouts, out *output, teams []s
 			return err
 		}
 	}
-	t := table{{"TEAM", "OIDC-ONLY", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
+	t := table{{"TEAM", "OIDC-ONLY", "IN EFFECT", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
 	for _, r := range rows {
 		t = append(t, []string{
-			string(r.Team), percent(r.Percent), r.asked(), percent(r.Previous), r.Phase.String(),
+			string(r.Team), percent(r.Percent), r.inEffect(now), r.asked(), percent(r.Previous), r.Phase.String(),
 			strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
 		})
 	}

@@ -21,6 +21,7 @@ import (
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 )
 
 const (
@@ -218,21 +219,26 @@ func (a *adminAPI) team(ctx context.Context, method string, team identity.Team, 
 	return t.state(), err
 }
 
-// states returns the teams that were ever changed.
-func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State, error) {
+// states returns the teams that were ever changed, and for how many of its runs
+// the percentage of each is in effect.
+func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error) {
 	var list struct {
 		Teams []adminTeam `json:"teams"`
 	}
 	if err := a.call(ctx, http.MethodGet, "teams", nil, nil, &list); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	states := make(map[identity.Team]rollout.State, len(list.Teams))
+	shares := make(map[identity.Team]effect.Share)
 	for _, t := range list.Teams {
 		if t.Revision > 0 {
 			states[t.Team.Team] = t.state()
 		}
+		if t.InEffect != nil {
+			shares[t.Team.Team] = *t.InEffect
+		}
 	}
-	return states, nil
+	return states, shares, nil
 }
 
 // live is not told over the API.
@@ -280,9 +286,11 @@ func askingOf(r rollout.Request) asking {
 	return asking{Percent: int(r.Percent), Reason: r.Reason, Override: r.Override, Digest: r.Digest, Brownouts: r.Brownouts}
 }
 
-// ask makes the request of a planned file.
-func (a *adminAPI) ask(ctx context.Context, row planRow, by rollout.Setting) (rollout.State, error) {
-	return a.team(ctx, http.MethodPost, row.Team, "/request", askingOf(row.request(by)), nil)
+// ask makes the request of a planned file, and says why it waits if it does.
+func (a *adminAPI) ask(ctx context.Context, row planRow, by rollout.Setting) (s rollout.State, why string, err error) {
+	var t adminTeam
+	err = a.call(ctx, http.MethodPost, "teams/"+url.PathEscape(string(row.Team))+"/request", askingOf(row.request(by)), nil, &t)
+	return t.state(), t.Why, err
 }
 
 // fill asks what would become of the rows' files, and completes the rows with it.
@@ -312,7 +320,7 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 		f := rows[i].file
 		row := planRow{
 			Team: s.Team, From: s.From, To: s.To, Outcome: s.Outcome, Why: s.Why, Owner: s.Owner,
-			Selected: s.Selected, RunsADay: s.RunsADay, Overridden: s.Overridden, file: f,
+			Forecast: s.Forecast, Overridden: s.Overridden, file: f,
 			step: rollout.Step{
 				Outcome: outcomeOf(s.Outcome), From: rollout.Percent(s.From), To: rollout.Percent(s.To), Why: s.Why, Owner: s.Owner, Overridden: s.Overridden,
 			},
@@ -323,6 +331,7 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 		}
 		if row.step.Outcome == rollout.Raise && f.Open != nil && !f.Open(now) {
 			row.step.Outcome, row.Outcome = rollout.Closed, rollout.Closed.String()
+			row.Keep = 0
 			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now} // asks for nothing now
 		}
 		rows[i] = row

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +14,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/reconcile"
 	"crossfade/rollout/redisstore"
@@ -30,10 +31,8 @@ type planRow struct {
 	Outcome string         `json:"outcome"`
 	Why     string         `json:"why"`
 	Owner   identity.Owner `json:"owner,omitempty"`
-	// Selected are the accounts and pipelines that a raise newly selects, RunsADay
-	// about how many runs of theirs a day are kept.
-	Selected []string `json:"newly_selected,omitempty"`
-	RunsADay float64  `json:"newly_selected_runs_a_day,omitempty"`
+	// Forecast is what it does to runs.
+	effect.Forecast
 	// Overridden tells that the checks do not hold and an override passes.
 	Overridden bool `json:"overridden,omitempty"`
 
@@ -126,7 +125,11 @@ func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *
 		return use(c.Context(), nil, dir, rows)
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-		rows, err := planOf(ctx, s, files, time.Now())
+		keying, err := app.KeyingInForce(ctx, s, app.KeyingOf(cfg))
+		if err != nil {
+			return err
+		}
+		rows, err := planOf(ctx, s, files, keying, time.Now())
 		if err != nil {
 			return err
 		}
@@ -157,8 +160,8 @@ func teamsOf(cfg *config.Config) []string {
 	return teams
 }
 
-// planOf says what would become of each file.
-func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, now time.Time) ([]planRow, error) {
+// planOf says what would become of each file, where runs are bucketed as k says.
+func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, k rollout.Keying, now time.Time) ([]planRow, error) {
 	guard, err := evidence.NewGuard(s, nil)
 	if err != nil {
 		return nil, err
@@ -178,19 +181,16 @@ func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, no
 			Team: f.Team, From: int(step.From), To: int(step.To), Outcome: step.Outcome.String(), Why: step.Why, Owner: step.Owner,
 			Overridden: step.Overridden, state: state, file: f, step: step,
 		}
-		if f.Percent > state.Percent {
-			if row.Selected, row.RunsADay, err = app.NewlySelected(ctx, s, f.Team, step.From, step.To, now); err != nil {
-				return nil, err
-			}
+		if row.Forecast, err = app.ForecastOf(ctx, s, state, step, k, now); err != nil {
+			return nil, err
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
 }
 
-// planTable is a plan as rows, the details below it, and how many there are of
-// each kind.
-func planTable(rows []planRow) (t table, details []string, raises, lowers, refused int) {
+// planTable is a plan as rows, and how many there are of each kind.
+func planTable(rows []planRow) (t table, raises, lowers, refused int) {
 	t = table{{"", "TEAM", "CHANGE", "", "WHY", "WHO ACTS"}}
 	for _, r := range rows {
 		word := "allowed"
@@ -214,20 +214,66 @@ func planTable(rows []planRow) (t table, details []string, raises, lowers, refus
 		default:
 			word = ""
 		}
-		change := percent(r.From) + " -> " + percent(r.To)
-		if r.From == r.To {
-			change = percent(r.From)
-		}
-		owner := string(r.Owner)
-		if owner == "" || r.step.Outcome.Applies() {
-			owner = "-"
-		}
-		t = append(t, []string{r.sign(), string(r.Team), change, word, r.Why, owner})
-		if len(r.Selected) > 0 {
-			details = append(details, fmt.Sprintf("%s: newly selected: %s (about %.0f more runs a day)", r.Team, some(r.Selected), r.RunsADay))
+		t = append(t, []string{r.sign(), string(r.Team), r.change(), word, r.Why, r.actor()})
+	}
+	return t, raises, lowers, refused
+}
+
+// change and actor are the cells of a table.
+func (r planRow) change() string {
+	if r.From == r.To {
+		return percent(r.From)
+	}
+	return percent(r.From) + " -> " + percent(r.To)
+}
+
+func (r planRow) actor() string {
+	if r.Owner == "" || r.step.Outcome.Applies() {
+		return "-"
+	}
+	return string(r.Owner)
+}
+
+// detail is a line about one team, below a table.
+type detail struct {
+	team identity.Team
+	line string
+}
+
+// planDetails say what a plan does to runs.
+func planDetails(rows []planRow) (details []detail) {
+	for _, r := range rows {
+		for _, line := range r.Lines() {
+			details = append(details, detail{r.Team, line})
 		}
 	}
-	return t, details, raises, lowers, refused
+	return details
+}
+
+// writeDetails writes details for people, who find those of one team together.
+func (o *output) writeDetails(w io.Writer, details []detail) error {
+	if len(details) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	if o.format == "markdown" {
+		for _, d := range details {
+			if _, err := fmt.Fprintf(w, "- %s: %s\n", d.team, d.line); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var t table
+	for i, d := range details {
+		if i > 0 && details[i-1].team == d.team {
+			d.team = ""
+		}
+		t = append(t, []string{string(d.team), d.line})
+	}
+	return t.text(w)
 }
 
 // credentialsOf lists the ids of a team's static credentials, by the
@@ -240,15 +286,6 @@ func credentialsOf(cfg *config.Config, team identity.Team) ([]string, error) {
 	return app.CredentialsOf(keyring)[team], nil
 }
 
-// some joins the first of many names.
-func some(names []string) string {
-	const most = 8
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
-
 func (p *program) rolloutPlan() *cobra.Command {
 	var (
 		o        planning
@@ -258,8 +295,12 @@ func (p *program) rolloutPlan() *cobra.Command {
 		Use:   "plan",
 		Short: "Say what the teams' files would change",
 		Long: `Compare the teams' files with the live percentages and say what would become of
-each: what is allowed, what waits and for what, and who is newly selected. Nothing
-is changed. With -o markdown it is a comment for a pull request.
+each: what is allowed, what waits and for what, who is newly selected, and what
+becomes of runs in flight. Nothing is changed. With -o markdown it is a comment for a
+pull request.
+
+Who is selected follows from rollout.stickiness and upstream.profile as the gateways
+have them; while none serves, as this configuration has them.
 
 The exit code is 3 if something would be refused; with --detailed-exitcode it is 10
 if there are changes and nothing is refused.`,
@@ -275,7 +316,7 @@ if there are changes and nothing is refused.`,
 			return err
 		}
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
-			t, details, raises, lowers, refused := planTable(rows)
+			t, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
 				live := ""
 				if s != nil { // else it is not known
@@ -291,8 +332,8 @@ if there are changes and nothing is refused.`,
 				return err
 			}
 			if o.out.format == "table" || o.out.format == "markdown" {
-				for _, line := range details {
-					_, _ = fmt.Fprintf(p.stdout, "\n%s\n", line)
+				if err := o.out.writeDetails(p.stdout, planDetails(rows)); err != nil {
+					return err
 				}
 				_, _ = fmt.Fprintf(p.stdout, "\nPlan: %d to raise, %d to lower, %d refused. Nothing was changed.\n", raises, lowers, refused)
 				if refused > 0 {
@@ -304,86 +345,6 @@ if there are changes and nothing is refused.`,
 				return &exitError{exitRefused, errors.New("")}
 			case detailed && slices.ContainsFunc(rows, planRow.changes):
 				return &exitError{exitChanges, errors.New("")}
-			}
-			return nil
-		})
-	}
-	return c
-}
-
-func (p *program) rolloutApply() *cobra.Command {
-	var (
-		o      planning
-		reason string
-	)
-	c := &cobra.Command{
-		Use:   "apply",
-		Short: "Ask for what the teams' files say",
-		Long: `Make the requests that the teams' files stand for, as a pipeline does after a
-merge. What is allowed is applied at once; the rest stays pending and is applied by
-the gateways when its checks pass. The exit code is 3 if something waits.
-
-Straight to Redis nobody proves who asks: the user is recorded as an unverified
-name.`,
-		Example: `  crossfade rollout apply
-  crossfade rollout apply --dir rollout.d --reason "PR 812"`,
-		Args: cobra.NoArgs,
-	}
-	o.addFlags(c)
-	c.Flags().StringVar(&reason, "reason", "", "why, for the history; default: what each file says")
-	c.RunE = func(c *cobra.Command, _ []string) (err error) {
-		if o.api, err = p.admin(c); err != nil {
-			return err
-		}
-		by := rollout.Setting{Actor: actor(), Source: "cli", Reason: reason}
-		cfg, err := p.partial(c)
-		if err != nil {
-			return err
-		}
-		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, _ string, rows []planRow) error {
-			var changed, waiting int
-			for i, row := range rows {
-				if row.refused() {
-					waiting++
-				}
-				if !row.changes() {
-					continue
-				}
-				if o.api != nil {
-					state, err := o.api.ask(ctx, row, by)
-					if err != nil {
-						return fmt.Errorf("team %s, after %d changes: %w", row.Team, changed, err)
-					}
-					rows[i].state = state
-					changed++
-					continue
-				}
-				now := time.Now()
-				change := rollout.Ask(row.state, row.request(by), row.step, now)
-				if row.state.Request.Made() && row.state.Request.Digest == row.file.Digest {
-					change = rollout.Follow(row.state, row.step, now)
-				}
-				if change.Retire {
-					if change.Credentials, err = credentialsOf(cfg, row.Team); err != nil {
-						return err
-					}
-				}
-				state, err := s.Write(ctx, change)
-				if err != nil {
-					return fmt.Errorf("team %s, after %d changes: %w", row.Team, changed, err)
-				}
-				rows[i].state = state
-				changed++
-			}
-			t, _, _, _, _ := planTable(rows)
-			if err := o.out.write(p.stdout, rows, t); err != nil {
-				return err
-			}
-			if o.out.format == "table" || o.out.format == "markdown" {
-				_, _ = fmt.Fprintf(p.stdout, "\n%d written, %d waiting. Gateways follow within seconds.\n", changed, waiting)
-			}
-			if waiting > 0 {
-				return &exitError{exitRefused, errors.New("")}
 			}
 			return nil
 		})

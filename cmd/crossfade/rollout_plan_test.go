@@ -31,7 +31,8 @@ func rolloutDir(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// gathered records runs of today: n of an account in each of its pipelines.
+// gathered records runs of today: n of an account in each of its pipelines, which
+// were enforced and refused if that is the reason token_absent.
 func gathered(t *testing.T, redis *rollouttest.Redis, team identity.Team, account string, n int, g evidence.Grade, reason identity.Reason, pipelines ...string) {
 	t.Helper()
 	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
@@ -45,6 +46,7 @@ func gathered(t *testing.T, redis *rollouttest.Redis, team identity.Team, accoun
 		for i := range n {
 			runs[evidence.NewRunKey(account, fmt.Sprint(pipeline, i))] = evidence.Run{
 				Account: account, Pipeline: pipeline, Grade: g, Reason: reason, First: now, Last: now, Worst: now, Legacy: true, Token: g != evidence.NoToken,
+				Enforced: reason == "token_absent", Refused: reason == "token_absent",
 			}
 		}
 	}
@@ -56,12 +58,48 @@ func gathered(t *testing.T, redis *rollouttest.Redis, team identity.Team, accoun
 	}
 }
 
+// luigis is the environment of a command whose gateways serve Luigi.
+var luigis = with{environ: []string{"CROSSFADE_UPSTREAM_PROFILE=luigi"}}
+
+// inFlight latches runs of a team, so many that are enforced and so many that are
+// not.
+func inFlight(t *testing.T, redis *rollouttest.Redis, team identity.Team, enforced, unenforced int) {
+	t.Helper()
+	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	for i := range enforced + unenforced {
+		l := rollout.Latch{Enforced: i < enforced, Revision: 1, Pipeline: "Load", At: time.Now()}
+		if _, err := store.Latch(t.Context(), rollout.NewLatchKey(team, "svc-etl", fmt.Sprint(i)), l, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// trained returns a pipeline of svc-ml that is selected above one percentage and
+// up to another.
+func trained(above, upTo rollout.Percent) string {
+	for i := 0; ; i++ {
+		name := fmt.Sprint("Train", i)
+		if at := rollout.Threshold("ml-platform", "svc-ml/"+name); at > above && at <= upTo {
+			return name
+		}
+	}
+}
+
 func TestAPlanSaysWhatEachFileWouldChangeAndApplyDoesIt(t *testing.T) {
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
+	run := luigis.run
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 25}, rollout.Change{Team: "ml-platform", Percent: 50}, rollout.Change{Team: "growth", Percent: 100})
 	gathered(t, redis, "data-eng", "svc-etl", 7, evidence.Clean, "", "LoadUsers", "ExtractOrders", "LoadOrders", "Report", "Sessions", "Invoices", "Clicks", "Geo")
 	gathered(t, redis, "billing", "svc-billing", 20, evidence.WouldBreak, "aud_mismatch", "ExportInvoices")
+	gathered(t, redis, "ml-platform", "svc-ml", 6, evidence.WouldBreak, "token_absent", trained(20, 50), trained(0, 20))
+	inFlight(t, redis, "data-eng", 2, 6)
+	inFlight(t, redis, "ml-platform", 3, 4)
+	inFlight(t, redis, "billing", 1, 9)
 	dir := rolloutDir(t, map[string]string{
 		"data-eng": "percent: 50\nreason: week 2\n", "billing": "percent: 10\n", "search": "percent: 10\n",
 		"ml-platform": "percent: 20\n", "growth": "percent: 100\n",
@@ -71,9 +109,11 @@ func TestAPlanSaysWhatEachFileWouldChangeAndApplyDoesIt(t *testing.T) {
 		got := run(t, "rollout", "plan", flag, "--dir", dir, "-o", format).want(t, exitRefused)
 		golden(t, "rollout.plan."+format, timeless(strings.ReplaceAll(got.stdout, dir, "rollout.d")))
 	}
-	run(t, "rollout", "status", flag).want(t, exitOK, "25%")
+	for _, format := range []string{"table", "json"} {
+		golden(t, "rollout.effect."+format, timeless(run(t, "rollout", "status", flag, "-o", format).want(t, exitOK, "25").stdout))
+	}
 
-	got := run(t, "rollout", "apply", flag, "--dir", dir, "--reason", "PR 812").want(t, exitRefused, "5 written, 2 waiting")
+	got := run(t, "rollout", "apply", flag, "--dir", dir, "--reason", "PR 812").want(t, exitRefused, "5 written, 2 waiting.")
 	golden(t, "rollout.apply.table", timeless(got.stdout))
 	run(t, "rollout", "history", "data-eng", flag).want(t, exitOK, "25% -> 50% (request)", "PR 812", actor()+" (unverified)")
 	var rows []struct {

@@ -13,6 +13,7 @@ import (
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 )
 
 // Changes that tests begin with, and what a guard may say.
@@ -233,6 +234,21 @@ func TestTheHistoryShowsTheLastFirst(t *testing.T) {
 	}
 }
 
+func TestATeamShowsForHowManyRunsItsPercentageIsInEffect(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.put(rollout.Change{Team: "data-eng", Percent: 40})
+	got := a.want(ask{method: "GET", path: "/teams/data-eng"}, 200, "")
+	want := effect.Share{Day: "2030-05-13", Runs: 88, Selected: 40, Enforced: 3, Estimated: true}
+	if got.team.InEffect == nil || *got.team.InEffect != want {
+		t.Errorf("%v, want %+v", got, want)
+	}
+	if got := a.want(ask{method: "GET", path: "/teams/search"}, 200, ""); got.team.InEffect != nil || strings.Contains(got.body, "in_effect") {
+		t.Errorf("a team without runs: %v", got)
+	}
+	a.want(ask{method: "GET", path: "/teams"}, 200, "")
+}
+
 func TestAPlanChangesNothing(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
@@ -244,10 +260,10 @@ func TestAPlanChangesNothing(t *testing.T) {
 		t.Fatalf("%v: %v", err, got)
 	}
 	lower, raise, met := plan.Steps[0], plan.Steps[1], plan.Steps[2]
-	if lower.Outcome != "lower" || lower.From != 40 || lower.To != 10 || lower.Revision != 1 || !lower.Changes || lower.Selected != nil {
+	if lower.Outcome != "lower" || lower.From != 40 || lower.To != 10 || lower.Revision != 1 || !lower.Changes || lower.Selected != nil || lower.Regain != 12 || lower.Freed != 3 {
 		t.Errorf("a lowering: %+v", lower)
 	}
-	if raise.Outcome != "raise" || raise.Why != "30 clean runs" || len(raise.Selected) != 1 || raise.Selected[0] != "svc-etl / from 0 to 50" || raise.RunsADay != 1.5 {
+	if raise.Outcome != "raise" || raise.Why != "30 clean runs" || len(raise.Selected) != 1 || raise.Selected[0] != "svc-etl / from 0 to 50" || raise.RunsADay != 1.5 || raise.Keep != 6 {
 		t.Errorf("a raise: %+v", raise)
 	}
 	if met.Outcome != "met" || !met.Changes { // it was never asked for
@@ -256,7 +272,7 @@ func TestAPlanChangesNothing(t *testing.T) {
 	if s, _ := a.table.Lookup("search"); s.Revision != 1 || len(a.done) > 0 {
 		t.Errorf("the plan has changed something: %+v", s)
 	}
-	a.selection = errors.New("away")
+	a.forecast = errors.New("away")
 	a.want(ask{method: "POST", path: "/plan", body: `{"requests":[{"team":"data-eng","percent":50}]}`}, 503, "store_unavailable")
 }
 

@@ -36,6 +36,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 )
 
 const (
@@ -68,9 +69,8 @@ type History interface {
 	History(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error)
 }
 
-// Selection names the accounts and pipelines that a raise selects anew, and about
-// how many runs a day are theirs.
-type Selection func(ctx context.Context, team identity.Team, from, to rollout.Percent) (names []string, runsADay float64, err error)
+// Forecast says what a step of a team would do to its runs.
+type Forecast func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error)
 
 // File is what is known of a team's file.
 type File struct {
@@ -79,14 +79,18 @@ type File struct {
 	Management, Name string
 }
 
-// Options are the options of New. All but OneTime, Ready, Changed, Now and the
-// accesses are required.
+// Options are the options of New. All but InEffect, OneTime, Ready, Changed, Now and
+// the accesses are required.
 type Options struct {
 	Tokens  Authenticator
 	Table   Table
 	History History
 	Guard   rollout.Guard
-	Select  Selection
+	// Forecast is asked about each step of a plan.
+	Forecast Forecast
+	// InEffect, if set, returns for how many of its runs a team's percentage is in
+	// effect; false while that is not known. It must not wait for anything.
+	InEffect func(rollout.State) (effect.Share, bool)
 	// Teams are the teams of the configuration.
 	Teams []identity.Team
 	// Files returns what is known of the teams' files. The map is only read.
@@ -133,11 +137,14 @@ type Console struct {
 
 // New checks the options and builds the API.
 func New(o Options) (*Console, error) {
-	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Guard == nil || o.Select == nil || o.Files == nil || o.Open == nil || o.Log == nil {
-		return nil, errors.New("admin API: tokens, table, history, guard, selection, files, hours and a log are needed")
+	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Guard == nil || o.Forecast == nil || o.Files == nil || o.Open == nil || o.Log == nil {
+		return nil, errors.New("admin API: tokens, table, history, guard, forecast, files, hours and a log are needed")
 	}
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
+	}
+	if o.InEffect == nil {
+		o.InEffect = func(rollout.State) (effect.Share, bool) { return effect.Share{}, false }
 	}
 	if o.Changed == nil {
 		o.Changed = func(context.Context, Done) {}

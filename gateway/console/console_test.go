@@ -15,6 +15,7 @@ import (
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -81,8 +82,8 @@ type api struct {
 	guard *guard
 	// closed keeps raises out of their hours.
 	closed bool
-	// selection is the error of looking for who is selected.
-	selection error
+	// forecast is the error of looking at what becomes of runs.
+	forecast error
 
 	mu   sync.Mutex
 	done []console.Done
@@ -106,8 +107,17 @@ func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 	}
 	o := console.Options{
 		Tokens: people, Table: a.table, History: a.store, Guard: a.guard,
-		Select: func(_ context.Context, _ identity.Team, from, to rollout.Percent) ([]string, float64, error) {
-			return []string{fmt.Sprintf("svc-etl / from %s to %s", from, to)}, 1.5, a.selection
+		Forecast: func(_ context.Context, _ rollout.State, step rollout.Step) (f effect.Forecast, err error) {
+			switch step.Outcome {
+			case rollout.Raise:
+				f = effect.Forecast{Selected: []string{fmt.Sprintf("svc-etl / from %s to %s", step.From, step.To)}, RunsADay: 1.5, Keep: 6}
+			case rollout.Lower:
+				f = effect.Forecast{Regain: 12, Freed: 3, Lose: 1}
+			}
+			return f, a.forecast
+		},
+		InEffect: func(s rollout.State) (effect.Share, bool) {
+			return effect.Share{Day: "2030-05-13", Runs: 88, Selected: int(s.Percent), Enforced: 3, Estimated: s.Percent == 40}, s.Percent > 0
 		},
 		Teams: []identity.Team{"data-eng", "search", identity.Unassigned},
 		Files: func() map[identity.Team]console.File {

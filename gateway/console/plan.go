@@ -10,6 +10,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 )
 
 // Plan is what would become of requests, in the order of asking.
@@ -25,10 +26,7 @@ type Step struct {
 	Outcome string         `json:"outcome"`
 	Why     string         `json:"why"`
 	Owner   identity.Owner `json:"owner,omitempty"`
-	// Selected are the accounts and pipelines that a raise newly selects, RunsADay
-	// about how many runs of theirs a day are kept.
-	Selected []string `json:"newly_selected,omitempty"`
-	RunsADay float64  `json:"newly_selected_runs_a_day,omitempty"`
+	effect.Forecast
 	// Overridden tells that the checks do not hold and an override passes.
 	Overridden bool `json:"overridden,omitempty"`
 	// Changes tells that asking would write something.
@@ -113,10 +111,7 @@ func (c *Console) planOne(ctx context.Context, s rollout.State, q planned) (Step
 		Team: s.Team, From: int(step.From), To: int(step.To), Outcome: step.Outcome.String(), Why: step.Why, Owner: step.Owner,
 		Overridden: step.Overridden, Changes: step.Outcome.Applies() || !same, Revision: s.Revision,
 	}
-	if asked.Request.Percent <= s.Percent {
-		return out, nil
-	}
 	var err error
-	out.Selected, out.RunsADay, err = c.o.Select(ctx, s.Team, step.From, step.To)
+	out.Forecast, err = c.o.Forecast(ctx, s, step)
 	return out, err
 }

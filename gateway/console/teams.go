@@ -12,6 +12,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 )
 
 // Team is a team as the API shows it. Times are UTC; what does not apply is left
@@ -29,6 +30,9 @@ type Team struct {
 	Request   *rollout.Request `json:"request,omitempty"`
 	Hold      *Hold            `json:"hold,omitempty"`
 	Brownout  *Brownout        `json:"brownout,omitempty"`
+	// InEffect is for how many runs of the last full day the percentage is in
+	// effect; left out while no runs are known.
+	InEffect *effect.Share `json:"in_effect,omitempty"`
 	// Outcome is what becomes of the request now, Why what allows it or is in the
 	// way, and Owner who can do something about that.
 	Outcome string         `json:"outcome"`
@@ -100,6 +104,9 @@ func (c *Console) show(s rollout.State) Team {
 	}
 	if b, ok := s.Brownout(now); ok {
 		t.Brownout = &Brownout{Percent: int(b.Percent), Until: b.Until}
+	}
+	if share, ok := c.o.InEffect(s); ok {
+		t.InEffect = &share
 	}
 	file := c.o.Files()[s.Team]
 	t.Management, t.File = file.Management, file.Name

@@ -39,6 +39,13 @@ func (t *Telemetry) ObserveRollout(table RolloutTable, latched func() map[identi
 	t.metrics.live.rollout.Store(&rolloutSource{table, latched, known})
 }
 
+// ObserveEffect measures at each scrape of which share of a team's runs, 0 to 1,
+// its percentage is in effect; false while that is not known, and the series shows
+// the percentage then. It must not wait for anything.
+func (t *Telemetry) ObserveEffect(share func(rollout.State) (float64, bool)) {
+	t.metrics.live.effect.Store(&share)
+}
+
 // live collects what is read at each scrape rather than counted.
 type live struct {
 	inFlight *atomic.Int64
@@ -47,12 +54,14 @@ type live struct {
 	shadow   atomic.Pointer[shadowSource]
 	rollout  atomic.Pointer[rolloutSource]
 	evidence atomic.Pointer[func() int64]
+	effect   atomic.Pointer[func(rollout.State) (float64, bool)]
 	mistakes atomic.Int64
 
 	descInFlight, descLines, descSpans *prometheus.Desc
 	descDepth, descShed, descEvidence  *prometheus.Desc
 	descLive, descLatched, descLoaded  *prometheus.Desc
-	descRequested, descHold            *prometheus.Desc
+	descRequested, descEffective       *prometheus.Desc
+	descHold                           *prometheus.Desc
 	descMistakes                       *prometheus.Desc
 }
 
@@ -81,6 +90,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		descEvidence:  desc("evidence_lost_total", "Observations that were not recorded whole, for there was no room while the store was away or slow, or a damaged key did not take them; each leaves a gap in the evidence."),
 		descLive:      desc("rollout_live_ratio", "Share of a team that must use OIDC, from 0 to 1.", "team"),
 		descRequested: desc("rollout_requested_ratio", "Share that the team asks for, from 0 to 1; the live share where it asks for none.", "team"),
+		descEffective: desc("rollout_effective_ratio", "Share of a team's runs of the last full day that its live percentage selects, from 0 to 1; the live share while no runs are known.", "team"),
 		descMistakes:  desc("rollout_file_mistakes", "Mistakes in the files of the rollout directory, as this replica reads it; the teams concerned stay as they are."),
 		descHold:      desc("rollout_hold", "1 while the team is held, so that what it asks for waits.", "team"),
 		descLatched:   desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
@@ -91,7 +101,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descHold, l.descMistakes, l.descLatched, l.descLoaded,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descEffective, l.descHold, l.descMistakes, l.descLatched, l.descLoaded,
 	} {
 		ch <- d
 	}
@@ -124,8 +134,10 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	if s := l.rollout.Load(); s != nil {
 		if at := s.table.LoadedAt(); !at.IsZero() {
 			loaded = seconds(at)
-			s.collect(time.Now(), func(team identity.Team, live, requested, hold float64) {
+			s.collect(time.Now(), func(state rollout.State, requested, hold float64) {
+				team, live := state.Team, ratioOf(state.Percent)
 				send(l.descLive, prometheus.GaugeValue, live, string(team))
+				send(l.descEffective, prometheus.GaugeValue, l.effective(state, live), string(team))
 				send(l.descRequested, prometheus.GaugeValue, requested, string(team))
 				send(l.descHold, prometheus.GaugeValue, hold, string(team))
 			}, func(team identity.Team, runs int) {
@@ -136,8 +148,19 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	send(l.descLoaded, prometheus.GaugeValue, loaded)
 }
 
+// effective is the share of the team that its percentage is in effect for, live
+// while that is not known.
+func (l *live) effective(s rollout.State, live float64) float64 {
+	if f := l.effect.Load(); f != nil {
+		if share, ok := (*f)(s); ok {
+			return share
+		}
+	}
+	return live
+}
+
 // collect tells of every configured team; one that was never written is at 0.
-func (s *rolloutSource) collect(now time.Time, tell func(team identity.Team, live, requested, hold float64), runs func(identity.Team, int)) {
+func (s *rolloutSource) collect(now time.Time, tell func(state rollout.State, requested, hold float64), runs func(identity.Team, int)) {
 	states := make(map[identity.Team]rollout.State)
 	for _, state := range s.table.States() {
 		states[state.Team] = state
@@ -148,6 +171,7 @@ func (s *rolloutSource) collect(now time.Time, tell func(team identity.Team, liv
 	}
 	for team := range s.known() {
 		state := states[team]
+		state.Team = team
 		requested, hold := state.Percent, 0.0
 		if state.Request.Made() {
 			requested = state.Request.Percent
@@ -155,7 +179,7 @@ func (s *rolloutSource) collect(now time.Time, tell func(team identity.Team, liv
 		if state.Hold.Active(now) {
 			hold = 1
 		}
-		tell(team, ratioOf(state.Percent), ratioOf(requested), hold)
+		tell(state, ratioOf(requested), hold)
 		if s.latched != nil {
 			runs(team, latched[team])
 		}

@@ -238,11 +238,12 @@ func TestHooks(t *testing.T) {
 		},
 		{Team: "gone", Percent: 100},
 	}}, func() map[identity.Team]int { return map[identity.Team]int{"data-eng": 12, "gone": 5} })
+	tel.ObserveEffect(func(s rollout.State) (float64, bool) { return float64(s.Percent) / 80, s.Team == "data-eng" })
 	got := samples(t, tel, "crossfade_audit_records_total", "crossfade_jwks_refresh_total", "crossfade_jwks_last_refresh_timestamp_seconds",
 		"crossfade_token_cache_total", "crossfade_config_last_reload_successful", "crossfade_config_info",
 		"crossfade_rollout_changes_total", "crossfade_redis_up", "crossfade_tls_not_after_timestamp_seconds",
 		"crossfade_shadow_queue_depth", "crossfade_shadow_shed_total", "crossfade_rollout_live_ratio",
-		"crossfade_rollout_requested_ratio", "crossfade_rollout_hold", "crossfade_evidence_lost_total",
+		"crossfade_rollout_requested_ratio", "crossfade_rollout_effective_ratio", "crossfade_rollout_hold", "crossfade_evidence_lost_total",
 		"crossfade_rollout_latched_runs", "crossfade_rollout_table_timestamp_seconds")
 	want := `crossfade_audit_records_total{result="error"} 1
 crossfade_audit_records_total{result="lost"} 2
@@ -257,6 +258,7 @@ crossfade_jwks_refresh_total{issuer="https://b",result="error"} 1
 crossfade_jwks_refresh_total{issuer="https://c",result="ok"} 1
 crossfade_redis_up 1
 crossfade_rollout_changes_total{direction="raise",source="file",team="data-eng"} 2
+crossfade_rollout_effective_ratio{team="data-eng"} 0.3125
 crossfade_rollout_hold{team="data-eng"} 1
 crossfade_rollout_latched_runs{team="data-eng"} 12
 crossfade_rollout_live_ratio{team="data-eng"} 0.25
@@ -280,6 +282,23 @@ crossfade_token_cache_total{result="miss"} 1
 		"crossfade_tls_not_after_timestamp_seconds", "crossfade_rollout_live_ratio", "crossfade_rollout_table_timestamp_seconds")
 	if diff := cmp.Diff("crossfade_config_info{hash=\"new\"} 1\n", got); diff != "" {
 		t.Errorf("when all goes wrong (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheEffectiveShareIsThereBeforeAnyRunIs(t *testing.T) {
+	tel := start(t, telemetry.Options{Teams: []identity.Team{"data-eng", "billing"}, Now: noon})
+	tel.ObserveRollout(table{noon(), []rollout.State{{Team: "data-eng", Percent: 25}}}, nil)
+	series := regexp.MustCompile(`(?m)^crossfade_rollout_effective_ratio.*`)
+	want := []string{
+		`crossfade_rollout_effective_ratio{team="billing"} 0`,
+		`crossfade_rollout_effective_ratio{team="data-eng"} 0.25`,
+		`crossfade_rollout_effective_ratio{team="unassigned"} 0`,
+	}
+	for _, when := range []string{"nobody was asked", "nothing is known"} {
+		if diff := cmp.Diff(want, series.FindAllString(scrape(t, tel, "text/plain"), -1)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+		tel.ObserveEffect(func(rollout.State) (float64, bool) { return 0, false })
 	}
 }
 

@@ -35,6 +35,9 @@ type Replica struct {
 	Version string    `json:"version"`
 	Config  string    `json:"config"`
 	Started time.Time `json:"started"`
+	// Selects is what of a run it buckets, a word of rollout.Stickiness; "" if it
+	// does not say.
+	Selects string `json:"selects,omitempty"`
 	// Rate is how many requests a second it has lately observed.
 	Rate float64 `json:"rate"`
 	// Seen is its last sign of life, by the clock of the store.

@@ -10,6 +10,7 @@
 //	crossfade:{team}:rollout       hash: percent, previous, revision, ...
 //	crossfade:{team}:history       stream: one entry a change, about the last 1000
 //	crossfade:{team}:latch:<run>   string with a sliding time to live
+//	crossfade:{team}:latched:<how> sorted set: the runs that have a latch, enforced or unenforced, by its end
 //	crossfade:{team}:count:<day>   hash: requests by verdict, reason and evidence, and by scheme
 //	crossfade:{team}:runs:<day>    hash: the runs that are kept, and why these; see recordDay
 //	crossfade:{team}:unkept:<day>  HyperLogLog of the runs that are not
@@ -98,6 +99,8 @@ type Store struct {
 	owned  bool
 	prefix string
 	now    func() time.Time
+	// counted is how many latches of a kind are counted at most.
+	counted int
 }
 
 var _ rollout.Store = (*Store)(nil)
@@ -105,7 +108,7 @@ var _ rollout.Store = (*Store)(nil)
 // New returns a store. It does not connect: that happens at the first call, and
 // again whenever a connection is lost.
 func New(opt Options) (*Store, error) {
-	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now}
+	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now, counted: rollout.MaxLatchCount}
 	if strings.ContainsAny(s.prefix, "{}") {
 		return nil, fmt.Errorf("redis prefix %q: must not hold braces, which mark the slot of a Redis Cluster", s.prefix)
 	}
@@ -150,6 +153,12 @@ func (s *Store) teamKey(team identity.Team, name string) string {
 
 func (s *Store) latchKey(key rollout.LatchKey) string {
 	return s.teamKey(key.Team, "latch:"+key.Run)
+}
+
+// latchedKeys are the keys by which the latches of a team are counted: those that
+// are enforced, and the others.
+func (s *Store) latchedKeys(team identity.Team) []string {
+	return []string{s.teamKey(team, "latched:enforced"), s.teamKey(team, "latched:unenforced")}
 }
 
 // unavailable wraps what went wrong, and returns nil for nil. Replies of the

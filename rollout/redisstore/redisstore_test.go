@@ -73,12 +73,13 @@ func TestKeysAreThoseOfTheDesign(t *testing.T) {
 	for name, kind := range map[string]string{
 		"crossfade:store": "hash", "crossfade:teams": "set", "crossfade:{data-eng}:rollout": "hash",
 		"crossfade:{data-eng}:history": "stream", "crossfade:{data-eng}:latch:" + key.Run: "string",
+		"crossfade:{data-eng}:latched:enforced": "zset",
 	} {
 		if got := c.Type(t.Context(), name).Val(); got != kind {
 			t.Errorf("key %s is of type %s, want %s", name, got, kind)
 		}
 	}
-	if n := c.DBSize(t.Context()).Val(); n != 5 {
+	if n := c.DBSize(t.Context()).Val(); n != 6 {
 		t.Errorf("%d keys: %v", n, c.Keys(t.Context(), "*").Val())
 	}
 	want := fmt.Sprintf("1|1|2|%d|Load", made.UnixMilli())
@@ -122,6 +123,56 @@ func TestALatchSlidesAndEnds(t *testing.T) {
 	within("five minutes before its seven days end", 0, 5*time.Minute)
 	again(doAsk)
 	within("asked about then", 0, 5*time.Minute)
+}
+
+// TestCountingLatchesTakesBoundedMemory looks at the sets that latches are counted
+// by, with the server's clock.
+func TestCountingLatchesTakesBoundedMemory(t *testing.T) {
+	server := rollouttest.StartRedis(t)
+	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
+	latch := func(n int, l rollout.Latch) {
+		t.Helper()
+		if _, err := s.Latch(t.Context(), rollout.NewLatchKey(team, "svc-etl", fmt.Sprint(n)), l, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() rollout.LatchCount {
+		t.Helper()
+		n, err := s.CountLatches(t.Context(), team)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const name = "crossfade:{data-eng}:latched:unenforced"
+	long := time.Now().Add(-time.Hour).UnixMilli()
+	c.ZAdd(t.Context(), name, redis.Z{Score: float64(long), Member: "ended long ago"})
+	if got := count(); got != (rollout.LatchCount{}) {
+		t.Errorf("what has ended is counted: %+v", got)
+	}
+	latch(0, rollout.Latch{At: time.Now()})
+	if got := c.ZCard(t.Context(), name).Val(); got != 1 {
+		t.Errorf("%d members, of which one has not ended", got)
+	}
+	if ttl := c.PTTL(t.Context(), name).Val(); ttl <= 10*time.Minute || ttl > rollout.LatchIdle {
+		t.Errorf("the set lives for %v, want as long as a latch", ttl)
+	}
+
+	s.CountAtMost(10)
+	soon := rollout.Latch{At: time.Now().Add(time.Minute - rollout.LatchMax)}
+	latch(1, soon)
+	for n := range 15 {
+		latch(2+n, rollout.Latch{At: time.Now()})
+	}
+	if got := count(); got.Unenforced != 10 {
+		t.Errorf("%d are counted, want at most 10", got.Unenforced)
+	}
+	if c.ZScore(t.Context(), name, rollout.NewLatchKey(team, "svc-etl", "1").Run).Err() == nil {
+		t.Error("the one that ends first is kept")
+	}
+	if _, ok, err := s.Latched(t.Context(), rollout.NewLatchKey(team, "svc-etl", "3")); err != nil || !ok {
+		t.Errorf("a latch that is not counted is gone: %v, %v", ok, err)
+	}
 }
 
 func TestTheStoreGoesAwayAndComesBack(t *testing.T) {

@@ -76,12 +76,15 @@ return {'ok', redis.call('HGETALL', KEYS[1])}
 // nothing if there is none. Without a value to latch it only asks. The server's
 // clock rules, so that replicas need not agree on the time.
 //
-//	KEYS  latch
+//	KEYS  1 latch, 2 the latches that are enforced, 3 those that are not
 //	ARGV  1 enforced ('' to ask), 2 revision, 3 at, 4 pipeline, 5 lowered,
-//	      6 idle, 7 longest life, both in milliseconds
+//	      6 idle, 7 longest life, both in milliseconds, 8 run, 9 how many are
+//	      counted at most
 //
 // A latch is kept as "1|<enforced>|<revision>|<at>|<pipeline>", where the first
-// 1 is the version of this form.
+// 1 is the version of this form. The sorted sets hold the runs of latches by the
+// time at which those end, so that they can be counted; what has ended is
+// trimmed on the way.
 var latchRun = redis.NewScript(`
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -104,8 +107,24 @@ local value = '1|' .. e .. '|' .. r .. '|' .. a .. '|' .. p
 local ttl = math.min(tonumber(ARGV[6]), tonumber(a) + tonumber(ARGV[7]) - now)
 if ttl >= 1 then
   redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', ttl))
+  local mine, other
+  if e == '1' then mine, other = KEYS[2], KEYS[3] else mine, other = KEYS[3], KEYS[2] end
+  redis.call('ZADD', mine, string.format('%.0f', now + ttl), ARGV[8])
+  redis.call('ZREMRANGEBYSCORE', mine, '-inf', string.format('%.0f', now))
+  redis.call('ZREMRANGEBYRANK', mine, 0, -1 - tonumber(ARGV[9]))
+  redis.call('PEXPIRE', mine, ARGV[6])
+  redis.call('ZREM', other, ARGV[8])
 end
 return value
+`)
+
+// countLatches counts the latches that have not ended.
+//
+//	KEYS  1 the latches that are enforced, 2 those that are not
+var countLatches = redis.NewScript(`
+local clock = redis.call('TIME')
+local now = string.format('(%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
+return {redis.call('ZCOUNT', KEYS[1], now, '+inf'), redis.call('ZCOUNT', KEYS[2], now, '+inf')}
 `)
 
 // restoreStore gives the store an id.

@@ -212,8 +212,9 @@ func (s *Store) Latched(ctx context.Context, key rollout.LatchKey) (rollout.Latc
 }
 
 func (s *Store) latch(ctx context.Context, key rollout.LatchKey, args ...any) (rollout.Latch, bool, error) {
-	args = append(args, rollout.LatchIdle.Milliseconds(), rollout.LatchMax.Milliseconds())
-	value, err := latchRun.Run(ctx, s.client, []string{s.latchKey(key)}, args...).Text()
+	args = append(args, rollout.LatchIdle.Milliseconds(), rollout.LatchMax.Milliseconds(), key.Run, s.counted)
+	keys := append([]string{s.latchKey(key)}, s.latchedKeys(key.Team)...)
+	value, err := latchRun.Run(ctx, s.client, keys, args...).Text()
 	if errors.Is(err, redis.Nil) {
 		return rollout.Latch{}, false, nil
 	}
@@ -225,6 +226,18 @@ func (s *Store) latch(ctx context.Context, key rollout.LatchKey, args ...any) (r
 		return rollout.Latch{}, false, fmt.Errorf("%w: key %s is damaged: %w", rollout.ErrUnavailable, s.latchKey(key), err)
 	}
 	return l, true, nil
+}
+
+// CountLatches implements rollout.LatchCounter.
+func (s *Store) CountLatches(ctx context.Context, team identity.Team) (rollout.LatchCount, error) {
+	counts, err := countLatches.Run(ctx, s.client, s.latchedKeys(team)).Int64Slice()
+	if err != nil {
+		return rollout.LatchCount{}, unavailable("count the latches of team "+string(team), err)
+	}
+	if len(counts) != 2 {
+		return rollout.LatchCount{}, fmt.Errorf("%w: %d counts of latches in place of two", rollout.ErrUnavailable, len(counts))
+	}
+	return rollout.LatchCount{Enforced: counts[0], Unenforced: counts[1]}, nil
 }
 
 // parseLatch reads the form that latchRun writes.

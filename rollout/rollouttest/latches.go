@@ -3,10 +3,12 @@ package rollouttest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"crossfade/gateway/identity"
 	"crossfade/rollout"
 )
 
@@ -139,6 +141,59 @@ func oldLatch(t *testing.T, s rollout.Store) {
 	}
 }
 
+func counted(t *testing.T, s rollout.Store, team identity.Team) rollout.LatchCount {
+	t.Helper()
+	n, err := s.CountLatches(t.Context(), team)
+	if err != nil {
+		t.Fatalf("CountLatches(%q): %v", team, err)
+	}
+	return n
+}
+
+func countedLatches(t *testing.T, s rollout.Store) {
+	same(t, "before any", counted(t, s, team), rollout.LatchCount{})
+	for i := range 7 {
+		key := rollout.NewLatchKey(team, "svc-etl", fmt.Sprint("worker-", i))
+		for range 2 { // a second request is no other run
+			latch(t, s, key, rollout.Latch{Enforced: i < 2, Revision: 1, At: now()}, 0)
+		}
+		if _, ok := latched(t, s, key); !ok {
+			t.Errorf("run %d is not latched", i)
+		}
+	}
+	latch(t, s, rollout.NewLatchKey("billing", "svc-etl", "worker-1"), rollout.Latch{Revision: 1, At: now()}, 0)
+	latched(t, s, rollout.NewLatchKey(team, "svc-etl", "never heard of"))
+	same(t, "the team", counted(t, s, team), rollout.LatchCount{Enforced: 2, Unenforced: 5})
+	same(t, "another team", counted(t, s, "billing"), rollout.LatchCount{Unenforced: 1})
+}
+
+func recountedLatches(t *testing.T, s rollout.Store) {
+	key := rollout.NewLatchKey(team, "svc-etl", "worker-1")
+	latch(t, s, key, rollout.Latch{Enforced: true, Revision: 1, At: now()}, 0)
+	same(t, "enforced", counted(t, s, team), rollout.LatchCount{Enforced: 1})
+	latch(t, s, key, rollout.Latch{Revision: 2, At: now()}, 2)
+	same(t, "freed", counted(t, s, team), rollout.LatchCount{Unenforced: 1})
+}
+
+func endedLatches(t *testing.T, s rollout.Store) {
+	const left = 300 * time.Millisecond
+	key := rollout.NewLatchKey(team, "svc-etl", "worker-1")
+	latch(t, s, key, rollout.Latch{Enforced: true, Revision: 1, At: now().Add(left - rollout.LatchMax)}, 0)
+	latch(t, s, rollout.NewLatchKey(team, "svc-etl", "worker-2"), rollout.Latch{Enforced: true, Revision: 1, At: now()}, 0)
+	tick := time.NewTicker(left / 6)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		n := counted(t, s, team)
+		_, ok := latched(t, s, key)
+		if !ok && n == (rollout.LatchCount{Enforced: 1}) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after its end: latched %v, counted %+v", ok, n)
+		}
+	}
+}
+
 func ended(t *testing.T, s rollout.Store) {
 	id := load(t, s).StoreID
 	ctx, cancel := context.WithCancel(t.Context())
@@ -149,8 +204,10 @@ func ended(t *testing.T, s rollout.Store) {
 	_, historyErr := s.History(ctx, team, 1)
 	_, latchErr := s.Latch(ctx, key, rollout.Latch{At: now()}, 0)
 	_, _, latchedErr := s.Latched(ctx, key)
+	_, countErr := s.CountLatches(ctx, team)
 	for name, err := range map[string]error{
 		"Load": loadErr, "Write": writeErr, "History": historyErr, "Latch": latchErr, "Latched": latchedErr,
+		"CountLatches": countErr,
 	} {
 		if !errors.Is(err, rollout.ErrUnavailable) || !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want ErrUnavailable that says context.Canceled", name, err)

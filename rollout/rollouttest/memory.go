@@ -289,6 +289,26 @@ func (m *Memory) Latched(ctx context.Context, key rollout.LatchKey) (rollout.Lat
 	return l, ok, nil
 }
 
+// CountLatches implements rollout.LatchCounter.
+func (m *Memory) CountLatches(ctx context.Context, team identity.Team) (n rollout.LatchCount, err error) {
+	if err := m.enter(ctx); err != nil {
+		return rollout.LatchCount{}, err
+	}
+	defer m.mu.Unlock()
+	now := time.Now()
+	for key := range m.latches {
+		l, ok := m.inForce(key, now)
+		switch {
+		case !ok || key.Team != team:
+		case l.Enforced:
+			n.Enforced++
+		default:
+			n.Unenforced++
+		}
+	}
+	return n, nil
+}
+
 func (m *Memory) inForce(key rollout.LatchKey, now time.Time) (rollout.Latch, bool) {
 	row, ok := m.latches[key]
 	return row.latch, ok && now.Before(row.until)

@@ -13,6 +13,7 @@ import (
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 	"crossfade/rollout/evidence"
 )
 
@@ -66,10 +67,11 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 	return console.New(console.Options{
 		Ready:  ready,
 		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Guard: guard, Open: a.hours.open,
-		Select: func(ctx context.Context, team identity.Team, from, to rollout.Percent) ([]string, float64, error) {
-			return NewlySelected(ctx, a.store.Store, team, from, to, time.Now())
+		Forecast: func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error) {
+			return ForecastOf(ctx, a.store.Store, s, step, a.keying, time.Now())
 		},
-		Teams: parts.Directory.Teams(), Files: a.files,
+		InEffect: a.inEffect,
+		Teams:    parts.Directory.Teams(), Files: a.files,
 		Viewers: accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
 		Loopback: a.adminIsLocal(), OneTime: a.oneTime,
 		Changed: func(_ context.Context, d console.Done) { a.audit.Changed(d.Change, d.Was, d.Is, d.Token, d.Client) },
@@ -79,6 +81,15 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 
 func accessOf(c config.Access) console.Access {
 	return console.Access{Groups: c.Groups, Principals: c.Principals}
+}
+
+// inEffect is how much of a team its percentage is in effect for, as far as that
+// is known. The console is built before anything is looked at.
+func (a *App) inEffect(s rollout.State) (effect.Share, bool) {
+	if a.effect == nil {
+		return effect.Share{}, false
+	}
+	return a.effect.Share(s)
 }
 
 // files is what is known of the teams' files.

@@ -27,6 +27,7 @@ import (
 	"crossfade/gateway/shadow"
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/fleet"
 	"crossfade/rollout/reconcile"
@@ -79,6 +80,10 @@ type App struct {
 	member    *fleet.Member
 	// reconciler follows the teams' files and watches raises.
 	reconciler *reconcile.Reconciler
+	// keying is what runs are bucketed by, and effect how much of each team its
+	// percentage is in effect for.
+	keying rollout.Keying
+	effect *effect.Watcher
 	// Of the running configuration: the teams, sorted, and the ids of each one's
 	// static credentials.
 	teams       atomic.Pointer[[]string]
@@ -174,9 +179,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.keying = KeyingOf(c)
 	a.runs, err = rollout.NewRuns(rollout.RunsOptions{
-		Table: a.table, Store: a.store.Store, Stickiness: StickinessOf(c),
-		LatchRuns: c.Upstream.Profile == config.ProfileLuigi,
+		Table: a.table, Store: a.store.Store, Stickiness: a.keying.Stickiness, LatchRuns: a.keying.Runs,
 	})
 	if err != nil {
 		return nil, err
@@ -207,6 +212,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.apply(c); err != nil {
+		return nil, err
+	}
+	if err = a.watchEffect(); err != nil {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {
@@ -439,6 +447,7 @@ func (a *App) shut(ctx context.Context) error {
 		func() { closeIf(a.probes) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.reconciler) },                   // gives its lease back
+		func() { closeIf(a.effect) },
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },
 		func() { closeIf(a.store) },
