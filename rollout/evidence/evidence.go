@@ -96,6 +96,9 @@ const (
 	// RunDays is how many days a run counts once for, at most: as long as a latch
 	// lives (rollout.LatchMax). One that lasts longer counts again after each.
 	RunDays = int(rollout.LatchMax / (24 * time.Hour))
+	// MaxDetail is how long a detail is kept, and MaxConfig the hash of a
+	// configuration, in bytes; what is longer is cut.
+	MaxDetail, MaxConfig = 200, 16
 	// Retention is how long a day is kept: two windows of the longest cycle that
 	// makes sense, a month, and some days.
 	Retention = 70 * 24 * time.Hour
@@ -157,7 +160,17 @@ type Observation struct {
 	Enforced, Refused bool
 	// Brownout tells that a window enforced it.
 	Brownout bool
+	// Observed tells that the gateway's mode was to refuse nothing.
+	Observed bool
 	TraceID  string
+	// Detail says of a mismatch what was found and what would have been right. It
+	// is shown to whoever may see the team, so it holds nothing but what a verified
+	// signature or the configuration vouches for, and nobody's name. "" if there is
+	// nothing to say.
+	Detail string
+	// Config is the hash of what of the configuration the verdict rests on for the
+	// team: issuers, roles and principals. In lower-case hex; "" if it is not known.
+	Config string
 	// DayRun tells that a run is what the account does in a day: where clients
 	// have no life that could be told (profile http). Run is not looked at.
 	DayRun bool
@@ -188,9 +201,10 @@ type Run struct {
 	// has registered none.
 	Pipeline string
 	Grade    Grade
-	// Reason and TraceID are of the first request of the worst grade, Worst is
-	// when that was.
+	// Reason, Detail and TraceID are of the first request of the worst grade, Worst
+	// is when that was.
 	Reason  identity.Reason
+	Detail  string
 	TraceID string
 	Worst   time.Time
 	// First and Last are when it was seen, in milliseconds of UTC; Last may lag
@@ -207,8 +221,11 @@ type Run struct {
 	// credential was verified in that very request: only then it would have been
 	// let in before. Both in milliseconds of UTC, zero for never.
 	EnforcedFrom, LockedOut time.Time
-	// Brownout tells that a request of it fell into a window that enforced it.
-	Brownout bool
+	// Brownout tells that a request of it fell into a window that enforced it,
+	// Observed that one came while the gateway refused nothing to anybody.
+	Brownout, Observed bool
+	// Config is under which configuration its last request was judged.
+	Config string
 	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
 	// earliest and the latest; zero without one. They differ once it renewed.
 	FirstExpiry, LastExpiry time.Time
@@ -239,14 +256,17 @@ func (r Run) Failed() bool { return r.Grade.Bad() || r.Refused }
 func (r Run) Merge(o Run) Run {
 	worse := o.Grade > r.Grade || o.Grade == r.Grade && (r.Worst.IsZero() || o.Worst.Before(r.Worst) && !o.Worst.IsZero())
 	if worse {
-		r.Grade, r.Reason, r.TraceID, r.Worst = o.Grade, o.Reason, o.TraceID, o.Worst
+		r.Grade, r.Reason, r.Detail, r.TraceID, r.Worst = o.Grade, o.Reason, o.Detail, o.TraceID, o.Worst
+	}
+	if o.Last.After(r.Last) || o.Last.Equal(r.Last) && o.Config > r.Config {
+		r.Config = o.Config
 	}
 	r.Account, r.Pipeline = cmp.Or(r.Account, o.Account), cmp.Or(r.Pipeline, o.Pipeline)
 	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
 	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
 	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
 	r.EnforcedFrom, r.LockedOut = earliest(r.EnforcedFrom, o.EnforcedFrom), earliest(r.LockedOut, o.LockedOut)
-	r.Brownout = r.Brownout || o.Brownout
+	r.Brownout, r.Observed = r.Brownout || o.Brownout, r.Observed || o.Observed
 	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)
 	return r
 }
@@ -275,6 +295,10 @@ type Count struct {
 // Use is when an account was last seen; zero times are never.
 type Use struct {
 	Legacy, Token time.Time
+	// Run is when it was last seen in a run, Page when outside of any, as people in
+	// browsers are. Who is only ever seen outside has no runs that could be asked
+	// for.
+	Run, Page time.Time
 	// Failed is when its token, or the want of one, was last a mismatch, and
 	// Reason why.
 	Failed time.Time
@@ -284,13 +308,15 @@ type Use struct {
 // Merge adds what another replica knows of the same account.
 func (u Use) Merge(o Use) Use {
 	u.Legacy, u.Token = latest(u.Legacy, o.Legacy), latest(u.Token, o.Token)
+	u.Run, u.Page = latest(u.Run, o.Run), latest(u.Page, o.Page)
 	if o.Failed.After(u.Failed) {
 		u.Failed, u.Reason = o.Failed, o.Reason
 	}
 	return u
 }
 
-// Family is a task family that an account used.
+// Family is a task family that an account used in a run. What people look at is
+// none.
 type Family struct{ Account, Name string }
 
 // FamilyUse is when an account used a task family: last, and last in a request

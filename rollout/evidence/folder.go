@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -125,10 +126,16 @@ func (t *TeamBatch) use(o *Observation, at time.Time) {
 	if o.Grade >= NoToken {
 		u.Failed, u.Reason = at, o.Reason
 	}
+	run := o.Run != "" || o.DayRun
+	if run {
+		u.Run = at
+	} else {
+		u.Page = at
+	}
 	if known, ok := t.Accounts[o.Account]; ok || len(t.Accounts) < maxAccounts {
 		t.Accounts[o.Account] = known.Merge(u)
 	}
-	if o.Family == "" {
+	if o.Family == "" || !run {
 		return
 	}
 	family := Family{o.Account, o.Family}
@@ -154,11 +161,15 @@ func (f *folder) run(team *TeamBatch, o *Observation, today Day, at time.Time) b
 		s = &seenRun{day: today}
 		f.seen.Add(id, s)
 	}
+	detail := s.run.Detail
 	s.run = s.run.Merge(is)
+	if s.run.Detail != detail {
+		s.run.Detail = strings.Clone(s.run.Detail) // not to keep alive what it was cut from
+	}
+	if !s.due() {
+		return true
+	}
 	if there := team.Days[s.day].knows(id.key); !there {
-		if !s.due() {
-			return true
-		}
 		account := accountKey{o.Team, o.Account}
 		limit := maxNew
 		if s.run.Failed() {
@@ -192,6 +203,7 @@ func runOf(o *Observation, at time.Time) Run {
 	r := Run{
 		Account: o.Account, Pipeline: o.Pipeline, Grade: o.Grade, Reason: o.Reason, TraceID: o.TraceID, Worst: at,
 		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused, Brownout: o.Brownout,
+		Detail: o.Detail, Observed: o.Observed, Config: o.Config,
 	}
 	if o.Enforced && !o.Brownout {
 		r.EnforcedFrom = at

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"crossfade/rollout"
 )
@@ -66,7 +67,7 @@ type RecorderOptions struct {
 	// record one; the defaults when 0.
 	Every, Timeout time.Duration
 	// MaxRuns bounds the runs that wait for the store, and those that are
-	// remembered so that they are not sent again; 50,000 by default, some 20 MB.
+	// remembered so that they are not sent again; 50,000 by default, some 40 MB.
 	MaxRuns int
 	// Report, if set, is told when recording begins to fail, and with nil when
 	// all is well again, by one goroutine. It must return soon.
@@ -123,7 +124,9 @@ func (r *Recorder) Observe(o *Observation) {
 		r.total.Add(1)
 		return
 	}
-	r.ring[r.used] = *o
+	slot := &r.ring[r.used]
+	*slot = *o
+	slot.Detail, slot.Config = cut(slot.Detail, MaxDetail), cut(slot.Config, MaxConfig)
 	r.used++
 	half := r.used == len(r.ring)/2
 	r.mu.Unlock()
@@ -133,6 +136,18 @@ func (r *Recorder) Observe(o *Observation) {
 		default: // it is going to look
 		}
 	}
+}
+
+// cut returns s without what is beyond a number of bytes, and without a character
+// that would be cut through.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
 }
 
 // bounded returns an observation whose names a client cannot make as long as a

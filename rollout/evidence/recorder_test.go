@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -223,6 +224,78 @@ func TestARunBelongsToTheDayOnWhichItBegan(t *testing.T) {
 		}
 		if n := tomorrow.Counts[evidence.Count{Verdict: "match_allow", Source: "client"}]; n != 2 {
 			t.Errorf("%d requests count on the day on which they were, want 2", n)
+		}
+	})
+}
+
+func TestPeopleInBrowsersAreToldApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		sees := func(account, run string, byDay bool) time.Time {
+			o := sees(account, run, evidence.NoToken)
+			o.DayRun, o.Family = byDay, "Family of "+account+run
+			r.Observe(o)
+			defer time.Sleep(time.Second)
+			return o.At.UTC()
+		}
+		worker, ada, both, web := sees("svc", "w", false), sees("ada", "", false), sees("both", "w", false), sees("web", "", true)
+		looks := sees("both", "", false)
+		closing(t, r)
+		got := map[string]evidence.Use{}
+		var families []string
+		for _, b := range s.recorded() {
+			for account, u := range b.Teams["data-eng"].Accounts {
+				got[account] = got[account].Merge(u)
+			}
+			for f := range b.Teams["data-eng"].Families {
+				families = append(families, f.Name)
+			}
+		}
+		slices.Sort(families)
+		use := func(run, page time.Time) evidence.Use {
+			at := latest(run, page)
+			return evidence.Use{Legacy: at, Token: at, Failed: at, Run: run, Page: page}
+		}
+		want := map[string]evidence.Use{
+			"svc": use(worker, time.Time{}), "ada": use(time.Time{}, ada), "both": use(both, looks), "web": use(web, time.Time{}),
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("uses (-want +got):\n%s", diff)
+		}
+		if want := []string{"Family of bothw", "Family of svcw", "Family of web"}; !slices.Equal(families, want) {
+			t.Errorf("families %q, want %q: what people look at is none", families, want)
+		}
+	})
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func TestARunKeepsWhatItWasJudgedBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		for _, o := range []evidence.Observation{
+			{Config: "aaaa"},
+			{Config: "bbbb", Observed: true, Grade: evidence.WouldBreak, Reason: "aud_mismatch", Detail: "for ä" + strings.Repeat("ä", 500)},
+			{Config: "cccc" + strings.Repeat("c", 500), Grade: evidence.WouldBreak, Reason: "expired", Detail: "a later one"},
+		} {
+			o.At, o.Team, o.Account, o.Run = time.Now(), "data-eng", "svc", "w"
+			r.Observe(&o)
+			time.Sleep(time.Millisecond)
+		}
+		closing(t, r)
+		got := s.recorded()[0].Teams["data-eng"].Days[evidence.DayOf(time.Now())].Runs[evidence.NewRunKey("svc", "w")]
+		if got.Config != "cccccccccccccccc" || !got.Observed {
+			t.Errorf("judged under %q, observed %t", got.Config, got.Observed)
+		}
+		if want := "for " + strings.Repeat("ä", 98); got.Reason != "aud_mismatch" || got.Detail != want {
+			t.Errorf("%s, detail %q, want %q", got.Reason, got.Detail, want)
 		}
 	})
 }

@@ -47,8 +47,11 @@ type runRow struct {
 	From     int64  `json:"x"`
 	Until    int64  `json:"y"`
 	// What few runs have, and what rows of before did not have.
-	EnforcedFrom int64 `json:"e,omitempty"`
-	LockedOut    int64 `json:"k,omitempty"`
+	EnforcedFrom int64  `json:"e,omitempty"`
+	LockedOut    int64  `json:"k,omitempty"`
+	Config       string `json:"c,omitempty"`
+	Detail       string `json:"d,omitempty"`
+	Observed     bool   `json:"observed,omitempty"`
 }
 
 func rowOf(id string, r evidence.Run) runRow {
@@ -57,7 +60,7 @@ func rowOf(id string, r evidence.Run) runRow {
 		Worst: millis(r.Worst), First: millis(r.First), Last: millis(r.Last),
 		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		From: millis(r.FirstExpiry), Until: millis(r.LastExpiry),
-		EnforcedFrom: millis(r.EnforcedFrom), LockedOut: millis(r.LockedOut),
+		EnforcedFrom: millis(r.EnforcedFrom), LockedOut: millis(r.LockedOut), Config: r.Config, Detail: r.Detail, Observed: r.Observed,
 	}
 }
 
@@ -67,7 +70,7 @@ func (r runRow) run() evidence.Run {
 		Worst: instant(r.Worst), First: instant(r.First), Last: instant(r.Last),
 		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
 		FirstExpiry: instant(r.From), LastExpiry: instant(r.Until),
-		EnforcedFrom: instant(r.EnforcedFrom), LockedOut: instant(r.LockedOut),
+		EnforcedFrom: instant(r.EnforcedFrom), LockedOut: instant(r.LockedOut), Config: r.Config, Detail: r.Detail, Observed: r.Observed,
 	}
 }
 
@@ -290,9 +293,9 @@ func (s *Store) recordAccounts(ctx context.Context, team identity.Team, t *evide
 	if len(t.Accounts) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 5*len(t.Accounts))
+	args := make([]any, 0, 7*len(t.Accounts))
 	for account, u := range t.Accounts {
-		args = append(args, account, millis(u.Legacy), millis(u.Token), millis(u.Failed), string(u.Reason))
+		args = append(args, account, millis(u.Legacy), millis(u.Token), millis(u.Failed), string(u.Reason), millis(u.Run), millis(u.Page))
 	}
 	err := recordAccounts.Run(ctx, s.client, []string{s.teamKey(team, "accounts")}, args...).Err()
 	return unavailable("record the accounts of team "+string(team), err)
@@ -406,15 +409,20 @@ func parseRun(id, text string) (evidence.RunKey, evidence.Run, error) {
 	return evidence.RunKey(key), row.run(), nil
 }
 
-// parseUse reads an account as recordAccounts writes it.
+// parseUse reads an account as recordAccounts writes it. Before there were runs and
+// pages in it, there were four parts.
 func parseUse(text string) (evidence.Use, error) {
 	parts := strings.Split(text, " ")
-	if len(parts) != 4 {
+	if len(parts) == 4 {
+		parts = append(parts, "0", "0")
+	}
+	if len(parts) != 6 {
 		return evidence.Use{}, errors.New("unknown form")
 	}
-	f := fields{row: map[string]string{"legacy": parts[0], "token": parts[1], "failed": parts[2]}}
+	f := fields{row: map[string]string{"legacy": parts[0], "token": parts[1], "failed": parts[2], "run": parts[4], "page": parts[5]}}
 	u := evidence.Use{
 		Legacy: f.time("legacy"), Token: f.time("token"), Failed: f.time("failed"), Reason: identity.Reason(parts[3]),
+		Run: f.time("run"), Page: f.time("page"),
 	}
 	return u, f.err
 }

@@ -31,11 +31,12 @@ end
 
 local function merge(a, b)
   if b.g > a.g or (b.g == a.g and (a.w == 0 or (b.w < a.w and b.w ~= 0))) then
-    a.g, a.r, a.t, a.w = b.g, b.r, b.t, b.w
+    a.g, a.r, a.d, a.t, a.w = b.g, b.r, b.d, b.t, b.w
   end
+  if b.l > a.l or (b.l == a.l and (b.c or '') > (a.c or '')) then a.c = b.c end
   if a.p == '' then a.p = b.p end
   a.f, a.l = earliest(a.f, b.f), math.max(a.l, b.l)
-  for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused', 'brownout'}) do a[flag] = a[flag] or b[flag] end
+  for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused', 'brownout', 'observed'}) do a[flag] = a[flag] or b[flag] end
   a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
   for _, time in ipairs({'e', 'k'}) do
     if b[time] then a[time] = earliest(a[time] or 0, b[time]) end
@@ -151,22 +152,25 @@ return 1
 // recordAccounts notes when accounts were used as evidence.Use.Merge says.
 //
 //	KEYS  accounts
-//	ARGV  account, legacy, token, failed, reason; and again
+//	ARGV  account, legacy, token, failed, reason, run, page; and again
 //
-// An account is kept as "<legacy> <token> <failed> <reason>".
+// An account is kept as "<legacy> <token> <failed> <reason> <run> <page>".
 var recordAccounts = redis.NewScript(`
-for i = 1, #ARGV, 5 do
-  local legacy, token, failed, reason = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+for i = 1, #ARGV, 7 do
+  local legacy, token, failed, reason, run, page = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
   local text = redis.call('HGET', KEYS[1], ARGV[i])
   if text then
-    local l, t, f, r = string.match(text, '^(%d+) (%d+) (%d+) ([^ ]*)$')
+    local l, t, f, r, last = string.match(text, '^(%d+) (%d+) (%d+) ([^ ]*)(.*)$')
     if l then
       if tonumber(l) > tonumber(legacy) then legacy = l end
       if tonumber(t) > tonumber(token) then token = t end
       if tonumber(f) >= tonumber(failed) then failed, reason = f, r end
+      local u, p = string.match(last, '^ (%d+) (%d+)$')
+      if u and tonumber(u) > tonumber(run) then run = u end
+      if p and tonumber(p) > tonumber(page) then page = p end
     end
   end
-  redis.call('HSET', KEYS[1], ARGV[i], legacy .. ' ' .. token .. ' ' .. failed .. ' ' .. reason)
+  redis.call('HSET', KEYS[1], ARGV[i], legacy .. ' ' .. token .. ' ' .. failed .. ' ' .. reason .. ' ' .. run .. ' ' .. page)
 end
 return 1
 `)

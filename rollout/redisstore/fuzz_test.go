@@ -93,7 +93,8 @@ func FuzzOwner(f *testing.F) {
 // FuzzEvidence reads what stands in the keys of the evidence, which others may
 // have written.
 func FuzzEvidence(f *testing.F) {
-	f.Add("v:match_allow::client", "3", "0123456789abcdef0123456789abcdef", `{"a":"svc","p":"Load","g":2,"f":1,"l":2}`, "1 2 3 expired", "3:svcLoad")
+	f.Add("v:match_allow::client", "3", "0123456789abcdef0123456789abcdef", `{"a":"svc","p":"Load","g":2,"f":1,"l":2}`, "1 2 3 expired 4 5", "3:svcLoad")
+	f.Add("v:a:b:c", "1", "0123456789abcdef0123456789abcdef", `{"a":"svc","c":"ab12","d":"x","e":3,"k":-4,"observed":true}`, "1 2 3 expired", "0:")
 	f.Add("unkept", "-1", "", `[]`, "  0 ", "99:x")
 	f.Add("seq:a", "x", "zz", `{"g":200}`, "1 2 3", ":")
 	f.Fuzz(func(t *testing.T, field, count, id, run, use, member string) {

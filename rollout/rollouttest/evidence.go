@@ -135,6 +135,7 @@ func everything() evidence.Batch {
 	r := evidence.Run{
 		Account: "svc etl|ü", Pipeline: "Load:Users", Grade: evidence.WouldBreak, Reason: "aud_mismatch", TraceID: "4bf92f3577b34da6",
 		Worst: moment(3), First: moment(1), Last: moment(4), Legacy: true, Token: true, Enforced: true, Refused: true, Brownout: true,
+		Detail: `the token is for "api://finance"; this gateway accepts "luigi" / ü`, Observed: true, Config: "0123456789abcdef",
 		EnforcedFrom: moment(2), LockedOut: moment(3), FirstExpiry: moment(100), LastExpiry: moment(200),
 	}
 	b := batchOf("a", 1, evidence.Daily{
@@ -147,8 +148,8 @@ func everything() evidence.Batch {
 		Unkept:  2,
 	})
 	b.Teams[team].Accounts = map[string]evidence.Use{
-		r.Account: {Legacy: moment(4), Token: moment(3), Failed: moment(3), Reason: "aud_mismatch"},
-		"seldom":  {Legacy: moment(2)},
+		r.Account: {Legacy: moment(4), Token: moment(3), Failed: moment(3), Reason: "aud_mismatch", Run: moment(4), Page: moment(1)},
+		"seldom":  {Legacy: moment(2), Page: moment(2)},
 	}
 	b.Teams[team].Families = map[evidence.Family]evidence.FamilyUse{
 		{Account: r.Account, Name: "Load:Users"}: {Last: moment(4), Clean: moment(3)}, {Account: "seldom", Name: "X"}: {Last: moment(2)},
@@ -260,6 +261,11 @@ func recordModel(t *testing.T, s evidence.Store) {
 				}
 				d.Runs[key] = r
 				u := evidence.Use{Legacy: r.Last, Failed: r.Worst, Reason: r.Reason}
+				if rapid.Bool().Draw(t, "page") {
+					u.Page = r.First
+				} else {
+					u.Run = r.First
+				}
 				b.Teams[team].Accounts[account] = b.Teams[team].Accounts[account].Merge(u)
 			}
 			for key, r := range d.Runs {
@@ -316,7 +322,11 @@ func drawRun(t *rapid.T, account string) evidence.Run {
 		// equally bad at once do not differ.
 		Account: account, Pipeline: "P", Grade: g, Reason: identity.Reason(fmt.Sprintf("r%d_%d", g, n)), TraceID: fmt.Sprint(n), Worst: moment(n),
 		First: moment(n - rapid.IntRange(0, 9).Draw(t, "before")), Last: moment(n + rapid.IntRange(0, 9).Draw(t, "after")),
+		Config: rapid.SampledFrom([]string{"", "", "0a", "a0", "ff"}).Draw(t, "config"), Observed: bit("observed"),
 		Legacy: bit("legacy"), Token: bit("token"), Enforced: bit("enforced"), Refused: bit("refused"), Brownout: bit("brownout"),
+	}
+	if g.Bad() {
+		r.Detail = fmt.Sprintf("detail %d %d", g, n)
 	}
 	if r.Enforced && bit("by the percentage") {
 		r.EnforcedFrom = moment(rapid.IntRange(0, 9).Draw(t, "enforced from"))

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"strings"
+
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
 	"crossfade/gateway/shadow"
@@ -30,7 +32,7 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 		Legacy:   ev.Legacy.OK(),
 		Token:    token != nil && (token.Status == identity.StatusVerified || token.Status == identity.StatusRejected),
 		Enforced: ev.Enforcement.Enforced, Brownout: ev.Enforcement.Brownout && ev.Enforcement.Enforced,
-		TraceID: ev.TraceID,
+		Observed: ev.Mode == gateway.Observe, TraceID: ev.TraceID,
 	}
 	if !proven(ev) {
 		o.Account = ""
@@ -59,7 +61,31 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 			o.Grade, o.Reason = evidence.Indeterminate, ev.Decision.Reason
 		}
 	}
+	if o.Grade == evidence.WouldBreak && token.Primary() == o.Reason {
+		o.Detail = harmless(token)
+	}
 	return true
+}
+
+// harmless returns what is wrong with a token if all that is wrong is said with
+// its times, its audience, client, tenant, type and scopes, and its signature held;
+// "" if not. What is said about whom it names may be shown to fewer people.
+func harmless(token *identity.Authentication) string {
+	if token == nil || token.Token == nil || !token.Token.Verified {
+		return ""
+	}
+	for _, reason := range token.Reasons {
+		info, _ := reason.Info()
+		if info.Stage != identity.StageTime && info.Stage != identity.StageBinding && reason != identity.InsufficientScope {
+			return ""
+		}
+	}
+	for _, name := range []string{token.Token.Subject, token.Token.Email} { // some providers use one for the client, too
+		if name != "" && strings.Contains(token.Detail, name) {
+			return ""
+		}
+	}
+	return token.Detail
 }
 
 // proven reports whether a credential that is in force names the principal. That

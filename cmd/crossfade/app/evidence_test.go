@@ -82,7 +82,10 @@ func TestWhatRequestsTeachIsRecorded(t *testing.T) {
 		},
 		"a password with a token for another audience": {
 			ask: worker(etl(request{companion: other})), team: "data-eng",
-			want:  &evidence.Run{Account: "svc-etl", Pipeline: "LoadUsers", Grade: evidence.WouldBreak, Reason: "aud_mismatch", Legacy: true, Token: true},
+			want: &evidence.Run{
+				Account: "svc-etl", Pipeline: "LoadUsers", Grade: evidence.WouldBreak, Reason: "aud_mismatch", Legacy: true, Token: true,
+				Detail: `the token is for "api://finance"; this gateway accepts "luigi"`,
+			},
 			count: evidence.Count{Verdict: "would_break", Reason: "aud_mismatch", Source: "client"},
 		},
 		"a password with the token of somebody else": {
@@ -188,6 +191,51 @@ func TestOnlyCredentialsInForceMakeRuns(t *testing.T) {
 			}, &o)
 			if !ok || o.Account != test.account || o.Token != test.judged || o.Team != "data-eng" {
 				t.Errorf("account %q, token judged: %t, %+v", o.Account, o.Token, o)
+			}
+		})
+	}
+}
+
+func TestRequestsOfModeObserveAreMarked(t *testing.T) {
+	for mode, want := range map[event.Mode]bool{event.Observe: true, event.Enforce: false} {
+		var o evidence.Observation
+		if app.ObservationOf(&event.Event{Start: time.Now(), Mode: mode}, &o); o.Observed != want {
+			t.Errorf("mode %s: observed %t", mode, o.Observed)
+		}
+	}
+}
+
+func TestADetailHoldsNothingThatNobodyVouchesFor(t *testing.T) {
+	const detail = `the token is for "api://finance"; this gateway accepts "luigi"`
+	for name, test := range map[string]struct {
+		verified bool
+		reasons  []identity.Reason
+		detail   string
+		want     string
+	}{
+		"an audience":                   {true, []identity.Reason{"aud_mismatch"}, detail, detail},
+		"times and an audience":         {true, []identity.Reason{"expired", "aud_mismatch"}, "expired; " + detail, "expired; " + detail},
+		"a scope":                       {true, []identity.Reason{"insufficient_scope"}, detail, detail},
+		"an audience in a forged token": {false, []identity.Reason{"signature_invalid", "aud_mismatch"}, detail, ""},
+		"an audience where keys are not reachable": {false, []identity.Reason{"aud_mismatch"}, detail, ""},
+		"an audience and nobody's subject":         {true, []identity.Reason{"aud_mismatch", "principal_unmapped"}, detail + "; no principal", ""},
+		"a client that is called like the subject": {true, []identity.Reason{"azp_mismatch"}, `issued to "0oa1b2c3" (azp)`, ""},
+		"a client that is called like the mailbox": {true, []identity.Reason{"azp_mismatch"}, `issued to "ada@acme.dev" (azp)`, ""},
+		"a group": {true, []identity.Reason{"groups_missing"}, "no groups", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o evidence.Observation
+			app.ObservationOf(&event.Event{
+				Start: time.Now(), Principal: identity.Principal{Name: "svc-etl", Team: "data-eng"},
+				Legacy: &identity.Authentication{Status: identity.StatusVerified},
+				Token: &identity.Authentication{
+					Status: identity.StatusRejected, Reasons: test.reasons, Detail: test.detail,
+					Token: &identity.TokenInfo{Verified: test.verified, Subject: "0oa1b2c3", Email: "ada@acme.dev"},
+				},
+				Shadow: shadow.Result{Verdict: shadow.WouldBreak, Reason: test.reasons[0]},
+			}, &o)
+			if o.Grade != evidence.WouldBreak || o.Detail != test.want {
+				t.Errorf("%s, detail %q, want %q", o.Grade, o.Detail, test.want)
 			}
 		})
 	}
