@@ -29,6 +29,8 @@ type Team struct {
 	Request   *rollout.Request `json:"request,omitempty"`
 	Hold      *Hold            `json:"hold,omitempty"`
 	Brownout  *Brownout        `json:"brownout,omitempty"`
+	// Ended is how many static credentials ended with the team's retirement.
+	Ended int `json:"ended_credentials,omitempty"`
 	// Outcome is what becomes of the request now, Why what allows it or is in the
 	// way, and Owner who can do something about that.
 	Outcome string         `json:"outcome"`
@@ -90,6 +92,9 @@ func (c *Console) show(s rollout.State) Team {
 	t := Team{
 		Team: s.Team, Percent: int(s.Percent), Previous: int(s.Previous), Phase: s.Phase(), Revision: s.Revision, Updated: s.UpdatedAt,
 		Outcome: rollout.Met.String(),
+	}
+	if s.Retired {
+		t.Ended = len(s.Credentials)
 	}
 	if s.Request.Made() {
 		requested, request := int(s.Request.Percent), s.Request
