@@ -222,8 +222,9 @@ shown with its age.`,
 const watchEvery = 2 * time.Second
 
 // watchStatus shows the status until ctx ends, which is how it is meant to end. A
-// store, or an admin API, that is away for a moment does not end it: what was read
-// last stays, with its age and why there is nothing newer.
+// store, or an admin API, that is away for a moment does not end it, and once
+// something was read neither does anything else, such as a token that has ended:
+// what was read last stays, with its age and why there is nothing newer.
 func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, teams []string) error {
 	wipe := ""
 	if f, ok := p.stdout.(*os.File); ok {
@@ -246,8 +247,8 @@ func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, team
 			if err := p.show(view, out, wipe); err != nil {
 				return err
 			}
-		case !errors.Is(err, rollout.ErrUnavailable):
-			return err
+		case last == nil && !errors.Is(err, rollout.ErrUnavailable):
+			return err // it will not do
 		default:
 			if last != nil && wipe != "" {
 				if err := p.show(last, out, wipe); err != nil {

@@ -238,7 +238,7 @@ func (a *adminAPI) once(ctx context.Context, method, path string, body any, head
 	var problem adminProblem
 	if json.Unmarshal(text, &problem) != nil || problem.Reason == "" || problem.Reason == string(identity.RPCUnknown) { // that is the listener for clients
 		if resp.StatusCode >= http.StatusInternalServerError { // something in front that misses it
-			return away("%s answers %s: what stands in front does not reach the gateway", a.base.Host, resp.Status)
+			return away("%s answers %s, which is not the admin API of Crossfade: look at what stands in front of it, or name its admin listener by --admin", a.base.Host, resp.Status)
 		}
 		return fmt.Errorf("%s answers %s, which is no admin API of Crossfade: name its admin listener by --admin", a.base.Host, resp.Status)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 
 	"crossfade/rollout"
@@ -36,7 +37,11 @@ func (a *adminProblem) Error() string {
 	case reasonRoute:
 		return "the gateway's admin API does not know this: it is of an older version than this command"
 	default:
-		return fmt.Sprintf("%s: %s %s", a.Reason, a.Message, a.Do)
+		said := strings.TrimPrefix(a.Message, a.Reason+": ") // errors of the store begin with it
+		if !strings.HasSuffix(said, ".") {
+			said += "."
+		}
+		return fmt.Sprintf("%s: %s %s", a.Reason, said, a.Do)
 	}
 }
 

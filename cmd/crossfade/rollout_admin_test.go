@@ -302,7 +302,7 @@ func TestWhatStandsInFrontAndOlderGatewaysAreToldApart(t *testing.T) {
 		code   int
 		said   string
 	}{
-		"a proxy that misses the gateway": {http.StatusBadGateway, "<html>", exitStore, "what stands in front does not reach the gateway"},
+		"a proxy that misses the gateway": {http.StatusBadGateway, "<html>", exitStore, "look at what stands in front of it"},
 		"a page that is no API":           {http.StatusOK, "<html>", exitFailure, "no admin API of Crossfade"},
 		"an API that does not know it":    {http.StatusNotFound, `{"reason":"route_unknown","message":"There is nothing here.","do":"x"}`, exitUsage, "of an older version than this command"},
 		"keys that cannot be had":         {http.StatusServiceUnavailable, `{"reason":"jwks_unavailable","message":"m","do":"Try again in a moment."}`, exitStore, "Try again in a moment."},
@@ -336,6 +336,38 @@ func TestAWatchedStatusSurvivesARestartOfItsGateway(t *testing.T) {
 		a.start(t)
 		shows("35%")
 	})
+}
+
+func TestAWatchedStatusGoesOnWhenItsTokenIsReplaced(t *testing.T) {
+	a := administer(t, "address: "+unused(t))
+	oneTime := func() {
+		t.Helper()
+		found := regexp.MustCompile(`: ([A-Z2-7]{26})\n`).FindStringSubmatch(a.gateway.log.String())
+		if len(found) != 2 {
+			t.Fatalf("no token in %s", a.gateway.log)
+		}
+		if err := os.WriteFile(a.tokenFile, []byte(found[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oneTime()
+	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 10})
+	args := []string{"rollout", "status", "-w", "--admin", a.url, "--token-file", a.tokenFile}
+	watched(t, args, func(shows func(string), says func(...string)) {
+		shows("10%")
+		a.gateway.signal(t, os.Interrupt)
+		_ = a.gateway.code()
+		a.start(t)
+		says("what is shown is of ", "the token of "+a.tokenFile+" is refused", "write a new one into the file")
+		changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 35})
+		oneTime()
+		shows("35%")
+	})
+	// What is refused from the start is nothing to watch by.
+	if err := os.WriteFile(a.tokenFile, []byte("hunter2.hunter2.hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, args...).want(t, exitFailure, "malformed_jwt")
 }
 
 func TestAWatchedStatusSurvivesARestartOfRedis(t *testing.T) {

@@ -86,6 +86,15 @@ func TestALeadIsToldTheOtherWayToARetirement(t *testing.T) {
 	}
 }
 
+func TestALeadOfAnotherTeamIsToldWhichOneIsTheirs(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	hold := ask{method: "POST", path: "/teams/data-eng/hold", token: "other"}
+	if got := a.want(hold, 403, "action_denied"); !strings.Contains(got.body, "otto, who leads search, may not change data-eng.") {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestARestorePutsBackWhatThisGatewayKnew(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)

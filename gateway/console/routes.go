@@ -139,7 +139,11 @@ func (c *Console) changing(next handler) handler {
 		team := identity.Team(r.PathValue("team"))
 		if !who.mayChange(team) {
 			c.denied(r)
-			return refuseFor(http.StatusForbidden, identity.ActionDenied, fmt.Sprintf("%s may not change %s.", who.name, clip(string(team))),
+			name := who.name
+			if who.leads {
+				name = fmt.Sprintf("%s, who leads %s,", who.name, who.team)
+			}
+			return refuseFor(http.StatusForbidden, identity.ActionDenied, fmt.Sprintf("%s may not change %s.", name, clip(string(team))),
 				"Ask a lead of the team, or an operator; admin.leads and admin.operators name them.")
 		}
 		if _, p := c.named(r); p != nil {
