@@ -155,12 +155,19 @@ func (l *loader) checkListeners(c *Config) {
 		}
 		taken[listener.address] = listener.key
 	}
-	switch pair := c.Listen.TLS; {
+	l.checkTLS("listen", c.Listen.TLS)
+	l.checkTLS("admin", c.Admin.TLS)
+}
+
+// checkTLS tries the certificate of a listener.
+func (l *loader) checkTLS(listener string, pair TLS) {
+	key := listener + ".tls"
+	switch {
 	case (pair.Cert == "") != (pair.Key == ""):
-		l.bad("listen.tls", "needs both cert and key")
-	case pair.Enabled() && !l.main.broken(strings.Join([]string{"listen", "tls"}, sep)):
+		l.bad(key, "needs both cert and key")
+	case pair.Enabled() && !l.main.broken(strings.Join([]string{listener, "tls"}, sep)):
 		if _, err := tls.LoadX509KeyPair(string(pair.Cert), string(pair.Key)); err != nil {
-			l.bad("listen.tls", "certificate and key cannot be used: %s", err)
+			l.bad(key, "certificate and key cannot be used: %s", err)
 		}
 	}
 }

@@ -117,6 +117,7 @@ type Metrics struct {
 type Admin struct {
 	// Address is host:port. Default empty: disabled, and so is "off".
 	Address string `koanf:"address" check:"address_or_off"`
+	TLS     TLS    `koanf:"tls"`
 	// Viewers may read, Leads may also change their own team, which is the one of
 	// their principal, and Operators every team. Default nobody.
 	Viewers   Access `koanf:"viewers"`

@@ -85,6 +85,7 @@ func TestTheHashFollowsMeaningAndNothingElse(t *testing.T) {
 func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "users", "")
+	pair(t, dir, "a.crt", "a.key")
 	write(t, dir, "pw", "x")
 	write(t, dir, "p.yaml", "a: { roles: [r] }\n")
 	for _, tt := range []struct {
@@ -96,6 +97,8 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 		{"enforce on loopback with Redis", "mode: enforce\nredis: redis://localhost", []string{"legacy", "oidc", "principals", "roles"}},
 		{"an admin listener for everyone", "admin: \":8081\"", []string{"admin.address", "admin.operators", "legacy", "oidc", "principals", "roles"}},
 		{"an admin listener with leads for everyone", "admin: { address: \":8081\", leads: { groups: [leads] } }", []string{"admin.address", "legacy", "oidc", "principals", "roles"}},
+		{"an admin listener with TLS for everyone", "admin: { address: \":8081\", tls: { cert: a.crt, key: a.key }, operators: { groups: [ops] } }", []string{"legacy", "oidc", "principals", "roles"}},
+		{"a certificate for no admin listener", "admin: { tls: { cert: a.crt, key: a.key } }", []string{"admin.tls", "legacy", "oidc", "principals", "roles"}},
 		{"an admin listener for this machine", "audit: a.jsonl\nadmin: 127.0.0.1:8081", []string{"legacy", "oidc", "principals", "roles"}},
 		{"a password in the clear", "redis: { url: \"redis://r\", password_file: pw }", []string{"legacy", "oidc", "principals", "redis.url", "roles"}},
 		{"a snapshot from nowhere", "rollout: { cold_start: snapshot }", []string{"legacy", "oidc", "principals", "roles", "rollout.cold_start"}},

@@ -82,10 +82,14 @@ func TestACertificateMustFitItsKey(t *testing.T) {
 	dir := t.TempDir()
 	pair(t, dir, "a.crt", "a.key")
 	pair(t, dir, "b.crt", "b.key")
-	wrong := mistakes(t, config.Source{
-		File: write(t, dir, "crossfade.yaml", "upstream: http://127.0.0.1:1\nlisten: { tls: { cert: a.crt, key: b.key } }\n"),
-	})
-	if len(wrong) != 1 || wrong[0].Key != "listen.tls" || wrong[0].Line != 2 || !strings.Contains(wrong[0].Message, "does not match") {
-		t.Errorf("got %v", wrong)
+	for _, listener := range []string{"listen", "admin"} {
+		for pair, message := range map[string]string{"cert: a.crt, key: b.key": "does not match", "cert: a.crt": "needs both cert and key"} {
+			wrong := mistakes(t, config.Source{
+				File: write(t, dir, "crossfade.yaml", "upstream: http://127.0.0.1:1\n"+listener+": { tls: { "+pair+" } }\n"),
+			})
+			if len(wrong) != 1 || wrong[0].Key != listener+".tls" || wrong[0].Line != 2 || !strings.Contains(wrong[0].Message, message) {
+				t.Errorf("%s with %s: got %v", listener, pair, wrong)
+			}
+		}
 	}
 }

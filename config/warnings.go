@@ -35,10 +35,15 @@ func (l *loader) warn(c *Config) {
 		say("oidc", "is missing: no token can be verified")
 	}
 	if c.Admin.Address != "" && !loopbackAddress(c.Admin.Address) {
-		say("admin.address", "is reachable from other machines: reading then needs a login, and there is no TLS")
+		if !c.Admin.TLS.Enabled() {
+			say("admin.address", "is reachable from other machines and has no TLS: operators' tokens cross the network in the clear. Set admin.tls, or let something in front end it and listen on this machine only")
+		}
 		if c.Admin.Operators.Empty() && c.Admin.Leads.Empty() {
 			say("admin.operators", "names nobody, and so does admin.leads: nothing can be changed over this listener")
 		}
+	}
+	if c.Admin.Address == "" && c.Admin.TLS.Enabled() {
+		say("admin.tls", "has no effect without admin.address")
 	}
 	if c.Mode == ModeEnforce && !c.Listen.TLS.Enabled() && !loopbackAddress(c.Listen.Address) {
 		say("listen", "has no TLS: credentials cross the network in the clear unless something in front ends it")

@@ -1,6 +1,32 @@
 package rollout
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"crossfade/gateway/identity"
+)
+
+// Loss is a team of which a store has lost something.
+type Loss struct {
+	Team identity.Team
+	// Has is what the store has of it, the zero State for nothing, and Known what
+	// was known.
+	Has, Known State
+}
+
+// Losses are the teams that a Restore of known would put back into a store that
+// has what has says, in order of id. It is pure.
+func Losses(has, known Snapshot) []Loss {
+	var lost []Loss
+	for _, team := range slices.Sorted(maps.Keys(known.Teams)) {
+		if _, _, ok := Restored(has.Teams[team], known.Teams[team], Setting{}, time.Time{}); ok {
+			lost = append(lost, Loss{Team: team, Has: has.Teams[team], Known: known.Teams[team]})
+		}
+	}
+	return lost
+}
 
 // Restored is the rule by which a state that was known replaces what a store has
 // now. ok is false where the store has lost nothing: it is at a later revision, or
@@ -29,6 +55,6 @@ func Restored(has, known State, by Setting, now time.Time) (next State, entry En
 	}
 	return next, Entry{
 		Revision: next.Revision, Kind: KindRestore, From: has.Percent, To: next.Percent, Retired: next.Retired,
-		Actor: by.Actor, Verified: by.Verified, Source: by.Source, Reason: by.Reason, At: at,
+		Actor: by.Actor, Verified: by.Verified, Source: by.Source, Reason: clip(by.Reason), At: at,
 	}, true
 }

@@ -75,6 +75,17 @@ func (p Phase) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler for the labels of Phases.
+func (p *Phase) UnmarshalText(text []byte) error {
+	for _, phase := range Phases() {
+		if phase.String() == string(text) {
+			*p = phase
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no phase of a team", clip(string(text)))
+}
+
 // Stickiness says what of a run is put into a bucket, and so what stays on one
 // side of a percentage.
 type Stickiness uint8

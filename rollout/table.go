@@ -157,6 +157,16 @@ func (t *Table) States() []State {
 // Before that nothing is known of any team, and a replica is not ready.
 func (t *Table) Loaded() bool { return t.current.Load() != nil }
 
+// Known returns the table that is in force: what `Restore` puts back into a store
+// that has lost something. It is the zero Snapshot while nothing is loaded, is
+// shared and must not be changed.
+func (t *Table) Known() Snapshot {
+	if cur := t.current.Load(); cur != nil {
+		return *cur
+	}
+	return Snapshot{}
+}
+
 // LoadedAt returns when the reading began that the table stands on; zero before
 // the first.
 func (t *Table) LoadedAt() time.Time {

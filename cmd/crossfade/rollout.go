@@ -43,7 +43,8 @@ who makes a change, and it is recorded as verified.`,
   crossfade rollout rollback data-eng --reason "workers fail with aud_mismatch"
   crossfade rollout hold data-eng --reason "until Monday's deploy"
   crossfade rollout history data-eng
-  crossfade rollout apply --dir rollout.d --admin https://crossfade.internal --token-file token`,
+  crossfade rollout apply --dir rollout.d --admin https://crossfade.internal --token-file token
+  crossfade rollout status --admin https://10.0.0.7:8081 --admin-ca ca.pem`,
 	}
 	c.PersistentFlags().String("redis", "", "the Redis of the gateways, redis://host:port/db, instead of the configured one")
 	addAdminFlags(c)
@@ -245,7 +246,8 @@ func (p *program) rolloutStatus() *cobra.Command {
 		Use:   "status [TEAM...]",
 		Short: "Show the live percentage of each team",
 		Long: `Show what each team stands at, for how many of its runs that is in effect, what it
-asks for and what holds it. -w shows it again every two seconds until Ctrl-C.
+asks for and what holds it. -w shows it again every two seconds until Ctrl-C; while
+it cannot be read, what was read last stays shown with its age.
 
 IN EFFECT are the runs of yesterday that the percentage selects, as it stands now:
 25% of a team with few pipelines may be a third of its runs, or none.`,
@@ -261,12 +263,21 @@ IN EFFECT are the runs of yesterday that the percentage selects, as it stands no
 			return usage("-w shows a table: leave -o %s out, or ask again yourself", out.format)
 		}
 		if !watch {
-			return p.withRollouts(c, func(ctx context.Context, s rollouts) error { return p.status(ctx, s, out, args, "") })
+			return p.withRollouts(c, func(ctx context.Context, s rollouts) error {
+				view, err := readStatus(ctx, s, args, out.format == "table")
+				if err != nil {
+					return err
+				}
+				return p.show(view, out, "")
+			})
 		}
-		if api, err := p.admin(c); err != nil || api != nil {
-			if err != nil {
-				return err
-			}
+		api, err := p.admin(c)
+		switch {
+		case err != nil && c.Context().Err() != nil:
+			return nil // interrupted before it began
+		case err != nil:
+			return err
+		case api != nil:
 			return p.watchStatus(c.Context(), api, out, args)
 		}
 		keying, err := p.keying(c)
@@ -284,7 +295,9 @@ IN EFFECT are the runs of yesterday that the percentage selects, as it stands no
 const watchEvery = 2 * time.Second
 
 // watchStatus shows the status until ctx ends, which is how it is meant to end. A
-// store that is away for a moment does not end it.
+// store, or an admin API, that is away for a moment does not end it, and once
+// something was read neither does anything else, such as a token that has ended:
+// what was read last stays, with its age and why there is nothing newer.
 func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, teams []string) error {
 	wipe := ""
 	if f, ok := p.stdout.(*os.File); ok {
@@ -294,15 +307,28 @@ func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, team
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	var last *statusView
 	for {
 		within, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := p.status(within, s, out, teams, wipe)
+		view, err := readStatus(within, s, teams, true)
 		cancel()
-		if err != nil && ctx.Err() == nil {
-			if !errors.Is(err, rollout.ErrUnavailable) {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			last = view
+			if err := p.show(view, out, wipe); err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", time.Now().Format(time.TimeOnly), err)
+		case last == nil && !errors.Is(err, rollout.ErrUnavailable):
+			return err // it will not do
+		default:
+			if last != nil && wipe != "" {
+				if err := p.show(last, out, wipe); err != nil {
+					return err
+				}
+			}
+			_, _ = fmt.Fprintln(p.stderr, last.outdated(err, time.Now()))
 		}
 		select {
 		case <-ctx.Done():
@@ -312,49 +338,71 @@ func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, team
 	}
 }
 
-// status shows the teams once; before stands in front of the table.
-func (p *program) status(ctx context.Context, s rollouts, out *output, teams []string, before string) error {
+// statusView is what was read of the teams, and when.
+type statusView struct {
+	at   time.Time
+	live string // which gateways serve, "" where that is not known
+	rows []teamRow
+}
+
+// readStatus reads the teams that are named, all when none is, and which gateways
+// serve if that is to be shown.
+func readStatus(ctx context.Context, s rollouts, teams []string, live bool) (*statusView, error) {
 	states, shares, err := s.states(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	rows, now := []teamRow{}, time.Now()
+	view := &statusView{at: time.Now(), rows: []teamRow{}}
 	for _, state := range inOrder(states) {
 		if len(teams) == 0 || slices.Contains(teams, string(state.Team)) {
-			row := rowOf(state, now)
+			row := rowOf(state, view.at)
 			if share, ok := shares[state.Team]; ok {
 				row.InEffect = &share
 			}
-			rows = append(rows, row)
+			view.rows = append(view.rows, row)
 		}
 	}
 	for _, name := range teams {
-		if !slices.ContainsFunc(rows, func(r teamRow) bool { return string(r.Team) == name }) {
-			return fmt.Errorf("team %q has no percentage yet: `crossfade rollout set %s PERCENT` gives it one", name, name)
+		if !slices.ContainsFunc(view.rows, func(r teamRow) bool { return string(r.Team) == name }) {
+			return nil, fmt.Errorf("team %q has no percentage yet: `crossfade rollout set %s PERCENT` gives it one", name, name)
 		}
 	}
+	if live {
+		view.live, err = s.live(ctx)
+	}
+	return view, err
+}
+
+// outdated says how old a view is and why there is none newer; nil was never read.
+func (v *statusView) outdated(err error, now time.Time) string {
+	shown := "nothing is shown yet"
+	if v != nil {
+		shown = "what is shown is of " + ago(now.Sub(v.at))
+	}
+	return fmt.Sprintf("%s: %s: %s", now.Format(time.TimeOnly), shown, err)
+}
+
+// show shows a view; before stands in front of the table.
+func (p *program) show(v *statusView, out *output, before string) error {
 	if out.format == "table" {
-		line, err := s.live(ctx)
-		if err != nil {
-			return err
-		}
 		_, _ = io.WriteString(p.stdout, before)
-		if line != "" {
-			_, _ = fmt.Fprintf(p.stderr, "live: %s\n", line)
+		if v.live != "" {
+			_, _ = fmt.Fprintf(p.stderr, "live: %s\n", v.live)
 		}
-		if len(rows) == 0 {
+		if len(v.rows) == 0 {
 			_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
 			return err
 		}
 	}
+	now := time.Now()
 	t := table{{"TEAM", "OIDC-ONLY", "IN EFFECT", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
-	for _, r := range rows {
+	for _, r := range v.rows {
 		t = append(t, []string{
 			string(r.Team), percent(r.Percent), r.inEffect(now), r.asked(), percent(r.Previous), r.Phase.String(),
 			strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
 		})
 	}
-	return out.write(p.stdout, rows, t)
+	return out.write(p.stdout, v.rows, t)
 }
 
 // gateways says in a few words which gateways serve by the store.
@@ -363,16 +411,20 @@ func gateways(ctx context.Context, s *redisstore.Store) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	alive := slices.DeleteFunc(slices.Clone(all), func(r fleet.Replica) bool { return now.Sub(r.Seen) > fleet.Silent })
-	switch {
+	return liveWords(all, now), nil
+}
+
+// liveWords says in a few words which gateways are alive.
+func liveWords(all []fleet.Replica, now time.Time) string {
+	switch alive := fleet.Alive(all, now); {
 	case len(alive) == 0:
-		return "no gateway serves by this Redis", nil
+		return "no gateway serves by this Redis"
 	case len(alive) == 1:
-		return "1 gateway, seen " + ago(now.Sub(alive[0].Seen)), nil
+		return "1 gateway, seen " + ago(now.Sub(alive[0].Seen))
 	case fleet.Agree(alive):
-		return fmt.Sprintf("%d gateways agree", len(alive)), nil
+		return fmt.Sprintf("%d gateways agree", len(alive))
 	default:
-		return fmt.Sprintf("%d gateways, which serve by different configurations", len(alive)), nil
+		return fmt.Sprintf("%d gateways, which serve by different configurations", len(alive))
 	}
 }
 

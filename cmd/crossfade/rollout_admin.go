@@ -3,25 +3,29 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"crossfade/gateway/agent"
 	agenttoken "crossfade/gateway/agent/token"
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/fleet"
 )
 
 const (
@@ -38,24 +42,35 @@ func addAdminFlags(c *cobra.Command) {
 	f.String("admin", "", "go by the admin API of a gateway, as in http://127.0.0.1:8081, instead of Redis: who does it is proven by a token")
 	f.String("token-file", "", "with --admin: the file of the token; default $"+tokenVariable+", or where `crossfade agent` would find one: "+
 		"$CROSSFADE_TOKEN_FILE, a GitHub Actions job, a login")
+	f.String("admin-ca", "", "with --admin https://...: a PEM file of the authorities that may have signed the gateway's certificate; default: those of the system")
 	f.String("audience", "", "with --admin: the audience of a token that is asked for, as in a GitHub Actions job")
 }
 
-// adminAPI is the admin API of one gateway, as one command uses it.
+// adminAPI is the admin API of one gateway, as one command uses it: by one
+// goroutine.
 type adminAPI struct {
 	base   *url.URL
-	token  identity.Secret
+	caFile string
 	client *http.Client
+	// token is the one in use, another returns what its source has now, and from
+	// says what that is.
+	token   identity.Secret
+	another func(context.Context) (identity.Secret, error)
+	from    tokenOrigin
 }
+
+// tokenOrigin says of a token where it is from, and how to get another.
+type tokenOrigin struct{ name, again string }
 
 // admin returns the API that --admin names; nil without the flag.
 func (p *program) admin(c *cobra.Command) (*adminAPI, error) {
 	flags := c.Flags()
 	text, _ := flags.GetString("admin")
 	file, _ := flags.GetString("token-file")
+	caFile, _ := flags.GetString("admin-ca")
 	if text == "" {
-		if flags.Changed("admin") || file != "" {
-			return nil, usage("--token-file goes with --admin URL")
+		if flags.Changed("admin") || file != "" || caFile != "" {
+			return nil, usage("--token-file and --admin-ca go with --admin URL")
 		}
 		return nil, nil
 	}
@@ -70,15 +85,49 @@ func (p *program) admin(c *cobra.Command) (*adminAPI, error) {
 	if base.Scheme == "http" && !onThisMachine(base.Hostname()) {
 		_, _ = fmt.Fprintf(p.stderr, "crossfade: the token goes to %s without TLS: use https://, or a tunnel\n", base.Host)
 	}
-	token, err := p.adminToken(c, file)
+	transport, err := adminTransport(base, caFile)
 	if err != nil {
 		return nil, err
 	}
-	return &adminAPI{base: base, token: token, client: &http.Client{
+	a := &adminAPI{base: base, caFile: caFile, client: &http.Client{
+		Transport: transport,
 		// A token is for the address that was named, and for no other.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       4 * storeTimeout,
-	}}, nil
+	}}
+	if a.another, a.from, err = p.adminTokens(c, file); err != nil {
+		return nil, err
+	}
+	if a.token, err = a.another(c.Context()); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// adminTransport verifies the gateway by the authorities of a file, or by those
+// of the system.
+func adminTransport(base *url.URL, caFile string) (http.RoundTripper, error) {
+	system, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return nil, errors.New("the admin API is asked by net/http's own transport only")
+	}
+	transport := system.Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	switch {
+	case caFile == "":
+		return transport, nil
+	case base.Scheme != "https":
+		return nil, usage("--admin-ca is for an https:// URL: this one has no TLS")
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, usage("--admin-ca: %w", err)
+	}
+	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+	if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, usage("--admin-ca: %s holds no PEM certificate", caFile)
+	}
+	return transport, nil
 }
 
 // onThisMachine reports whether a host is a loopback name.
@@ -87,52 +136,65 @@ func onThisMachine(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// adminToken obtains the token of a command.
-func (p *program) adminToken(c *cobra.Command, file string) (identity.Secret, error) {
+// adminTokens says where the tokens of a command come from.
+func (p *program) adminTokens(c *cobra.Command, file string) (another func(context.Context) (identity.Secret, error), from tokenOrigin, err error) {
 	if token := p.getenv(tokenVariable); file == "" && token != "" {
-		return identity.NewSecret(strings.TrimSpace(token)), nil
+		secret := identity.NewSecret(strings.TrimSpace(token))
+		from = tokenOrigin{"$" + tokenVariable, "put a new one into it, and mind that a one-time token ends with its gateway and is good on its machine only"}
+		return func(context.Context) (identity.Secret, error) { return secret, nil }, from, nil
 	}
 	source, err := p.tokenSource(agentOptions{source: "auto", params: agenttoken.Params{File: file}})
 	var wrong *exitError
 	if errors.As(err, &wrong) {
-		return identity.Secret{}, usage("no token for --admin: name its file by --token-file, put it into $%s, or run `crossfade login`", tokenVariable)
+		return nil, from, usage("no token for --admin: name its file by --token-file, put it into $%s, or run `crossfade login`; "+
+			"on the gateway's own machine the one-time token that it printed at its start will do", tokenVariable)
 	}
 	if err != nil {
-		return identity.Secret{}, err
+		return nil, from, err
+	}
+	switch variable := p.getenv(agent.TokenFileVariable); {
+	case file != "":
+		from = tokenOrigin{file, "write a new one into the file"}
+	case variable != "":
+		from = tokenOrigin{variable, "write a new one into the file, or name another by --token-file"}
+	case p.getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "", p.getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "":
+		from = tokenOrigin{"this machine's environment", "name the gateway's audience by --audience"}
+	default:
+		from = tokenOrigin{"your login", "run `crossfade login` again"}
 	}
 	audience, _ := c.Flags().GetString("audience")
-	ctx, cancel := context.WithTimeout(c.Context(), 4*storeTimeout)
-	defer cancel()
-	token, err := source.Token(ctx, agenttoken.Request{Audience: audience})
-	if err != nil {
-		return identity.Secret{}, fmt.Errorf("a token for --admin: %w", err)
-	}
-	return token.Value, nil
+	return func(ctx context.Context) (identity.Secret, error) {
+		ctx, cancel := context.WithTimeout(ctx, 4*storeTimeout)
+		defer cancel()
+		token, err := source.Token(ctx, agenttoken.Request{Audience: audience})
+		if err != nil {
+			return identity.Secret{}, fmt.Errorf("a token for --admin: %w", err)
+		}
+		return token.Value, nil
+	}, from, nil
 }
 
-// adminProblem is a refusal of the API.
-type adminProblem struct {
-	Status  int    `json:"status"`
-	Reason  string `json:"reason"`
-	Message string `json:"message"`
-	Do      string `json:"do"`
-}
-
-// exit is the refusal as an error with its exit code.
-func (a adminProblem) exit() error {
-	codes := map[int]int{
-		http.StatusPreconditionFailed: exitConflict, http.StatusConflict: exitRefused, http.StatusServiceUnavailable: exitStore,
-		http.StatusBadRequest: exitUsage, http.StatusNotFound: exitUsage, http.StatusUnprocessableEntity: exitUsage,
-	}
-	code, ok := codes[a.Status]
-	if !ok {
-		code = exitFailure
-	}
-	return &exitError{code, fmt.Errorf("%s: %s %s", a.Reason, a.Message, a.Do)}
-}
-
-// call asks the API and reads what it answers into result.
+// call asks the API and reads what it answers into result. A token that has ended
+// meanwhile is replaced by what its source has now, once.
 func (a *adminAPI) call(ctx context.Context, method, path string, body any, header http.Header, result any) error {
+	err := a.once(ctx, method, path, body, header, result)
+	var refused *adminProblem
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+		return err
+	}
+	if token, wrong := a.another(ctx); wrong == nil && token.Reveal() != a.token.Reveal() {
+		a.token = token
+		if err = a.once(ctx, method, path, body, header, result); !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+			return err
+		}
+	}
+	refused.Message = fmt.Sprintf("the token of %s is refused: %s", a.from.name, refused.Message)
+	refused.Do = "To get another: " + a.from.again + ". `crossfade token inspect` says what is wrong with one."
+	return refused.exit()
+}
+
+// once is call without another token.
+func (a *adminAPI) once(ctx context.Context, method, path string, body any, header http.Header, result any) error {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -158,12 +220,16 @@ func (a *adminAPI) call(ctx context.Context, method, path string, body any, head
 	r.Header.Set("Authorization", "Bearer "+a.token.Reveal())
 	resp, err := a.client.Do(r)
 	if err != nil {
-		return &exitError{exitStore, fmt.Errorf("the admin API cannot be reached: %w", unwrapped(err))}
+		return a.unreached(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if a.base.Scheme == "http" && resp.StatusCode == http.StatusBadRequest && !resp.ProtoAtLeast(1, 1) {
+		// What net/http's server says to plain HTTP on a TLS listener, and hangs up.
+		return &exitError{exitStore, fmt.Errorf("%s speaks TLS: use https://", a.base.Host)}
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminReply))
 	if err != nil {
-		return &exitError{exitStore, fmt.Errorf("the answer of the admin API broke off: look at the team before you try again: %w", err)}
+		return away("the answer of the admin API broke off: look at the team before you try again: %w", err)
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusAccepted {
 		if err := json.Unmarshal(text, result); err == nil {
@@ -172,36 +238,20 @@ func (a *adminAPI) call(ctx context.Context, method, path string, body any, head
 	}
 	var problem adminProblem
 	if json.Unmarshal(text, &problem) != nil || problem.Reason == "" || problem.Reason == string(identity.RPCUnknown) { // that is the listener for clients
+		if resp.StatusCode >= http.StatusInternalServerError { // something in front that misses it
+			return away("%s answers %s, which is not the admin API of Crossfade: look at what stands in front of it, or name its admin listener by --admin", a.base.Host, resp.Status)
+		}
 		return fmt.Errorf("%s answers %s, which is no admin API of Crossfade: name its admin listener by --admin", a.base.Host, resp.Status)
 	}
 	problem.Status = resp.StatusCode
 	return problem.exit()
 }
 
-// unwrapped takes off what the client says of its request: the URL was named.
-func unwrapped(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		err = outer.Err
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op
-	}
-	return err
-}
-
-// adminTeam is a team as the API shows it; its phase is a word.
-type adminTeam struct {
-	console.Team
-	Phase string `json:"phase"`
-}
-
-// state is the team as the commands know it.
-func (t adminTeam) state() rollout.State {
+// stateOf is a team of the API as the commands know it.
+func stateOf(t console.Team) rollout.State {
 	s := rollout.State{
-		Team: t.Team.Team, Percent: rollout.Percent(t.Percent), Previous: rollout.Percent(t.Previous), Revision: t.Revision,
-		UpdatedAt: t.Updated, Retired: t.Phase == rollout.PhaseRetired.String(),
+		Team: t.Team, Percent: rollout.Percent(t.Percent), Previous: rollout.Percent(t.Previous), Revision: t.Revision,
+		UpdatedAt: t.Updated, Retired: t.Phase == rollout.PhaseRetired,
 	}
 	if t.Request != nil {
 		s.Request = *t.Request
@@ -214,17 +264,15 @@ func (t adminTeam) state() rollout.State {
 
 // team makes one call about a team.
 func (a *adminAPI) team(ctx context.Context, method string, team identity.Team, what string, body any, header http.Header) (rollout.State, error) {
-	var t adminTeam
+	var t console.Team
 	err := a.call(ctx, method, "teams/"+url.PathEscape(string(team))+what, body, header, &t)
-	return t.state(), err
+	return stateOf(t), err
 }
 
 // states returns the teams that were ever changed, and for how many of its runs
 // the percentage of each is in effect.
 func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error) {
-	var list struct {
-		Teams []adminTeam `json:"teams"`
-	}
+	var list console.Teams
 	if err := a.call(ctx, http.MethodGet, "teams", nil, nil, &list); err != nil {
 		return nil, nil, err
 	}
@@ -232,17 +280,33 @@ func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State,
 	shares := make(map[identity.Team]effect.Share)
 	for _, t := range list.Teams {
 		if t.Revision > 0 {
-			states[t.Team.Team] = t.state()
+			states[t.Team] = stateOf(t)
 		}
 		if t.InEffect != nil {
-			shares[t.Team.Team] = *t.InEffect
+			shares[t.Team] = *t.InEffect
 		}
 	}
 	return states, shares, nil
 }
 
-// live is not told over the API.
-func (a *adminAPI) live(context.Context) (string, error) { return "", nil }
+// live says which gateways serve by the store of this one; "" where an older one
+// does not tell.
+func (a *adminAPI) live(ctx context.Context) (string, error) {
+	var list console.Replicas
+	err := a.call(ctx, http.MethodGet, "replicas", nil, nil, &list)
+	var unknown *adminProblem
+	if errors.As(err, &unknown) && unknown.Reason == reasonRoute {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	all := make([]fleet.Replica, 0, len(list.Replicas))
+	for _, r := range list.Replicas {
+		all = append(all, fleet.Replica{ID: r.ID, Version: r.Version, Config: r.Config, Started: r.Started, Seen: r.Seen})
+	}
+	return liveWords(all, list.AsOf), nil
+}
 
 // history returns a team's last changes.
 func (a *adminAPI) history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error) {
@@ -288,9 +352,9 @@ func askingOf(r rollout.Request) asking {
 
 // ask makes the request of a planned file, and says why it waits if it does.
 func (a *adminAPI) ask(ctx context.Context, row planRow, by rollout.Setting) (s rollout.State, why string, err error) {
-	var t adminTeam
+	var t console.Team
 	err = a.call(ctx, http.MethodPost, "teams/"+url.PathEscape(string(row.Team))+"/request", askingOf(row.request(by)), nil, &t)
-	return t.state(), t.Why, err
+	return stateOf(t), t.Why, err
 }
 
 // fill asks what would become of the rows' files, and completes the rows with it.
@@ -303,7 +367,7 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 	ask := plan{Requests: make([]asking, 0, len(rows))}
 	for _, row := range rows {
 		if row.file.Retire {
-			return usage("team %s asks to be retired, which is not asked for over the admin API: `crossfade rollout retire %s` goes straight to Redis", row.file.Team, row.file.Team)
+			return usage("team %s asks to be retired, which a file does not ask for over the admin API: an operator runs `crossfade rollout retire %s --admin %s`", row.file.Team, row.file.Team, a.base.Scheme+"://"+a.base.Host)
 		}
 		q := askingOf(row.request(rollout.Setting{}))
 		q.Team = row.file.Team
@@ -347,4 +411,36 @@ func outcomeOf(word string) rollout.Outcome {
 		}
 	}
 	return rollout.Pending
+}
+
+// retirement says whether a team may be retired.
+func (a *adminAPI) retirement(ctx context.Context, team identity.Team) (r console.Retirement, err error) {
+	err = a.call(ctx, http.MethodGet, "teams/"+url.PathEscape(string(team))+"/retire", nil, nil, &r)
+	return r, err
+}
+
+// retire ends a team's static credentials, and returns how many those were.
+func (a *adminAPI) retire(ctx context.Context, team identity.Team, reason string) (s rollout.State, ended int, err error) {
+	var t console.Team
+	err = a.call(ctx, http.MethodPost, "teams/"+url.PathEscape(string(team))+"/retire", reasoned{reason}, http.Header{"If-Match": {"*"}}, &t)
+	return stateOf(t), t.Ended, err
+}
+
+// restore puts back what the store of the gateway has lost, or says what that is.
+func (a *adminAPI) restore(ctx context.Context, reason string, dry bool) ([]rollout.Loss, error) {
+	var r console.Restoration
+	var err error
+	if dry {
+		err = a.call(ctx, http.MethodGet, "restore", nil, nil, &r)
+	} else {
+		err = a.call(ctx, http.MethodPost, "restore", reasoned{reason}, nil, &r)
+	}
+	lost := make([]rollout.Loss, 0, len(r.Teams))
+	for _, t := range r.Teams {
+		lost = append(lost, rollout.Loss{
+			Team: t.Team, Has: rollout.State{Percent: rollout.Percent(t.Has)},
+			Known: rollout.State{Percent: rollout.Percent(t.Known), Retired: t.Phase == rollout.PhaseRetired},
+		})
+	}
+	return lost, err
 }

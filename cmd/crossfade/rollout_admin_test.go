@@ -1,36 +1,64 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/rollouttest"
 )
 
+// administration is a gateway with an admin API on a Redis, of which svc-etl is an
+// operator, and a file with its token.
+type administration struct {
+	redis       *rollouttest.Redis
+	config, url string
+	tokenFile   string
+	gateway     *process
+}
+
+// administer starts one; admin are further members of the key admin.
+func administer(t *testing.T, admin string) *administration {
+	t.Helper()
+	a := &administration{redis: rollouttest.StartRedis(t), tokenFile: filepath.Join(t.TempDir(), "token")}
+	idp := issuer(t, 0)
+	a.config = whole(t, idp.URL(), scheduler(t).URL, map[string]string{
+		"redis": a.redis.URL(), "admin": "{ operators: { principals: [svc-etl] }, " + admin + " }",
+	})
+	if err := os.WriteFile(a.tokenFile, []byte(token(t, idp, "luigi")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.start(t)
+	return a
+}
+
+// start starts the gateway.
+func (a *administration) start(t *testing.T) {
+	t.Helper()
+	a.gateway = start(t, "serve", "--config", a.config)
+	found := regexp.MustCompile(`Admin API: (https?://[^/]+)/api/v1/`)
+	eventually(t, "the admin API is announced", func() bool { return found.MatchString(a.gateway.log.String()) })
+	a.url = found.FindStringSubmatch(a.gateway.log.String())[1]
+}
+
 // administered is a gateway with an admin API on a Redis, and a file with the
 // token of an operator.
 func administered(t *testing.T) (redis *rollouttest.Redis, admin, tokenFile string, gateway *process) {
 	t.Helper()
-	redis = rollouttest.StartRedis(t)
-	idp := issuer(t, 0)
-	gateway = start(t, "serve", "--config", whole(t, idp.URL(), scheduler(t).URL, map[string]string{
-		"redis": redis.URL(), "admin": "{ address: 127.0.0.1:0, operators: { principals: [svc-etl] } }",
-	}))
-	found := regexp.MustCompile(`Admin API: (http://[^/]+)/api/v1/`)
-	eventually(t, "the admin API is announced", func() bool { return found.MatchString(gateway.log.String()) })
-	tokenFile = filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(tokenFile, []byte(token(t, idp, "luigi")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return redis, found.FindStringSubmatch(gateway.log.String())[1], tokenFile, gateway
+	a := administer(t, "address: 127.0.0.1:0")
+	return a.redis, a.url, a.tokenFile, a.gateway
 }
 
 func TestRolloutsAreChangedOverTheAdminAPIByAProvenName(t *testing.T) {
@@ -50,6 +78,7 @@ func TestRolloutsAreChangedOverTheAdminAPIByAProvenName(t *testing.T) {
 	over("hold", "data-eng", "--reason", "until Monday").want(t, exitOK, "held at 25%")
 	over("set", "data-eng", "0", "--break-glass", "--for", "2h", "--reason", "the provider is away").want(t, exitOK, "data-eng is at 0%", "held before")
 	over("set", "nobody", "5").want(t, exitUsage, "team_unknown")
+	over("set", "data-egn", "5").want(t, exitUsage, "Did you mean data-eng?")
 	over("set", "data-eng", "101").want(t, exitUsage)
 
 	golden(t, "rollout.admin.history", timeless(over("history", "data-eng").want(t, exitOK).stdout))
@@ -79,9 +108,8 @@ func TestAPlanOverTheAdminAPIIsThatOfRedisAndApplyNamesWhoAsked(t *testing.T) {
 	})
 	for _, format := range []string{"table", "markdown", "json"} {
 		straight := run(t, "rollout", "plan", flag, "--dir", dir, "-o", format).want(t, exitRefused)
-		// Which gateways are live is told by Redis only.
-		plain := regexp.MustCompile(` {5}live: .*`).ReplaceAllString(straight.stdout, "")
-		if got := env.run(t, "rollout", "plan", "--admin", admin, "--dir", dir, "-o", format).want(t, exitRefused); got.stdout != plain {
+		got := env.run(t, "rollout", "plan", "--admin", admin, "--dir", dir, "-o", format).want(t, exitRefused)
+		if ages.ReplaceAllString(got.stdout, "") != ages.ReplaceAllString(straight.stdout, "") {
 			t.Errorf("over the API:\n%s\nstraight:\n%s", got.stdout, straight.stdout)
 		}
 	}
@@ -99,19 +127,76 @@ func TestAPlanOverTheAdminAPIIsThatOfRedisAndApplyNamesWhoAsked(t *testing.T) {
 	env.run(t, "rollout", "plan", "--admin", admin, "--dir", dir).want(t, exitUsage, "team_unknown", "stranger")
 }
 
-func TestARetirementIsNotAskedForOverTheAdminAPI(t *testing.T) {
+func TestARetirementIsAskedForByNoFileOverTheAdminAPI(t *testing.T) {
 	redis, admin, file, _ := administered(t)
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 100})
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 100\nretired: true\n"})
-	for _, args := range [][]string{{"apply", "--dir", dir}, {"plan", "--dir", dir}, {"retire", "data-eng"}} {
-		got := run(t, append([]string{"rollout", args[0], "--admin", admin, "--token-file", file}, args[1:]...)...)
-		got.want(t, exitUsage, "straight to Redis")
+	for _, command := range []string{"apply", "plan"} {
+		run(t, "rollout", command, "--admin", admin, "--token-file", file, "--dir", dir).want(t, exitUsage, "crossfade rollout retire data-eng --admin "+admin)
 	}
 	run(t, "rollout", "history", "data-eng", "--redis", redis.URL(), "-o", "json").want(t, exitOK, `"revision": 1`)
 }
 
+func TestATeamIsRetiredOverTheAdminAPIInTheSameWords(t *testing.T) {
+	a := administer(t, "address: 127.0.0.1:0")
+	both := func(args ...string) []ran {
+		return []ran{
+			run(t, append([]string{"rollout", "retire", "data-eng", "-c", a.config}, args...)...),
+			run(t, append([]string{"rollout", "retire", "data-eng", "--admin", a.url, "--token-file", a.tokenFile}, args...)...),
+		}
+	}
+	alike := func(code int, said string, args ...string) {
+		t.Helper()
+		got := both(args...)
+		got[0].want(t, code, said)
+		if got[0] != got[1] {
+			t.Errorf("%v straight: %v\nover the API: %v", args, got[0], got[1])
+		}
+	}
+	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 100, At: time.Now().Add(-15 * 24 * time.Hour)})
+	run(t, "rollout", "hold", "data-eng", "--reason", "until Monday", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitOK)
+	alike(exitRefused, "data-eng is not retired: it is held: until Monday")
+	alike(exitRefused, "data-eng is not retired: it is held: until Monday", "--dry-run")
+	uses(t, a.redis, "data-eng", map[string]time.Duration{"svc-etl": 9 * 24 * time.Hour})
+	alike(exitRefused, "data-eng is not retired: no password for 9 of 14 days: svc-etl was the last to use one; it is held: until Monday", "--dry-run")
+	uses(t, a.redis, "data-eng", nil)
+	a.redis.Do(t, "DEL", "crossfade:{data-eng}:accounts")
+	run(t, "rollout", "release", "data-eng", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitOK)
+	alike(exitOK, "data-eng may be retired: no password for 14 days. 1 static credential would end with it.", "--dry-run")
+	run(t, "rollout", "retire", "data-eng", "--admin", a.url, "--token-file", a.tokenFile, "--reason", "nobody needs it").
+		want(t, exitOK, "data-eng is retired (revision 4). 1 static credential is refused for good.")
+	alike(exitOK, "data-eng is retired (revision 4). 1 static credential is refused for good.")
+	alike(exitOK, "data-eng is retired already.", "--dry-run")
+	alike(exitOK, `"phase": "retired"`, "-o", "json")
+	got := run(t, "rollout", "history", "data-eng", "--redis", a.redis.URL(), "--limit", "1").want(t, exitOK, "retire", "svc-etl", "api", "nobody needs it")
+	if strings.Contains(got.stdout, "unverified") {
+		t.Errorf("who did it is not proven: %v", got)
+	}
+	run(t, "rollout", "retire", "nobody", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitUsage, "team_unknown")
+}
+
+func TestWhatRedisHasLostIsPutBackOverTheAdminAPI(t *testing.T) {
+	a := administer(t, "address: 127.0.0.1:0")
+	over := func(args ...string) ran {
+		return run(t, append([]string{"rollout", "restore", "--admin", a.url, "--token-file", a.tokenFile}, args...)...)
+	}
+	run(t, "rollout", "set", "data-eng", "60", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitOK)
+	over().want(t, exitOK, "0 teams put back")
+	over("--file", "rollout.json").want(t, exitUsage, "straight to Redis")
+	a.redis.Do(t, "FLUSHALL")
+	run(t, "rollout", "set", "data-eng", "70", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitStore, "store_regressed")
+	over("--dry-run").want(t, exitOK, "data-eng  0%   60% ramp", "1 team would be put back. Nothing was changed.")
+	over("-o", "json", "--reason", "the disk was lost").want(t, exitOK, `"data-eng"`)
+	run(t, "rollout", "history", "data-eng", "--redis", a.redis.URL()).want(t, exitOK, "0% -> 60% (restore)", "svc-etl", "the disk was lost")
+	run(t, "rollout", "set", "data-eng", "70", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitOK, "revision 3")
+}
+
 func TestTheAdminAPIIsAskedOnlyRightly(t *testing.T) {
 	_, admin, file, gateway := administered(t)
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte("hunter2.hunter2.hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name string
 		env  []string
@@ -125,11 +210,17 @@ func TestTheAdminAPIIsAskedOnlyRightly(t *testing.T) {
 		{"a URL with a user", nil, []string{"--admin", "http://a:b@localhost:8081", "--token-file", file}, exitUsage, "--admin"},
 		{"two ways at once", nil, []string{"--admin", admin, "--token-file", file, "--redis", "redis://127.0.0.1:1"}, exitUsage, "leave one out"},
 		{"a token without an API", nil, []string{"--token-file", file}, exitUsage, "--admin"},
-		{"a bad token", []string{"CROSSFADE_TOKEN=hunter2.hunter2.hunter2"}, []string{"--admin", admin}, exitFailure, "malformed_jwt"},
+		{"a bad token", []string{"CROSSFADE_TOKEN=hunter2.hunter2.hunter2"}, []string{"--admin", admin}, exitFailure, "malformed_jwt: the token of $CROSSFADE_TOKEN is refused"},
+		{"a bad token of a file", nil, []string{"--admin", admin, "--token-file", bad}, exitFailure, "the token of " + bad + " is refused"},
+		{"an authority without TLS", nil, []string{"--admin", admin, "--token-file", file, "--admin-ca", file}, exitUsage, "https://"},
+		{"an authority without an API", nil, []string{"--admin-ca", file}, exitUsage, "--admin URL"},
+		{"an authority that is none", nil, []string{"--admin", strings.Replace(admin, "http:", "https:", 1), "--token-file", file, "--admin-ca", file}, exitUsage, "no PEM certificate"},
+		{"TLS where there is none", nil, []string{"--admin", strings.Replace(admin, "http:", "https:", 1), "--token-file", file}, exitStore, "does not speak TLS"},
+		{"a host that nobody knows", nil, []string{"--admin", "https://nowhere.invalid", "--token-file", file}, exitStore, "the host of --admin is not known"},
 		{"a good token in the environment", []string{"CROSSFADE_TOKEN=" + read(t, file)}, []string{"--admin", admin}, exitOK, ""},
 		{"the file before the environment", []string{"CROSSFADE_TOKEN=hunter2"}, []string{"--admin", admin + "/", "--token-file", file}, exitOK, ""},
 		{"the agent's variable", []string{"CROSSFADE_TOKEN_FILE=" + file}, []string{"--admin", admin + "/api/v1/"}, exitOK, ""},
-		{"nobody there", nil, []string{"--admin", "http://" + strings.TrimPrefix(unused(t), "redis://"), "--token-file", file}, exitStore, "cannot be reached"},
+		{"nobody there", nil, []string{"--admin", "http://" + strings.TrimPrefix(unused(t), "redis://"), "--token-file", file}, exitStore, "is admin.address set in its configuration?"},
 		{"another listener", nil, []string{"--admin", "http://" + gateway.address, "--token-file", file}, exitFailure, "name its admin listener"},
 	} {
 		got := with{environ: tt.env}.run(t, append([]string{"rollout", "status"}, tt.args...)...)
@@ -170,4 +261,168 @@ func TestTheOneTimeTokenIsGoodForACommandOnThisMachine(t *testing.T) {
 		t.Errorf("%v: %v", err, got)
 	}
 	env.run(t, "rollout", "history", "data-eng", "--admin", admin).want(t, exitOK, "one-time token (unverified)")
+}
+
+func TestATokenThatEndsIsReplacedByWhatItsSourceHasNow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	write("first")
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Header.Get("Authorization"))
+		if asked[len(asked)-1] != "Bearer second" {
+			write("second")
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"reason":"expired","message":"It has expired.","do":"Send another."}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"changes":[]}`)
+	}))
+	defer server.Close()
+	run(t, "rollout", "history", "data-eng", "--admin", server.URL, "--token-file", file).want(t, exitOK, "never changed")
+	if len(asked) != 2 {
+		t.Errorf("asked with %q", asked)
+	}
+	asked = nil
+	env := with{environ: []string{"CROSSFADE_TOKEN=first"}}
+	got := env.run(t, "rollout", "history", "data-eng", "--admin", server.URL).want(t, exitFailure, "expired: the token of $CROSSFADE_TOKEN is refused: It has expired.", "To get another")
+	if len(asked) != 1 || strings.Contains(got.stderr, "first") {
+		t.Errorf("asked with %q: %v", asked, got)
+	}
+}
+
+func TestWhatStandsInFrontAndOlderGatewaysAreToldApart(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		code   int
+		said   string
+	}{
+		"a proxy that misses the gateway": {http.StatusBadGateway, "<html>", exitStore, "look at what stands in front of it"},
+		"a page that is no API":           {http.StatusOK, "<html>", exitFailure, "no admin API of Crossfade"},
+		"an API that does not know it":    {http.StatusNotFound, `{"reason":"route_unknown","message":"There is nothing here.","do":"x"}`, exitUsage, "of an older version than this command"},
+		"keys that cannot be had":         {http.StatusServiceUnavailable, `{"reason":"jwks_unavailable","message":"m","do":"Try again in a moment."}`, exitStore, "Try again in a moment."},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(tt.status)
+			_, _ = io.WriteString(w, tt.body)
+		}))
+		env := with{environ: []string{"CROSSFADE_TOKEN=x"}}
+		got := env.run(t, "rollout", "retire", "data-eng", "--dry-run", "--admin", server.URL)
+		if got.code != tt.code || !strings.Contains(got.stderr, tt.said) {
+			t.Errorf("%s: %v, want exit code %d and %q", name, got, tt.code, tt.said)
+		}
+		server.Close()
+	}
+}
+
+func TestAWatchedStatusSurvivesARestartOfItsGateway(t *testing.T) {
+	a := administer(t, "address: "+unused(t))
+	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 10})
+	args := []string{"rollout", "status", "-w", "--admin", a.url, "--token-file", a.tokenFile}
+	watched(t, args, func(shows func(string), says func(...string)) {
+		shows("10%")
+		says("live: 1 gateway, seen")
+		a.gateway.signal(t, os.Interrupt)
+		if code := a.gateway.code(); code != exitOK {
+			t.Fatalf("the gateway ends with %d", code)
+		}
+		says("what is shown is of ", " s ago: nothing listens at ")
+		changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 35})
+		a.start(t)
+		shows("35%")
+	})
+}
+
+func TestAWatchedStatusGoesOnWhenItsTokenIsReplaced(t *testing.T) {
+	a := administer(t, "address: "+unused(t))
+	oneTime := func() {
+		t.Helper()
+		found := regexp.MustCompile(`: ([A-Z2-7]{26})\n`).FindStringSubmatch(a.gateway.log.String())
+		if len(found) != 2 {
+			t.Fatalf("no token in %s", a.gateway.log)
+		}
+		if err := os.WriteFile(a.tokenFile, []byte(found[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oneTime()
+	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 10})
+	args := []string{"rollout", "status", "-w", "--admin", a.url, "--token-file", a.tokenFile}
+	watched(t, args, func(shows func(string), says func(...string)) {
+		shows("10%")
+		a.gateway.signal(t, os.Interrupt)
+		_ = a.gateway.code()
+		a.start(t)
+		says("what is shown is of ", "the token of "+a.tokenFile+" is refused", "write a new one into the file")
+		changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 35})
+		oneTime()
+		shows("35%")
+	})
+	// What is refused from the start is nothing to watch by.
+	if err := os.WriteFile(a.tokenFile, []byte("hunter2.hunter2.hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, args...).want(t, exitFailure, "malformed_jwt")
+}
+
+func TestAWatchedStatusSurvivesARestartOfRedis(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 10})
+	watched(t, []string{"rollout", "status", "-w", "--redis=" + redis.URL()}, func(shows func(string), says func(...string)) {
+		shows("10%")
+		redis.Stop()
+		says("what is shown is of ", "connection refused")
+		redis.Start(t)
+		changed(t, redis, rollout.Change{Team: "data-eng", Percent: 35})
+		shows("35%")
+	})
+}
+
+func TestAWatchedStatusBeginsBeforeItsGateway(t *testing.T) {
+	env := "http://" + unused(t)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	watched(t, []string{"rollout", "status", "-w", "--admin", env, "--token-file", file}, func(_ func(string), says func(...string)) {
+		says("nothing is shown yet: nothing listens at ")
+	})
+}
+
+// watched runs a command that watches, until use has seen enough, and interrupts
+// it then. says waits for one line on stderr with all that is named.
+func watched(t *testing.T, args []string, use func(shows func(string), says func(...string))) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var stdout, stderr lockedBuffer
+	p := with{}.program(&stdout, &stderr)
+	code := make(chan int, 1)
+	go func() { code <- p.run(ctx, args) }()
+	use(func(text string) {
+		t.Helper()
+		eventually(t, text+" is shown", func() bool { return strings.Contains(stdout.String(), text) })
+	}, func(all ...string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%q is said", all), func() bool {
+			for line := range strings.Lines(stderr.String()) {
+				if !slices.ContainsFunc(all, func(text string) bool { return !strings.Contains(line, text) }) {
+					return true
+				}
+			}
+			return false
+		})
+	})
+	interrupt()
+	if got := <-code; got != exitOK {
+		t.Errorf("interrupted: exit code %d, %s", got, stderr.String())
+	}
+	if n := strings.Count(stderr.String(), "context canceled"); n > 0 {
+		t.Errorf("the interrupt is told of: %s", stderr.String())
+	}
 }

@@ -318,13 +318,16 @@ if there are changes and nothing is refused.`,
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
 			t, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
-				live := ""
-				if s != nil { // else it is not known
-					line, err := gateways(ctx, s)
-					if err != nil {
-						return err
-					}
-					live = "     live: " + line
+				var from rollouts = stored{Store: s}
+				if o.api != nil {
+					from = o.api
+				}
+				live, err := from.live(ctx)
+				if err != nil {
+					return err
+				}
+				if live != "" {
+					live = "     live: " + live
 				}
 				_, _ = fmt.Fprintf(p.stdout, "%s: %s%s\n\n", dir, teamCount(len(rows)), live)
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,11 +25,12 @@ func (p *program) rolloutRetire() *cobra.Command {
 told before, and under any other team. This cannot be undone, neither by a file nor
 by a command.
 
-It is done when the team has stood at 100% for 14 days and none of its accounts has
-used a static credential in that time; else the exit code is 3, and what is in the
-way is said.`,
+It is done when the team has stood at 100% for 14 days, none of its accounts has
+used a static credential in that time and nobody holds it; else the exit code is 3,
+and what is in the way is said. Over the admin API it is for operators.`,
 		Example: `  crossfade rollout retire growth --dry-run
-  crossfade rollout retire growth --reason "nobody needs a password any more"`,
+  crossfade rollout retire growth --reason "nobody needs a password any more"
+  crossfade rollout retire growth --dry-run --admin https://crossfade.internal:8081`,
 		Args: cobra.ExactArgs(1),
 	})
 	c.Flags().BoolVar(&dry, "dry-run", false, "say whether it could be done, and do nothing")
@@ -36,59 +38,88 @@ way is said.`,
 		if err := c.out.check(); err != nil {
 			return err
 		}
+		team := identity.Team(args[0])
+		if err := rollout.ValidateTeam(team); err != nil {
+			return usage("%w", err)
+		}
+		api, err := p.admin(c.Command)
+		switch {
+		case err != nil:
+			return err
+		case api != nil && dry:
+			r, err := api.retirement(c.Context(), team)
+			if err == nil && !r.May {
+				err = &rollout.RetireError{Team: team, Obstacles: r.Obstacles}
+			}
+			return p.mayRetire(team, r.Retired, r.Why, r.Credentials, err)
+		case api != nil:
+			s, ended, err := api.retire(c.Context(), team, c.reason)
+			return p.retired(c, s, ended, err)
+		}
 		cfg, err := p.partial(c.Command)
 		if err != nil {
 			return err
 		}
-		team := identity.Team(args[0])
 		credentials, err := credentialsOf(cfg, team)
 		if err != nil {
 			return err
 		}
-		var answer rollout.Answer
-		err = p.withStore(c.Command, func(ctx context.Context, s *redisstore.Store) error {
-			guard, err := evidence.NewGuard(s, nil)
+		return p.withStore(c.Command, func(ctx context.Context, store *redisstore.Store) error {
+			guard, err := evidence.NewGuard(store, nil)
 			if err != nil {
 				return err
 			}
-			snapshot, err := s.Load(ctx)
-			if err != nil {
-				return err
+			var why string
+			s, err := rollout.Update(ctx, store, team, func(s rollout.State) (rollout.Change, error) {
+				now := time.Now()
+				if why, err = rollout.AskRetire(ctx, guard, s, now); err != nil || s.Retired || dry {
+					return rollout.Change{}, err
+				}
+				return rollout.Retiring(s, c.by(), credentials, why, now), nil
+			})
+			if dry {
+				return p.mayRetire(team, s.Retired, why, len(credentials), err)
 			}
-			state := snapshot.Teams[team]
-			state.Team = team
-			if state.Retired {
-				answer = rollout.Answer{UpTo: rollout.Full, Why: "it is retired already"}
-				return nil
-			}
-			answer, err = guard.MayRetire(ctx, state)
-			return err
-		})
-		switch {
-		case err != nil:
-			return err
-		case answer.UpTo < rollout.Full:
-			return &exitError{exitRefused, fmt.Errorf("%s is not retired: %s", team, answer.Why)}
-		case dry:
-			_, err := fmt.Fprintf(p.stdout, "%s may be retired: %s. %s would end with it.\n", team, answer.Why, credentialCount(len(credentials)))
-			return err
-		}
-		return p.change(c, args[0], func(s rollout.State) (rollout.Change, error) {
-			if s.Retired {
-				return rollout.Change{}, nil
-			}
-			change := rollout.Set(s, rollout.Setting{Percent: rollout.Full, Actor: actor(), Source: "cli", Reason: c.reason}, time.Now())
-			change.Kind, change.Retire, change.Credentials, change.Evidence = rollout.KindRetire, true, credentials, answer.Why
-			return change, nil
-		}, func(s rollout.State) string {
-			is := "are"
-			if len(s.Credentials) == 1 {
-				is = "is"
-			}
-			return fmt.Sprintf("%s is retired (revision %d). %s %s refused for good.", s.Team, s.Revision, credentialCount(len(s.Credentials)), is)
+			return p.retired(c, s, len(s.Credentials), err)
 		})
 	}
 	return c.Command
+}
+
+// mayRetire says what came of a dry run.
+func (p *program) mayRetire(team identity.Team, retired bool, why string, credentials int, err error) error {
+	switch {
+	case err != nil:
+		return blocked(err)
+	case retired:
+		_, err = fmt.Fprintf(p.stdout, "%s is retired already.\n", team)
+	default:
+		_, err = fmt.Fprintf(p.stdout, "%s may be retired: %s. %s would end with it.\n", team, why, credentialCount(credentials))
+	}
+	return err
+}
+
+// retired says what came of a retirement, by which so many credentials ended.
+func (p *program) retired(c *changeCommand, s rollout.State, ended int, err error) error {
+	if err != nil {
+		return blocked(err)
+	}
+	is := "are"
+	if ended == 1 {
+		is = "is"
+	}
+	return c.out.write(p.stdout, rowOf(s, time.Now()), table{{
+		fmt.Sprintf("%s is retired (revision %d). %s %s refused for good.", s.Team, s.Revision, credentialCount(ended), is),
+	}})
+}
+
+// blocked gives what stands in the way of a retirement its exit code.
+func blocked(err error) error {
+	var in *rollout.RetireError
+	if errors.As(err, &in) {
+		return &exitError{exitRefused, err}
+	}
+	return err
 }
 
 func teamCount(n int) string {
@@ -118,10 +149,12 @@ func (p *program) rolloutRestore() *cobra.Command {
 its Redis was emptied, replaced or restored to an older state (store_regressed): from
 the file rollout.json that the gateway keeps in its state_dir. Teams that the Redis
 knows at a later revision stay as they are. Latches, history and evidence that were
-lost are not in that file.
+lost are not in that file. With --admin URL the gateway there puts back what it knows
+itself, which is for operators; a file goes straight to Redis only.
 
 The gateways see the store they knew, and accept changes again.`,
 		Example: `  crossfade rollout restore --dry-run
+  crossfade rollout restore --dry-run --admin https://crossfade.internal:8081
   crossfade rollout restore --file /var/lib/crossfade/rollout.json --reason "redis-0 lost its disk"`,
 		Args: cobra.NoArgs,
 	}
@@ -133,6 +166,19 @@ The gateways see the store they knew, and accept changes again.`,
 		if err := out.check(); err != nil {
 			return err
 		}
+		api, err := p.admin(c)
+		switch {
+		case err != nil:
+			return err
+		case api != nil && file != "":
+			return usage("--file goes straight to Redis: over the admin API a gateway puts back what it knows itself")
+		case api != nil:
+			lost, err := api.restore(c.Context(), reason, dry)
+			if err != nil {
+				return err
+			}
+			return p.restored(out, lost, dry)
+		}
 		cfg, err := p.partial(c)
 		if err != nil {
 			return err
@@ -142,41 +188,43 @@ The gateways see the store they knew, and accept changes again.`,
 			return err
 		}
 		return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-			by := rollout.Setting{Actor: actor(), Source: "cli", Reason: reason}
 			has, err := s.Load(ctx)
 			if err != nil {
 				return err
 			}
-			t := table{{"TEAM", "HAS", "KNOWN"}}
-			lost := []identity.Team{}
-			for _, state := range inOrder(known.Teams) {
-				if _, _, ok := rollout.Restored(has.Teams[state.Team], state, by, time.Now()); ok {
-					lost = append(lost, state.Team)
-					t = append(t, []string{string(state.Team), percent(int(has.Teams[state.Team].Percent)), percent(int(state.Percent)) + " " + state.Phase().String()})
-				}
-			}
 			if !dry {
-				if lost, err = s.Restore(ctx, *known, by); err != nil {
+				if _, err := s.Restore(ctx, *known, rollout.Setting{Actor: actor(), Source: "cli", Reason: reason}); err != nil {
 					return err
 				}
 			}
-			if out.format != "table" {
-				return out.write(p.stdout, lost, nil)
-			}
-			if len(lost) > 0 {
-				if err := out.write(p.stdout, nil, t); err != nil {
-					return err
-				}
-			}
-			done := "put back. The gateways follow within seconds."
-			if dry {
-				done = "would be put back. Nothing was changed."
-			}
-			_, err = fmt.Fprintf(p.stdout, "%s %s\n", teamCount(len(lost)), done)
-			return err
+			return p.restored(out, rollout.Losses(has, *known), dry)
 		})
 	}
 	return c
+}
+
+// restored says what was put back, or would be.
+func (p *program) restored(out *output, lost []rollout.Loss, dry bool) error {
+	t := table{{"TEAM", "HAS", "KNOWN"}}
+	teams := make([]identity.Team, 0, len(lost))
+	for _, l := range lost {
+		teams = append(teams, l.Team)
+		t = append(t, []string{string(l.Team), percent(int(l.Has.Percent)), percent(int(l.Known.Percent)) + " " + l.Known.Phase().String()})
+	}
+	if out.format != "table" {
+		return out.write(p.stdout, teams, nil)
+	}
+	if len(lost) > 0 {
+		if err := out.write(p.stdout, nil, t); err != nil {
+			return err
+		}
+	}
+	done := "put back. The gateways follow within seconds."
+	if dry {
+		done = "would be put back. Nothing was changed."
+	}
+	_, err := fmt.Fprintf(p.stdout, "%s %s\n", teamCount(len(lost)), done)
+	return err
 }
 
 // knownSnapshot reads what a gateway knew.

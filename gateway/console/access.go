@@ -56,7 +56,7 @@ func (c *Console) admit(r *http.Request) (caller, *problem) {
 	if local && !loopbackName(r.Host) {
 		return caller{}, refuse(http.StatusMisdirectedRequest, hostUnknown,
 			fmt.Sprintf("This listener answers to names of this machine only, not to %q.", r.Host),
-			"Use http://127.0.0.1 or localhost with its port; what stands in front must say so by X-Forwarded-For.")
+			"Use 127.0.0.1 or localhost with its port; what stands in front must say so by X-Forwarded-For.")
 	}
 	if !sameSite(r) {
 		return caller{}, refuseFor(http.StatusForbidden, identity.CrossSite,

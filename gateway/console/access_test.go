@@ -21,10 +21,17 @@ func TestWhoMayDoWhat(t *testing.T) {
 	rollback := ask{method: "POST", path: "/teams/data-eng/rollback", body: `{"reason":"x"}`}
 	read := ask{method: "GET", path: "/teams"}
 	plan := ask{method: "POST", path: "/plan", body: `{"requests":[]}`}
+	retirement := ask{method: "GET", path: "/teams/data-eng/retire"}
+	replicas := ask{method: "GET", path: "/replicas"}
+	restoration := ask{method: "GET", path: "/restore"}
+	// What nobody can take back is for whoever may raise at once.
+	retire := ask{method: "POST", path: "/teams/data-eng/retire", header: match("*")}
+	restore := ask{method: "POST", path: "/restore"}
 	for _, tt := range []struct {
 		who, token string
 		// here and far are the statuses of reading, on this machine and elsewhere;
-		// changes those of every change but a raise at once, raises of that.
+		// changes those of every change but a raise at once, a retirement and a
+		// restore, raises of those.
 		here, far, changes, raises int
 	}{
 		{"nobody", "", 200, 401, 401, 401},
@@ -47,14 +54,14 @@ func TestWhoMayDoWhat(t *testing.T) {
 				t.Errorf("%s, %s %s from %q: %v, want %d", tt.who, q.method, q.path, from, got, want)
 			}
 		}
-		for _, q := range []ask{read, plan} {
+		for _, q := range []ask{read, plan, retirement, replicas, restoration} {
 			check(newAPI(t), q, "", tt.here)
 			check(newAPI(t, remote), q, elsewhere, tt.far)
 			check(newAPI(t, remote), q, "", tt.far)
 		}
-		for _, q := range []ask{lower, raise, request, hold, release, rollback} {
+		for _, q := range []ask{lower, raise, request, hold, release, rollback, retire, restore} {
 			want := tt.changes
-			if q.body == raise.body {
+			if q.body == raise.body || q.path == retire.path || q.path == restore.path {
 				want = tt.raises
 			}
 			a := newAPI(t)

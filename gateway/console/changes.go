@@ -38,17 +38,11 @@ func (c *Console) change(r *http.Request, decide func(context.Context, rollout.S
 		}
 		return rollout.State{}, p
 	}
-	if !c.o.Ready() {
-		p := refuseFor(http.StatusServiceUnavailable, identity.AuditUnavailable, "The change could not be recorded, so it was not made.", "Tell the platform team that the audit trail cannot be written.")
-		p.retryAfter = "5"
+	end, p := c.begin(ctx)
+	if p != nil {
 		return rollout.State{}, p
 	}
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return refused(fmt.Errorf("%w: other changes took too long, and this one was not begun", rollout.ErrUnavailable))
-	}
+	defer end()
 	if err := c.o.Table.Refresh(ctx); err != nil {
 		return refused(err)
 	}
@@ -77,6 +71,21 @@ func (c *Console) change(r *http.Request, decide func(context.Context, rollout.S
 		}
 		s = faster.Current
 		s.Team = team
+	}
+}
+
+// begin waits for a change's turn, until end is called.
+func (c *Console) begin(ctx context.Context) (end func(), p *problem) {
+	if !c.o.Ready() {
+		p := refuseFor(http.StatusServiceUnavailable, identity.AuditUnavailable, "The change could not be recorded, so it was not made.", "Tell the platform team that the audit trail cannot be written.")
+		p.retryAfter = "5"
+		return nil, p
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return func() { <-c.turn }, nil
+	case <-ctx.Done():
+		return nil, storeProblem(fmt.Errorf("%w: other changes took too long, and this one was not begun", rollout.ErrUnavailable), c.show)
 	}
 }
 
@@ -118,6 +127,15 @@ func revisions(r *http.Request) (known []int64, anyOne bool, p *problem) {
 	return known, false, nil
 }
 
+// stale is the error of a change that was decided upon other revisions.
+func stale(known []int64, s rollout.State) error {
+	e := &rollout.ConflictError{Current: s}
+	if len(known) > 0 {
+		e.Expected = known[0]
+	}
+	return e
+}
+
 func (c *Console) set(w http.ResponseWriter, r *http.Request) *problem {
 	var percent percentage
 	var reason, glass string
@@ -147,11 +165,7 @@ func (c *Console) set(w http.ResponseWriter, r *http.Request) *problem {
 	s, p := c.change(r, func(_ context.Context, s rollout.State) (rollout.Change, error) {
 		switch {
 		case !anyOne && !slices.Contains(known, s.Revision):
-			stale := &rollout.ConflictError{Current: s}
-			if len(known) > 0 {
-				stale.Expected = known[0]
-			}
-			return rollout.Change{}, stale
+			return rollout.Change{}, stale(known, s)
 		case to.Percent > s.Percent && !who.operates:
 			return rollout.Change{}, refuseFor(http.StatusForbidden, identity.ActionDenied,
 				fmt.Sprintf("%s may lower %s at once; to raise it past its checks is for operators.", who.name, s.Team),

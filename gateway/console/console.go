@@ -13,6 +13,12 @@
 // What sets a percentage at once passes by the checks, so a lead may only lower
 // by it; to raise, a lead asks, as the team's file does, and the guard decides.
 //
+// What nobody can take back is for operators: a retirement, and what a restore
+// makes of a store. A lead asks for a retirement by the team's file, where others
+// look at it before it counts; here one token that was stolen would do. A restore
+// puts back what the gateway itself has known and nothing that a caller brings:
+// that could retire a team past the guard.
+//
 // Where the listener is out of reach for other machines, reading is open and the
 // one-time token is good. A request that something in front has passed on is
 // never from this machine, whatever its address says. Everywhere else reading
@@ -37,6 +43,7 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/fleet"
 )
 
 const (
@@ -60,6 +67,7 @@ type Table interface {
 	LoadedAt() time.Time
 	Lookup(team identity.Team) (rollout.State, bool)
 	States() []rollout.State
+	Known() rollout.Snapshot
 	Refresh(ctx context.Context) error
 	Write(ctx context.Context, c rollout.Change) (rollout.State, error)
 }
@@ -72,6 +80,14 @@ type History interface {
 // Forecast says what a step of a team would do to its runs.
 type Forecast func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error)
 
+// Store is what the API asks of the store itself. Errors match
+// rollout.ErrUnavailable.
+type Store interface {
+	Load(ctx context.Context) (rollout.Snapshot, error)
+	Restore(ctx context.Context, s rollout.Snapshot, by rollout.Setting) ([]identity.Team, error)
+	Fleet(ctx context.Context) (all []fleet.Replica, now time.Time, err error)
+}
+
 // File is what is known of a team's file.
 type File struct {
 	// Management says how the file and the team's request agree, Name is the
@@ -79,12 +95,13 @@ type File struct {
 	Management, Name string
 }
 
-// Options are the options of New. All but InEffect, OneTime, Ready, Changed, Now and
-// the accesses are required.
+// Options are the options of New. All but InEffect, Credentials, OneTime, Nearest,
+// Ready, Changed, Observed, Now, Self and the accesses are required.
 type Options struct {
 	Tokens  Authenticator
 	Table   Table
 	History History
+	Store   Store
 	Guard   rollout.Guard
 	// Forecast is asked about each step of a plan.
 	Forecast Forecast
@@ -93,6 +110,14 @@ type Options struct {
 	InEffect func(rollout.State) (effect.Share, bool)
 	// Teams are the teams of the configuration.
 	Teams []identity.Team
+	// Credentials lists the ids of the static credentials of a team, which end with
+	// its retirement; nil is none.
+	Credentials func(identity.Team) []string
+	// Self is the id of this gateway among all.
+	Self string
+	// Nearest, if set, returns the candidate that was most likely meant by a word,
+	// or "".
+	Nearest func(word string, candidates []string) string
 	// Files returns what is known of the teams' files. The map is only read.
 	Files func() map[identity.Team]File
 	// Open reports whether a team's raises may be applied at a time.
@@ -109,7 +134,10 @@ type Options struct {
 	Ready func() bool
 	// Changed is told of each change that was made, after it. It must not block.
 	Changed func(ctx context.Context, done Done)
-	Log     *slog.Logger
+	// Observed, if set, is told of each request when it is answered: what it is for,
+	// one of Routes or "" for anything else, and the status. It must not block.
+	Observed func(route string, status int)
+	Log      *slog.Logger
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -129,7 +157,7 @@ type Done struct {
 // Console is the API. It is safe for concurrent use.
 type Console struct {
 	o      Options
-	routes http.Handler
+	routes *http.ServeMux
 	// turn has room for the change that is under way. Changes that read at once
 	// and write one after another would only meet each other's conflicts.
 	turn chan struct{}
@@ -137,8 +165,8 @@ type Console struct {
 
 // New checks the options and builds the API.
 func New(o Options) (*Console, error) {
-	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Guard == nil || o.Forecast == nil || o.Files == nil || o.Open == nil || o.Log == nil {
-		return nil, errors.New("admin API: tokens, table, history, guard, forecast, files, hours and a log are needed")
+	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Store == nil || o.Guard == nil || o.Forecast == nil || o.Files == nil || o.Open == nil || o.Log == nil {
+		return nil, errors.New("admin API: tokens, table, history, store, guard, forecast, files, hours and a log are needed")
 	}
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
@@ -148,6 +176,15 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Changed == nil {
 		o.Changed = func(context.Context, Done) {}
+	}
+	if o.Credentials == nil {
+		o.Credentials = func(identity.Team) []string { return nil }
+	}
+	if o.Nearest == nil {
+		o.Nearest = func(string, []string) string { return "" }
+	}
+	if o.Observed == nil {
+		o.Observed = func(string, int) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -163,13 +200,30 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	answer := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	defer func() { c.o.Observed(c.routeOf(r), answer.status) }()
 	who, refusal := c.admit(r)
 	if refusal != nil {
-		refusal.write(w)
+		refusal.write(answer)
 		return
 	}
-	c.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
+	c.routes.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
 }
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 type callerKey struct{}
 

@@ -16,6 +16,7 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -80,14 +81,29 @@ type api struct {
 	store *rollouttest.Memory
 	table *rollout.Table
 	guard *guard
+	// fleet are the gateways, away why they cannot be read, now the store's time.
+	fleet []fleet.Replica
+	away  error
+	now   time.Time
 	// closed keeps raises out of their hours.
 	closed bool
 	// forecast is the error of looking at what becomes of runs.
 	forecast error
 
-	mu   sync.Mutex
-	done []console.Done
-	log  strings.Builder
+	mu     sync.Mutex
+	done   []console.Done
+	log    strings.Builder
+	counts map[string]int // of requests, by route and status
+}
+
+// shared is the store of an api, with its fleet.
+type shared struct {
+	*rollouttest.Memory
+	a *api
+}
+
+func (s shared) Fleet(context.Context) ([]fleet.Replica, time.Time, error) {
+	return s.a.fleet, s.a.now, s.a.away
 }
 
 // remote makes a listener that others reach.
@@ -95,7 +111,7 @@ func remote(o *console.Options) { o.Loopback = false }
 
 func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 	t.Helper()
-	a := &api{T: t, store: rollouttest.NewMemory(), guard: &guard{}}
+	a := &api{T: t, store: rollouttest.NewMemory(), guard: &guard{}, counts: make(map[string]int)}
 	a.guard.say(rollout.Answer{UpTo: rollout.Full, Why: "30 clean runs"}, nil)
 	var err error
 	if a.table, err = rollout.NewTable(rollout.TableOptions{Store: a.store}); err != nil {
@@ -106,7 +122,21 @@ func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 		t.Fatal(err)
 	}
 	o := console.Options{
-		Tokens: people, Table: a.table, History: a.store, Guard: a.guard,
+		Tokens: people, Table: a.table, History: a.store, Store: shared{a.store, a}, Guard: a.guard, Self: "b",
+		Credentials: func(team identity.Team) []string { return []string{"htpasswd:svc-" + string(team)} },
+		Nearest: func(word string, candidates []string) string {
+			for _, c := range candidates {
+				if strings.HasPrefix(c, word) {
+					return c
+				}
+			}
+			return ""
+		},
+		Observed: func(route string, status int) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.counts[fmt.Sprintf("%s %d", route, status)]++
+		},
 		Forecast: func(_ context.Context, _ rollout.State, step rollout.Step) (f effect.Forecast, err error) {
 			switch step.Outcome {
 			case rollout.Raise:

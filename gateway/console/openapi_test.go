@@ -241,6 +241,7 @@ func TestEveryStatusOfTheDescriptionCanBeHad(t *testing.T) {
 	bodies := map[string]string{
 		"PUT /teams/{team}/rollout": `{"percent":1}`, "POST /teams/{team}/request": `{"percent":1}`,
 		"POST /teams/{team}/rollback": `{"reason":"x"}`, "POST /plan": `{"requests":[]}`, "POST /teams/{team}/hold": `{}`,
+		"POST /teams/{team}/retire": `{}`, "POST /restore": `{}`,
 	}
 	had := make(map[string]bool)
 	for path, methods := range console.Operations() {

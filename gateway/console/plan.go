@@ -59,7 +59,7 @@ func (c *Console) plan(w http.ResponseWriter, r *http.Request) *problem {
 	for _, q := range requests {
 		s, ok := c.o.Table.Lookup(q.team)
 		if !ok && !slices.Contains(c.o.Teams, q.team) {
-			return refuse(http.StatusNotFound, teamUnknown, fmt.Sprintf("There is no team %q.", clip(string(q.team))), "Look at "+Prefix+"teams.")
+			return c.unknown(q.team)
 		}
 		s.Team = q.team
 		step, err := c.planOne(ctx, s, q)

@@ -26,6 +26,7 @@ const (
 	teamRetired          = "team_retired"
 	nothingToRollBack    = "nothing_to_roll_back"
 	storeRegressed       = "store_regressed"
+	retirementBlocked    = "retirement_blocked"
 )
 
 // problem is a refusal: problem details (RFC 9457), with the members that the
@@ -39,6 +40,8 @@ type problem struct {
 	Do      string `json:"do"`
 	// Current is the team as it stands, where another state was expected.
 	Current *Team `json:"current,omitempty"`
+	// Obstacles are what stands in the way, where something does.
+	Obstacles []rollout.Obstacle `json:"obstacles,omitempty"`
 
 	challenge, retryAfter, allow string
 }
@@ -66,7 +69,12 @@ func unauthorised(reason identity.Reason, message string) *problem {
 // take.
 func storeProblem(err error, now func(rollout.State) Team) *problem {
 	var stale *rollout.ConflictError
+	var blocked *rollout.RetireError
 	switch {
+	case errors.As(err, &blocked):
+		p := refuse(http.StatusConflict, retirementBlocked, err.Error(), "See to what is in the way; nothing overrides it, for nobody can take a retirement back.")
+		p.Obstacles = blocked.Obstacles
+		return p
 	case errors.As(err, &stale):
 		p := refuse(http.StatusPreconditionFailed, conflict, err.Error(), "Look at the current state and decide again.")
 		current := now(stale.Current)
@@ -77,7 +85,7 @@ func storeProblem(err error, now func(rollout.State) Team) *problem {
 	case errors.Is(err, rollout.ErrNothingToRollBack):
 		return refuse(http.StatusConflict, nothingToRollBack, err.Error(), "Set a percentage instead.")
 	case errors.Is(err, rollout.ErrRegressed):
-		p := refuse(http.StatusServiceUnavailable, storeRegressed, err.Error(), "Nothing can be changed before the platform team has restored the store.")
+		p := refuse(http.StatusServiceUnavailable, storeRegressed, err.Error(), "Nothing can be changed before the store is restored: an operator looks at GET "+Prefix+"restore and sends POST.")
 		p.retryAfter = "60"
 		return p
 	case errors.Is(err, rollout.ErrUnavailable):

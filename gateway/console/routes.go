@@ -31,10 +31,33 @@ func (c *Console) resources() []resource {
 		{"teams/{team}/request", map[string]handler{http.MethodPost: c.changing(c.ask)}},
 		{"teams/{team}/hold", map[string]handler{http.MethodPost: c.changing(c.hold), http.MethodDelete: c.changing(c.release)}},
 		{"teams/{team}/rollback", map[string]handler{http.MethodPost: c.changing(c.rollback)}},
+		{"teams/{team}/retire", map[string]handler{http.MethodGet: c.retirement, http.MethodPost: c.operating(c.retire)}},
 		{"teams/{team}/history", map[string]handler{http.MethodGet: c.history}},
+		{"replicas", map[string]handler{http.MethodGet: c.replicas}},
+		{"restore", map[string]handler{http.MethodGet: c.restoration, http.MethodPost: c.operating(c.restore)}},
 		{"plan", map[string]handler{http.MethodPost: c.plan}},
 		{"openapi.json", map[string]handler{http.MethodGet: c.description}},
 	}
+}
+
+// Routes are the paths that there are, with {team} for any team, in order: the
+// closed set of what Options.Observed is told.
+func Routes() []string {
+	var all []string
+	for _, res := range (&Console{}).resources() {
+		all = append(all, Prefix+res.path)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// routeOf is the one of Routes that a request is for, "" if it is for none.
+func (c *Console) routeOf(r *http.Request) string {
+	_, pattern := c.routes.Handler(r)
+	if !strings.HasPrefix(pattern, Prefix) {
+		return ""
+	}
+	return pattern
 }
 
 func (c *Console) mux() *http.ServeMux {
@@ -87,7 +110,23 @@ func (c *Console) named(r *http.Request) (identity.Team, *problem) {
 	if _, ok := c.o.Table.Lookup(team); ok {
 		return team, nil
 	}
-	return "", refuse(http.StatusNotFound, teamUnknown, fmt.Sprintf("There is no team %q.", clip(string(team))), "Look at "+Prefix+"teams.")
+	return "", c.unknown(team)
+}
+
+// unknown says that there is no such team, and which one was probably meant.
+func (c *Console) unknown(team identity.Team) *problem {
+	var names []string
+	for _, known := range c.o.Teams {
+		names = append(names, string(known))
+	}
+	for _, s := range c.o.Table.States() {
+		names = append(names, string(s.Team))
+	}
+	do := "Look at " + Prefix + "teams."
+	if name := c.o.Nearest(clip(string(team)), names); name != "" {
+		do = fmt.Sprintf("Did you mean %s? %s", name, do)
+	}
+	return refuse(http.StatusNotFound, teamUnknown, fmt.Sprintf("There is no team %q.", clip(string(team))), do)
 }
 
 // changing lets those through who may change the team of the path.
@@ -99,8 +138,12 @@ func (c *Console) changing(next handler) handler {
 		}
 		team := identity.Team(r.PathValue("team"))
 		if !who.mayChange(team) {
-			c.o.Log.Warn("an admin request was refused", "actor", who.name, "reason", identity.ActionDenied, "method", r.Method, "path", r.URL.Path)
-			return refuseFor(http.StatusForbidden, identity.ActionDenied, fmt.Sprintf("%s may not change %s.", who.name, clip(string(team))),
+			c.denied(r)
+			name := who.name
+			if who.leads {
+				name = fmt.Sprintf("%s, who leads %s,", who.name, who.team)
+			}
+			return refuseFor(http.StatusForbidden, identity.ActionDenied, fmt.Sprintf("%s may not change %s.", name, clip(string(team))),
 				"Ask a lead of the team, or an operator; admin.leads and admin.operators name them.")
 		}
 		if _, p := c.named(r); p != nil {
@@ -108,4 +151,33 @@ func (c *Console) changing(next handler) handler {
 		}
 		return next(w, r)
 	}
+}
+
+// operating lets operators through.
+func (c *Console) operating(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) *problem {
+		who, team := callerOf(r), identity.Team(r.PathValue("team"))
+		switch {
+		case !who.known:
+			return unauthorised(identity.TokenAbsent, "A change needs a token.")
+		case who.operates && team == "":
+			return next(w, r)
+		case who.operates:
+			if _, p := c.named(r); p != nil {
+				return p
+			}
+			return next(w, r)
+		}
+		c.denied(r)
+		do := "Ask an operator; admin.operators names them."
+		if who.mayChange(team) {
+			do = "Put `retired: true` into the team's file, where others look at it first, or ask an operator; admin.operators names them."
+		}
+		return refuseFor(http.StatusForbidden, identity.ActionDenied, fmt.Sprintf("%s may not do what nobody can take back: that is for operators.", who.name), do)
+	}
+}
+
+// denied notes that somebody wanted what is not theirs.
+func (c *Console) denied(r *http.Request) {
+	c.o.Log.Warn("an admin request was refused", "actor", callerOf(r).name, "reason", identity.ActionDenied, "method", r.Method, "path", r.URL.Path)
 }

@@ -33,6 +33,8 @@ type Team struct {
 	// InEffect is for how many runs of the last full day the percentage is in
 	// effect; left out while no runs are known.
 	InEffect *effect.Share `json:"in_effect,omitempty"`
+	// Ended is how many static credentials ended with the team's retirement.
+	Ended int `json:"ended_credentials,omitempty"`
 	// Outcome is what becomes of the request now, Why what allows it or is in the
 	// way, and Owner who can do something about that.
 	Outcome string         `json:"outcome"`
@@ -94,6 +96,9 @@ func (c *Console) show(s rollout.State) Team {
 	t := Team{
 		Team: s.Team, Percent: int(s.Percent), Previous: int(s.Previous), Phase: s.Phase(), Revision: s.Revision, Updated: s.UpdatedAt,
 		Outcome: rollout.Met.String(),
+	}
+	if s.Retired {
+		t.Ended = len(s.Credentials)
 	}
 	if s.Request.Made() {
 		requested, request := int(s.Request.Percent), s.Request

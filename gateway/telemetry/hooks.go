@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"net/http"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -109,14 +111,48 @@ func (t *Telemetry) RedisUp(up bool) {
 	t.metrics.redisUp.Set(value)
 }
 
-// CertificateExpiry tells when the listener's certificate expires. The zero
-// time takes the metric away.
-func (t *Telemetry) CertificateExpiry(notAfter time.Time) {
+// Listener is one that may have a certificate: its key in the configuration.
+type Listener string
+
+// The listeners.
+const (
+	ListenerClients Listener = "listen"
+	ListenerAdmin   Listener = "admin"
+)
+
+// CertificateExpiry tells when a listener's certificate expires. The zero time
+// takes the series away.
+func (t *Telemetry) CertificateExpiry(of Listener, notAfter time.Time) {
 	if notAfter.IsZero() {
-		t.metrics.certificate.Reset()
+		t.metrics.certificate.DeleteLabelValues(string(of))
 		return
 	}
-	t.metrics.certificate.WithLabelValues().Set(seconds(notAfter))
+	t.metrics.certificate.WithLabelValues(string(of)).Set(seconds(notAfter))
+}
+
+// AdminRoutes makes the series of the admin API exist: for each of the routes,
+// which are a closed set, and for other paths, what alerts look at.
+func (t *Telemetry) AdminRoutes(routes []string) {
+	known := map[string]bool{}
+	for _, route := range append([]string{otherRoute}, routes...) {
+		known[route] = true
+		for _, code := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable} {
+			t.metrics.admin.WithLabelValues(route, strconv.Itoa(code))
+		}
+	}
+	t.metrics.adminRoutes.Store(&known)
+}
+
+// otherRoute stands for paths where nothing is.
+const otherRoute = "other"
+
+// AdminRequest counts an answer of the admin API, by its route and its status.
+// What is none of AdminRoutes is "other".
+func (t *Telemetry) AdminRequest(route string, status int) {
+	if known := t.metrics.adminRoutes.Load(); known == nil || !(*known)[route] {
+		route = otherRoute
+	}
+	t.metrics.admin.WithLabelValues(route, codeLabel(closedCode(status))).Inc()
 }
 
 // seconds returns a time as Prometheus writes it.

@@ -54,6 +54,8 @@ type metrics struct {
 	configInfo          *prometheus.GaugeVec
 	redisUp             prometheus.Gauge
 	certificate         *prometheus.GaugeVec
+	admin               *prometheus.CounterVec
+	adminRoutes         atomic.Pointer[map[string]bool]
 
 	live    *live
 	teamsMu sync.Mutex // held by who replaces teams
@@ -143,7 +145,8 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.reloaded = gauge("config_last_reload_successful", "Whether the last configuration that was read is in force.").WithLabelValues()
 	m.configInfo = gauge("config_info", "The configuration in force, by its hash.", "hash")
 	m.redisUp = gauge("redis_up", "Whether the store answered when it was last asked.").WithLabelValues()
-	m.certificate = gauge("tls_not_after_timestamp_seconds", "When the certificate of the listener expires; absent without TLS.")
+	m.certificate = gauge("tls_not_after_timestamp_seconds", "When the certificate of a listener expires; absent without TLS.", "listener")
+	m.admin = counter("admin_requests_total", "Answers of the admin API, by what was asked and the status; 401 and 403 are those who may not.", "route", "code")
 
 	reasons := gauge("reason_info", "The closed list of reasons, with who can do something about each.", "reason", "owner")
 	for _, info := range identity.Reasons() {

@@ -228,7 +228,8 @@ func TestHooks(t *testing.T) {
 	tel.AuditRecords(telemetry.AuditError, 1)
 	tel.AuditRecords("strange", -1)
 	tel.RedisUp(true)
-	tel.CertificateExpiry(noon())
+	tel.CertificateExpiry(telemetry.ListenerClients, noon())
+	tel.CertificateExpiry(telemetry.ListenerAdmin, noon().Add(1e9))
 	tel.ObserveShadow(func() int { return 3 }, func() uint64 { return 9 })
 	tel.ObserveEvidence(func() int64 { return 4 })
 	tel.ObserveRollout(table{noon(), []rollout.State{
@@ -266,7 +267,8 @@ crossfade_rollout_requested_ratio{team="data-eng"} 0.5
 crossfade_rollout_table_timestamp_seconds 1.7723664e+09
 crossfade_shadow_queue_depth 3
 crossfade_shadow_shed_total 9
-crossfade_tls_not_after_timestamp_seconds 1.7723664e+09
+crossfade_tls_not_after_timestamp_seconds{listener="admin"} 1.772366401e+09
+crossfade_tls_not_after_timestamp_seconds{listener="listen"} 1.7723664e+09
 crossfade_token_cache_total{result="hit"} 2
 crossfade_token_cache_total{result="miss"} 1
 `
@@ -276,11 +278,11 @@ crossfade_token_cache_total{result="miss"} 1
 
 	tel.Reloaded(false, "bad")
 	tel.RedisUp(false)
-	tel.CertificateExpiry(time.Time{})
+	tel.CertificateExpiry(telemetry.ListenerClients, time.Time{})
 	tel.ObserveRollout(table{}, nil)
 	got = samples(t, tel, "crossfade_config_last_reload_successful", "crossfade_config_info", "crossfade_redis_up",
 		"crossfade_tls_not_after_timestamp_seconds", "crossfade_rollout_live_ratio", "crossfade_rollout_table_timestamp_seconds")
-	if diff := cmp.Diff("crossfade_config_info{hash=\"new\"} 1\n", got); diff != "" {
+	if diff := cmp.Diff("crossfade_config_info{hash=\"new\"} 1\ncrossfade_tls_not_after_timestamp_seconds{listener=\"admin\"} 1.772366401e+09\n", got); diff != "" {
 		t.Errorf("when all goes wrong (-want +got):\n%s", diff)
 	}
 }
@@ -378,5 +380,36 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	if total != goroutines*each {
 		t.Errorf("%d requests counted, want %d", total, goroutines*each)
+	}
+}
+
+func TestTheAdminAPIIsCountedByClosedSets(t *testing.T) {
+	t.Parallel()
+	tel := start(t, telemetry.Options{})
+	tel.AdminRequest("/api/v1/teams", 200) // before the routes are known
+	tel.AdminRoutes([]string{"/api/v1/teams", "/api/v1/teams/{team}"})
+	for _, status := range []int{200, 200, 401, 412, 7, -1} {
+		tel.AdminRequest("/api/v1/teams", status)
+	}
+	tel.AdminRequest("/api/v1/teams/hunter2", 401)
+	tel.AdminRequest("", 404)
+	want := `crossfade_admin_requests_total{code="200",route="/api/v1/teams"} 2
+crossfade_admin_requests_total{code="200",route="other"} 1
+crossfade_admin_requests_total{code="401",route="/api/v1/teams"} 1
+crossfade_admin_requests_total{code="401",route="other"} 1
+crossfade_admin_requests_total{code="404",route="other"} 1
+crossfade_admin_requests_total{code="412",route="/api/v1/teams"} 1
+crossfade_admin_requests_total{code="error",route="/api/v1/teams"} 2
+`
+	page := scrape(t, tel, "")
+	for _, code := range []string{"401", "403", "503"} {
+		for _, route := range []string{"/api/v1/teams/{team}", "other"} {
+			if series := fmt.Sprintf("crossfade_admin_requests_total{code=%q,route=%q} ", code, route); !strings.Contains(page, series) {
+				t.Errorf("an alert finds no %s", series)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, samples(t, tel, "crossfade_admin_requests_total")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -229,9 +229,6 @@ type Run struct {
 	// FirstExpiry and LastExpiry are the ends of the tokens that it sent, the
 	// earliest and the latest; zero without one. They differ once it renewed.
 	FirstExpiry, LastExpiry time.Time
-	Config                  string
-	Observed                bool
-	Detail                  string
 }
 
 // Renewed reports whether the run has sent more than one token.

@@ -44,6 +44,15 @@ type Replica struct {
 	Seen time.Time `json:"-"`
 }
 
+// Alive reports whether the last sign of life was less than Silent ago, or just
+// that; now is by the clock of the store.
+func (r Replica) Alive(now time.Time) bool { return now.Sub(r.Seen) <= Silent }
+
+// Alive returns those that are alive, in their order.
+func Alive(all []Replica, now time.Time) []Replica {
+	return slices.DeleteFunc(slices.Clone(all), func(r Replica) bool { return !r.Alive(now) })
+}
+
 // Store is where replicas meet. Implementations are safe for concurrent use;
 // errors match rollout.ErrUnavailable.
 type Store interface {

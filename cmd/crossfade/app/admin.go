@@ -31,6 +31,10 @@ func (a *App) listenAdmin(c *config.Config) error {
 	if a.admin, err = net.Listen("tcp", c.Admin.Address); err != nil {
 		return fmt.Errorf("admin.address: %w: choose another address, or \"off\"", err)
 	}
+	if a.adminTLS = c.Admin.TLS.Enabled(); a.adminTLS {
+		a.admin = tlsListener(a.admin, &a.adminCert)
+	}
+	a.telemetry.AdminRoutes(console.Routes())
 	if a.adminIsLocal() && a.options.Notices != nil {
 		a.oneTime = identity.NewSecret(rand.Text())
 	}
@@ -66,13 +70,15 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 	}
 	return console.New(console.Options{
 		Ready:  ready,
-		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Guard: guard, Open: a.hours.open,
+		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Store: a.store.Store, Self: a.name, Guard: guard, Open: a.hours.open,
 		Forecast: func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error) {
 			return ForecastOf(ctx, a.store.Store, s, step, a.keying, time.Now())
 		},
 		InEffect: a.inEffect,
-		Teams:    parts.Directory.Teams(), Files: a.files,
-		Viewers: accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
+		Teams:    parts.Directory.Teams(), Files: a.files, Nearest: config.Nearest,
+		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
+		Observed:    a.telemetry.AdminRequest,
+		Viewers:     accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
 		Loopback: a.adminIsLocal(), OneTime: a.oneTime,
 		Changed: func(_ context.Context, d console.Done) { a.audit.Changed(d.Change, d.Was, d.Is, d.Token, d.Client) },
 		Log:     a.log,
@@ -114,8 +120,12 @@ func (a *App) printOneTime() {
 	if a.oneTime.Empty() {
 		return
 	}
-	_, _ = fmt.Fprintf(a.options.Notices, "Admin API: http://%s%s\nOne-time token, an operator's on this machine until this process ends: %s\n",
-		a.AdminAddr(), console.Prefix, a.oneTime.Reveal())
+	scheme := "http"
+	if a.adminTLS {
+		scheme = "https"
+	}
+	_, _ = fmt.Fprintf(a.options.Notices, "Admin API: %s://%s%s\nOne-time token, an operator's on this machine until this process ends: %s\n",
+		scheme, a.AdminAddr(), console.Prefix, a.oneTime.Reveal())
 }
 
 // hoursFor is how long it is remembered what the teams' files say of their hours.

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"crossfade/cmd/crossfade/app"
 	"crossfade/rollout"
@@ -175,5 +177,119 @@ func TestAHundredWritersAtTwoReplicas(t *testing.T) {
 	entries, err := store.History(t.Context(), "search", 1000)
 	if err != nil || len(entries) != writers || entries[0].Revision != writers {
 		t.Errorf("%d entries: %v", len(entries), err)
+	}
+}
+
+func TestTheAdminListenerSpeaksTLSAndItsCertificateIsReloaded(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	expiry := s.certify(1)
+	s.configure("admin", "{ address: 127.0.0.1:0, tls: { cert: tls.crt, key: tls.key } }")
+	var notices lockedBuffer
+	g := s.start(watched, func(o *app.Options) { o.Notices = &notices }).loaded()
+	s.eventually("it is said where the admin API is", func() bool { return strings.Contains(notices.String(), "https://"+g.AdminAddr()+"/api/v1/") })
+	// Each call makes a connection of its own.
+	serial := func() int64 {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("https://" + g.AdminAddr() + "/api/v1/teams")
+		if err != nil {
+			t.Log(err)
+			return 0
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("GET /teams: %s", resp.Status)
+		}
+		return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
+	}
+	const series = `crossfade_tls_not_after_timestamp_seconds{listener="admin"}`
+	if got := g.metric(series); serial() != 1 || got != number(expiry.Unix()) {
+		t.Errorf("certificate %d, and the metric says %s, want %s", serial(), got, number(expiry.Unix()))
+	}
+	if got := g.metric(`crossfade_tls_not_after_timestamp_seconds{listener="listen"}`); got != "" {
+		t.Errorf("the listener for clients has a certificate until %s", got)
+	}
+	expiry = s.certify(2)
+	s.eventually("the new certificate is served", func() bool { return serial() == 2 })
+	s.eventually("the metric says so", func() bool { return g.metric(series) == number(expiry.Unix()) })
+	s.write("tls.crt", "no certificate")
+	s.eventually("the broken one is noticed", func() bool { return g.metric("crossfade_config_last_reload_successful") == "0" })
+	if serial() != 2 {
+		t.Error("the running certificate is gone")
+	}
+	s.configure("admin", "127.0.0.1:0")
+	s.eventually("TLS is switched off for the next start", func() bool { return strings.Contains(g.log.String(), "key=admin.tls") })
+	if serial() != 2 {
+		t.Error("the running listener lost its certificate")
+	}
+}
+
+func TestWithoutTLSOffThisMachineTheStartWarnsOfTokensInTheClear(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.certify(1)
+	s.configure("admin", `{ address: ":0", operators: { principals: [svc-ml] } }`)
+	g := s.start().loaded()
+	s.eventually("somebody is warned", func() bool {
+		return strings.Contains(g.log.String(), "key=admin.address") && strings.Contains(g.log.String(), "in the clear")
+	})
+	s.configure("admin", `{ address: ":0", tls: { cert: tls.crt, key: tls.key }, operators: { principals: [svc-ml] } }`)
+	g = s.start().loaded()
+	s.eventually("the other warnings are said", func() bool { return strings.Contains(g.log.String(), "level=WARN") })
+	g.end()
+	if strings.Contains(g.log.String(), "key=admin.address") {
+		t.Errorf("with TLS, too:\n%s", g.log)
+	}
+}
+
+func TestAnOperatorRetiresATeamOverTheAdminAPI(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.administered()
+	s.configure("audit", "{ file: audit.jsonl }")
+	store := inProcess(t)
+	if _, err := store.Write(t.Context(), rollout.Change{Team: "data-eng", Percent: 100, At: time.Now().Add(-15 * 24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+	call := withCall(etl(request{}), addTask("w", "LoadUsers"))
+	if got := g.send(call); got.header.Get("Crossfade-Reason") != "legacy_refused" {
+		t.Errorf("at 100%%: %v", got)
+	}
+	s.eventually("that the password was used is in the way", func() bool {
+		return strings.Contains(g.answers(200, "GET", "/teams/data-eng/retire", "", "").body, `"obstacles":[{"why":"no password for 0 of 14 days: svc-etl was the last to use one","owner":"team"}]`)
+	})
+	operator := s.token("svc-ml", audience)
+	g.answers(409, "POST", "/teams/data-eng/retire", operator, `{"reason":"done"}`, "If-Match", "*")
+	g.answers(200, "GET", "/teams/search/retire", "", "")
+	if _, err := store.Write(t.Context(), rollout.Change{Team: "search", Percent: 100, At: time.Now().Add(-15 * 24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	g.answers(403, "POST", "/teams/search/retire", s.token("svc-search", audience), "", "If-Match", "*")
+	got := g.answers(200, "POST", "/teams/search/retire", operator, `{"reason":"done"}`, "If-Match", "*")
+	if !strings.Contains(got.body, `"phase":"retired"`) || !strings.Contains(got.body, `"ended_credentials":1`) {
+		t.Errorf("retired: %v", got)
+	}
+	if got := g.send(withCall(search(request{}), addTask("w", "Index"))); got.header.Get("Crossfade-Reason") != "legacy_retired" {
+		t.Errorf("the password that has ended: %v", got)
+	}
+	if got := g.answers(200, "GET", "/replicas", "", "").body; !strings.Contains(got, `"self":true`) || !strings.Contains(got, `"agree":true`) {
+		t.Errorf("replicas: %s", got)
+	}
+	for series, want := range map[string]string{
+		`crossfade_admin_requests_total{code="409",route="/api/v1/teams/{team}/retire"}`: "1",
+		`crossfade_admin_requests_total{code="403",route="/api/v1/teams/{team}/retire"}`: "1",
+		`crossfade_admin_requests_total{code="401",route="/api/v1/teams/{team}/retire"}`: "0",
+		`crossfade_admin_requests_total{code="401",route="other"}`:                       "0",
+		`crossfade_admin_requests_total{code="200",route="/api/v1/replicas"}`:            "1",
+	} {
+		if got := g.metric(series); got != want {
+			t.Errorf("%s is %q, want %s", series, got, want)
+		}
+	}
+	g.end()
+	if _, text := uses(t, filepath.Join(s.dir, "audit.jsonl")); !strings.Contains(text, `"team":"search","change":"retire"`) {
+		t.Errorf("the trail does not tell of it:\n%s", text)
 	}
 }

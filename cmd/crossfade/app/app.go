@@ -107,6 +107,9 @@ type App struct {
 	oneTime identity.Secret
 	hours   *hours
 	cert    atomic.Pointer[tls.Certificate]
+	// adminTLS tells that the admin listener speaks TLS, with adminCert.
+	adminTLS  bool
+	adminCert atomic.Pointer[tls.Certificate]
 
 	reload  sync.Mutex // one reload at a time; guards config
 	config  *config.Config
@@ -251,7 +254,11 @@ func (a *App) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	cert, err := loadCertificate(c.Listen.TLS)
+	cert, err := loadCertificate(telemetry.ListenerClients, c.Listen.TLS)
+	if err != nil {
+		return err
+	}
+	adminCert, err := loadCertificate(telemetry.ListenerAdmin, c.Admin.TLS)
 	if err != nil {
 		return err
 	}
@@ -280,8 +287,12 @@ func (a *App) apply(c *config.Config) error {
 	a.credentials.Store(&credentials)
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
-		a.telemetry.CertificateExpiry(cert.Leaf.NotAfter)
+		a.telemetry.CertificateExpiry(telemetry.ListenerClients, cert.Leaf.NotAfter)
 		a.cert.Store(cert)
+	}
+	if adminCert != nil && a.adminTLS {
+		a.telemetry.CertificateExpiry(telemetry.ListenerAdmin, adminCert.Leaf.NotAfter)
+		a.adminCert.Store(adminCert)
 	}
 	a.handler.Store(handler)
 	a.console.Store(admin)
@@ -352,6 +363,7 @@ func needsRestart(was, is *config.Config) []string {
 		{"listen.tls", was.Listen.TLS.Enabled() != is.Listen.TLS.Enabled()},
 		{"metrics", was.Metrics.Address != is.Metrics.Address},
 		{"admin.address", was.Admin.Address != is.Admin.Address},
+		{"admin.tls", was.Admin.TLS.Enabled() != is.Admin.TLS.Enabled()},
 		{"redis", was.Redis != is.Redis},
 		{"access_log", was.AccessLog != is.AccessLog},
 		{"audit", !reflect.DeepEqual(was.Audit, is.Audit)},

@@ -86,7 +86,7 @@ func TestTLSServesHTTP2AndTheCertificateIsReloaded(t *testing.T) {
 			t.Errorf("the upstream hears of %q", seen)
 		}
 	}
-	if got := g.metric("crossfade_tls_not_after_timestamp_seconds"); got != number(expiry.Unix()) {
+	if got := g.metric(`crossfade_tls_not_after_timestamp_seconds{listener="listen"}`); got != number(expiry.Unix()) {
 		t.Errorf("the metric says %s, want %s", got, number(expiry.Unix()))
 	}
 	if resp, err := http.Get("http://" + g.Addr() + "/"); err == nil {
@@ -102,7 +102,7 @@ func TestTLSServesHTTP2AndTheCertificateIsReloaded(t *testing.T) {
 		return err == nil && resp.TLS.PeerCertificates[0].SerialNumber.Int64() == 2
 	})
 	s.eventually("the metric says so", func() bool {
-		return g.metric("crossfade_tls_not_after_timestamp_seconds") == number(expiry.Unix())
+		return g.metric(`crossfade_tls_not_after_timestamp_seconds{listener="listen"}`) == number(expiry.Unix())
 	})
 	s.write("tls.crt", "no certificate")
 	s.eventually("the broken one is noticed", func() bool { return g.metric("crossfade_config_last_reload_successful") == "0" })

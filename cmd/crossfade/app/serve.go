@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"crossfade/config"
+	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
 )
 
@@ -34,16 +36,7 @@ func (a *App) listen(c *config.Config) error {
 		return fmt.Errorf("listen.address: %w: choose another address with --listen, or stop what holds it", err)
 	}
 	if c.Listen.TLS.Enabled() {
-		a.listener = tls.NewListener(a.listener, &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			NextProtos: []string{"h2", "http/1.1"},
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				if cert := a.cert.Load(); cert != nil {
-					return cert, nil
-				}
-				return nil, errors.New("no certificate is configured any more")
-			},
-		})
+		a.listener = tlsListener(a.listener, &a.cert)
 	}
 	if c.Metrics.Address == "" {
 		return nil
@@ -54,17 +47,34 @@ func (a *App) listen(c *config.Config) error {
 	return nil
 }
 
-func loadCertificate(t config.TLS) (*tls.Certificate, error) {
+// tlsListener speaks TLS on a listener, with the certificate that is in force when
+// a client connects.
+func tlsListener(l net.Listener, cert *atomic.Pointer[tls.Certificate]) net.Listener {
+	return tls.NewListener(l, &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if cert := cert.Load(); cert != nil {
+				return cert, nil
+			}
+			return nil, errors.New("no certificate is configured any more")
+		},
+	})
+}
+
+// loadCertificate loads the certificate of a listener, which key names; nil for
+// none.
+func loadCertificate(key telemetry.Listener, t config.TLS) (*tls.Certificate, error) {
 	if !t.Enabled() {
 		return nil, nil
 	}
 	cert, err := tls.LoadX509KeyPair(string(t.Cert), string(t.Key))
 	if err != nil {
-		return nil, &ConfigError{fmt.Errorf("listen.tls: %w", err)}
+		return nil, &ConfigError{fmt.Errorf("%s.tls: %w", key, err)}
 	}
 	if cert.Leaf == nil {
 		if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("listen.tls: %w", err)
+			return nil, fmt.Errorf("%s.tls: %w", key, err)
 		}
 	}
 	return &cert, nil

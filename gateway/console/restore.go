@@ -1,0 +1,105 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"crossfade/gateway/identity"
+	"crossfade/rollout"
+)
+
+// Restoration is what a store has lost of what this gateway knew, and gets, or
+// has got, back.
+type Restoration struct {
+	// Teams are in order of id.
+	Teams []Restored `json:"teams"`
+	// Trouble is what the gateway says of the store, "" if it is as it was.
+	Trouble string `json:"trouble,omitempty"`
+}
+
+// Restored is a team of which the store has lost something.
+type Restored struct {
+	Team identity.Team `json:"team"`
+	// Has is the percentage that the store has, Known and Phase are what was known.
+	Has   int           `json:"has"`
+	Known int           `json:"known"`
+	Phase rollout.Phase `json:"phase"`
+}
+
+func restorationOf(lost []rollout.Loss, trouble error) Restoration {
+	out := Restoration{Teams: make([]Restored, 0, len(lost))}
+	for _, l := range lost {
+		out.Teams = append(out.Teams, Restored{Team: l.Team, Has: int(l.Has.Percent), Known: int(l.Known.Percent), Phase: l.Known.Phase()})
+	}
+	if trouble != nil {
+		out.Trouble = trouble.Error()
+	}
+	return out
+}
+
+// lost compares what the store has with what this gateway knew. The table stays
+// as it was while the store has regressed, so it is what was known.
+func (c *Console) lost(ctx context.Context) (known rollout.Snapshot, lost []rollout.Loss, trouble error, p *problem) {
+	if trouble = c.o.Table.Refresh(ctx); trouble != nil && !errors.Is(trouble, rollout.ErrRegressed) {
+		return known, nil, nil, storeProblem(trouble, c.show)
+	}
+	known = c.o.Table.Known()
+	has, err := c.o.Store.Load(ctx)
+	if err != nil {
+		return known, nil, nil, storeProblem(err, c.show)
+	}
+	return known, rollout.Losses(has, known), trouble, nil
+}
+
+// restoration says what would be put back, and changes nothing: the dry run.
+func (c *Console) restoration(w http.ResponseWriter, r *http.Request) *problem {
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	_, lost, trouble, p := c.lost(ctx)
+	if p != nil {
+		return p
+	}
+	send(w, http.StatusOK, "application/json", restorationOf(lost, trouble))
+	return nil
+}
+
+// restore puts back what the store has lost of what this gateway knew. Where it
+// has lost nothing, nothing is written. Once begun it goes on, whether its client
+// waits or not.
+func (c *Console) restore(w http.ResponseWriter, r *http.Request) *problem {
+	var reason string
+	if p := readBody(w, r, members{"reason": &reason}); p != nil {
+		return p
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+	defer cancel()
+	end, p := c.begin(ctx)
+	if p != nil {
+		return p
+	}
+	defer end()
+	known, lost, trouble, p := c.lost(ctx)
+	if p != nil {
+		return p
+	}
+	if trouble == nil {
+		send(w, http.StatusOK, "application/json", restorationOf(nil, nil))
+		return nil
+	}
+	who := callerOf(r)
+	by := who.by(reason)
+	if _, err := c.o.Store.Restore(ctx, known, by); err != nil {
+		return storeProblem(err, c.show)
+	}
+	c.o.Log.Info("a store was restored", "teams", len(lost), "actor", who.name, "verified", who.verified, "source", source, "reason", reason, "trouble", trouble)
+	after := c.o.Table.Refresh(ctx)
+	for _, l := range lost {
+		c.o.Changed(ctx, Done{
+			Change: rollout.Change{Team: l.Team, Kind: rollout.KindRestore, Percent: l.Known.Percent, Actor: by.Actor, Verified: by.Verified, Source: by.Source, Reason: reason},
+			Was:    l.Has, Is: c.state(l.Team), Token: who.token, Client: clientOf(r),
+		})
+	}
+	send(w, http.StatusOK, "application/json", restorationOf(lost, after))
+	return nil
+}
