@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -339,13 +340,18 @@ func (c Change) follow(step Step) Change {
 
 // Update makes a change of whatever the team's state is: it reads the state,
 // asks what to change, and writes that; if somebody was faster it begins again.
-// A change without a team is none, and the state is returned as it is.
+// A change without a team is none, and the state is returned as it is. That other
+// teams cannot be read is in nobody's way.
 func Update(ctx context.Context, store interface {
 	Reader
 	Writer
 }, team identity.Team, change func(State) (Change, error),
 ) (State, error) {
 	snapshot, err := store.Load(ctx)
+	var partial *PartialError
+	if errors.As(err, &partial) && !slices.Contains(partial.Teams, team) {
+		err = nil
+	}
 	if err != nil {
 		return State{}, err
 	}
