@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -216,7 +217,7 @@ func Set(s State, to Setting, now time.Time) Change {
 		c.Hold = to.hold(s, fmt.Sprintf("set to %s%%", to.Percent), now)
 	case r.Made() && to.Percent > r.Percent:
 		c.Request = &Request{
-			Percent: to.Percent, Digest: r.Digest, Brownouts: r.Brownouts, Actor: to.Actor, Verified: to.Verified, Source: to.Source, Reason: to.Reason,
+			Percent: to.Percent, Digest: r.Digest, Past: r.Past, Brownouts: r.Brownouts, Actor: to.Actor, Verified: to.Verified, Source: to.Source, Reason: to.Reason,
 			At: millisecond(now),
 		}
 	}
@@ -289,6 +290,7 @@ func Release(s State, by Setting, now time.Time) Change {
 // applies, follows it.
 func Ask(s State, r Request, step Step, now time.Time) Change {
 	r.At = millisecond(now)
+	r.Past = s.Request.past(r.Digest)
 	r.Reason, r.Override = clip(r.Reason), clip(r.Override)
 	c := Change{
 		Team: s.Team, Kind: KindRequest, Percent: s.Percent, Expect: s.Revision, Request: &r,
@@ -338,13 +340,18 @@ func (c Change) follow(step Step) Change {
 
 // Update makes a change of whatever the team's state is: it reads the state,
 // asks what to change, and writes that; if somebody was faster it begins again.
-// A change without a team is none, and the state is returned as it is.
+// A change without a team is none, and the state is returned as it is. That other
+// teams cannot be read is in nobody's way.
 func Update(ctx context.Context, store interface {
 	Reader
 	Writer
 }, team identity.Team, change func(State) (Change, error),
 ) (State, error) {
 	snapshot, err := store.Load(ctx)
+	var partial *PartialError
+	if errors.As(err, &partial) && !slices.Contains(partial.Teams, team) {
+		err = nil
+	}
 	if err != nil {
 		return State{}, err
 	}

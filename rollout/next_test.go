@@ -2,6 +2,8 @@ package rollout_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -349,5 +351,33 @@ func TestWhoHasMuchToSayMayStillLower(t *testing.T) {
 	raise := rollout.Follow(s, rollout.Step{Outcome: rollout.Raise, To: 75, Why: long}, noon)
 	if err := raise.Validate(); err != nil {
 		t.Errorf("a raise with an override of many words: %v", err)
+	}
+}
+
+func TestARequestRemembersTheDigestsBeforeIt(t *testing.T) {
+	state := rollout.State{Team: "data-eng"}
+	ask := func(digest string) {
+		t.Helper()
+		c := rollout.Ask(state, rollout.Request{Percent: 10, Digest: digest}, rollout.Step{}, noon)
+		var err error
+		if state, _, err = rollout.Apply(state, c, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, digest := range []string{"a", "b", "", "a", "c"} {
+		ask(digest)
+	}
+	if got := state.Request.Past; !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("after a, b, none, a and c: %q", got)
+	}
+	above, _, err := rollout.Apply(state, rollout.Set(state, rollout.Setting{Percent: 50}, noon), noon)
+	if err != nil || !slices.Equal(above.Request.Past, []string{"a", "b"}) || above.Request.Digest != "c" {
+		t.Errorf("set above what it asks for: %+v, %v", above.Request, err)
+	}
+	for i := range 20 {
+		ask(fmt.Sprint(i))
+	}
+	if got := state.Request.Past; !slices.Equal(got, []string{"18", "17", "16", "15", "14", "13", "12", "11"}) {
+		t.Errorf("of many: %q", got)
 	}
 }

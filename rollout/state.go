@@ -63,6 +63,10 @@ type Request struct {
 	// Digest tells whether a file says what it said before; "" for a request that
 	// came from elsewhere.
 	Digest string `json:"digest,omitempty"`
+	// Past are the digests that the team's requests had before this one, the last
+	// first, at most maxPast of them and never Digest: by them a file is known that
+	// has not caught up yet.
+	Past []string `json:"past,omitempty"`
 	// Override, if its reason is not empty, lets this very request pass without
 	// its checks, security signals excepted. Another request has another one or
 	// none, so it cannot leak into the next raise.
@@ -86,6 +90,21 @@ func (r Request) Made() bool { return !r.At.IsZero() }
 
 // maxCredentials bounds what a retired team is remembered by.
 const maxCredentials = 10_000
+
+// maxPast is how many earlier digests a request remembers. A mount that is late is
+// late by one or two changes.
+const maxPast = 8
+
+// past is what a request of a digest that follows r remembers.
+func (r Request) past(digest string) []string {
+	var past []string
+	for _, d := range append([]string{r.Digest}, r.Past...) {
+		if d != "" && d != digest && !slices.Contains(past, d) && len(past) < maxPast {
+			past = append(past, d)
+		}
+	}
+	return past
+}
 
 // maxBrownouts bounds the windows of a request.
 const maxBrownouts = 50
@@ -291,6 +310,8 @@ func (r *Request) validate() error {
 		return fmt.Errorf("the reasons of a request must not be longer than %d bytes", maxReason)
 	case r.Retire && r.Percent != Full:
 		return errors.New("only 100 percent can be retired")
+	case len(r.Past) > maxPast || slices.ContainsFunc(r.Past, func(d string) bool { return len(d) > maxActor || !utf8.ValidString(d) }):
+		return fmt.Errorf("a request remembers %d earlier digests at most, each UTF-8 of %d bytes", maxPast, maxActor)
 	case len(r.Brownouts) > maxBrownouts:
 		return fmt.Errorf("a request must not have more than %d brownouts", maxBrownouts)
 	case slices.ContainsFunc(r.Brownouts, func(b Brownout) bool { return !b.From.Before(b.Until) || b.Percent.Validate() != nil }):

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -44,6 +45,33 @@ func (e *ConflictError) Error() string {
 // Is matches ErrConflict.
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
+// PartialError is a reading that some teams are missing from, since the node of a
+// cluster that has them is away. It matches ErrUnavailable, and Err says why.
+type PartialError struct {
+	Teams []identity.Team // in order
+	Err   error
+}
+
+func (e *PartialError) Error() string {
+	names := make([]string, 0, maxNamed+1)
+	for _, team := range e.Teams[:min(len(e.Teams), maxNamed)] {
+		names = append(names, string(team))
+	}
+	if more := len(e.Teams) - maxNamed; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return fmt.Sprintf("of %s nothing can be read, all other teams can: %v", strings.Join(names, ", "), e.Err)
+}
+
+// maxNamed is how many teams a PartialError names.
+const maxNamed = 5
+
+// Is matches ErrUnavailable.
+func (e *PartialError) Is(target error) bool { return target == ErrUnavailable }
+
+// Unwrap returns Err.
+func (e *PartialError) Unwrap() error { return e.Err }
+
 func retiredError(team identity.Team) error {
 	return fmt.Errorf("%w: %q stays at 100 percent and cannot be lowered", ErrRetired, string(team))
 }
@@ -62,7 +90,8 @@ type Snapshot struct {
 type Reader interface {
 	// Load returns every team's state. On a new store it makes the id; two
 	// callers at once get the same one. Teams are read one after another, each
-	// of them whole.
+	// of them whole. With a *PartialError it returns the teams that could be read;
+	// whoever needs all of them takes it for the ErrUnavailable that it is.
 	Load(ctx context.Context) (Snapshot, error)
 	// History returns a team's last changes, newest first, at most limit and
 	// none for a limit below 1. A store may forget entries that are older than

@@ -208,6 +208,10 @@ func (t *Table) Refresh(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return err // the caller gave up, which says nothing about the store
 	}
+	var partial *PartialError
+	if errors.As(err, &partial) && t.current.Load() != nil {
+		return t.refreshSome(next, partial)
+	}
 	if err != nil {
 		// A store that regressed and went away is still a store that regressed.
 		t.setHealth(&health{err: err, regressed: was.regressed})
@@ -228,6 +232,31 @@ func (t *Table) Refresh(ctx context.Context) error {
 	t.put(&next)
 	t.setHealth(&health{})
 	return nil
+}
+
+// refreshSome takes over the teams that could be read. The others stay as they
+// are known, and the table as old as it is, for that is how old they are. Before
+// the first whole reading there is nothing to fall back on, so a part is none.
+// The caller holds mu.
+func (t *Table) refreshSome(next Snapshot, partial *PartialError) error {
+	known := t.current.Load()
+	for _, team := range partial.Teams {
+		if s, ok := known.Teams[team]; ok {
+			next.Teams[team] = s
+		}
+	}
+	if err := regressed(known, next); err != nil {
+		t.setHealth(&health{regressed: err})
+		return err
+	}
+	next.At = known.At
+	// What has regressed may be what cannot be read.
+	was := t.health.Load()
+	t.setHealth(&health{err: partial, regressed: was.regressed})
+	if was.regressed == nil {
+		t.put(&next)
+	}
+	return t.Err()
 }
 
 // put brings a table into force. The caller holds mu.

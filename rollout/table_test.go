@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -328,3 +329,138 @@ func tableOf(t testing.TB, n int) *rollout.Table {
 }
 
 func teamName(i int) identity.Team { return identity.Team(fmt.Sprint("team-", i)) }
+
+// cut is a store whose teams cannot all be read.
+type cut struct {
+	*rollouttest.Memory
+	away identity.Team
+}
+
+func (c *cut) Load(ctx context.Context) (rollout.Snapshot, error) {
+	s, err := c.Memory.Load(ctx)
+	if err != nil || c.away == "" {
+		return s, err
+	}
+	delete(s.Teams, c.away)
+	return s, &rollout.PartialError{Teams: []identity.Team{c.away}, Err: errors.New("its node is away")}
+}
+
+func change(t *testing.T, s rollout.Writer, team identity.Team, percent rollout.Percent) {
+	t.Helper()
+	if _, err := s.Write(t.Context(), rollout.Change{Team: team, Percent: percent, Expect: rollout.AnyRevision}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestATeamThatCannotBeReadStaysAndTheOthersFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &cut{Memory: rollouttest.NewMemory()}
+		change(t, store, team, 25)
+		change(t, store, "other", 10)
+		table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Hour})
+		synctest.Wait()
+		at := table.LoadedAt()
+		time.Sleep(time.Minute)
+		store.away = team
+		change(t, store, team, 75) // of which nobody can know yet
+		change(t, store, "other", 50)
+		err := table.Refresh(t.Context())
+		if !errors.Is(err, rollout.ErrUnavailable) || err.Error() != "of "+string(team)+" nothing can be read, all other teams can: its node is away" {
+			t.Errorf("the error: %v", err)
+		}
+		wantTable(t, table, 25, 1)
+		if other, _ := table.Lookup("other"); other.Percent != 50 {
+			t.Errorf("the other team is at %s%%", other.Percent)
+		}
+		if !table.LoadedAt().Equal(at) {
+			t.Errorf("the table is of %s, what is away of %s", table.LoadedAt(), at)
+		}
+		store.away = ""
+		if err := table.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantTable(t, table, 75, 2)
+	})
+}
+
+func TestAPartOfTheTeamsIsNoFirstReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &cut{Memory: rollouttest.NewMemory(), away: team}
+		change(t, store, team, 25)
+		table := newTable(t, rollout.TableOptions{Store: store})
+		time.Sleep(time.Minute)
+		if table.Loaded() || !errors.Is(table.Err(), rollout.ErrUnavailable) {
+			t.Errorf("loaded: %t, %v", table.Loaded(), table.Err())
+		}
+	})
+}
+
+func TestAStoreThatRegressedIsNotMendedByWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &cut{Memory: rollouttest.NewMemory()}
+		change(t, store, "other", 10)
+		change(t, store, team, 25)
+		old, err := store.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(t, store, team, 50)
+		table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Hour})
+		synctest.Wait()
+		store.ReadBack(old)
+		_ = table.Refresh(t.Context())
+		if !table.Regressed() {
+			t.Fatal("it is not noticed")
+		}
+		store.away = team
+		_ = table.Refresh(t.Context())
+		if !table.Regressed() {
+			t.Error("it has not regressed any more, since the team is away")
+		}
+		wantTable(t, table, 50, 2)
+	})
+}
+
+func TestWhatIsLostIsSeenWhileAnotherTeamIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &cut{Memory: rollouttest.NewMemory()}
+		change(t, store, "other", 10)
+		change(t, store, team, 25)
+		old, err := store.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(t, store, team, 50)
+		table := newTable(t, rollout.TableOptions{Store: store, Poll: time.Hour})
+		synctest.Wait()
+		store.ReadBack(old)
+		store.away = "other"
+		_ = table.Refresh(t.Context())
+		if !table.Regressed() {
+			t.Error("it is not noticed")
+		}
+		wantTable(t, table, 50, 2)
+	})
+}
+
+func TestATeamThatCanBeReadIsChangedWhileAnotherIsAway(t *testing.T) {
+	store := &cut{Memory: rollouttest.NewMemory(), away: "other"}
+	to := func(percent rollout.Percent) func(rollout.State) (rollout.Change, error) {
+		return func(s rollout.State) (rollout.Change, error) {
+			return rollout.Set(s, rollout.Setting{Percent: percent}, time.Now()), nil
+		}
+	}
+	if s, err := rollout.Update(t.Context(), store, team, to(25)); err != nil || s.Percent != 25 {
+		t.Errorf("the team: %+v, %v", s, err)
+	}
+	if _, err := rollout.Update(t.Context(), store, "other", to(25)); !errors.Is(err, rollout.ErrUnavailable) {
+		t.Errorf("the one that is away: %v", err)
+	}
+}
+
+func TestAPartialErrorNamesAFewTeams(t *testing.T) {
+	e := &rollout.PartialError{Teams: []identity.Team{"a", "b", "c", "d", "e", "f", "g"}, Err: errors.New("why")}
+	if got, want := e.Error(), "of a, b, c, d, e, 2 more nothing can be read, all other teams can: why"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -7,7 +7,9 @@
 // which says something else than the team's request cannot know which of the two
 // is younger, so it takes the file's word only where that lowers, and shows the
 // difference otherwise: restarts and rolling updates never flap a team
-// (ARCHITECTURE, section 3).
+// (ARCHITECTURE, section 3). Nor does a mount that is late: a file that says what
+// the team asked for before, and is there when the replica starts, lowers only
+// after it has had time to catch up; see lag.
 package reconcile
 
 import (
@@ -31,6 +33,13 @@ const (
 	// leaseFor is how long the lease lasts without another look. A replica that
 	// dies is followed after so long.
 	leaseFor = 15 * time.Second
+	// lag is how long a replica's files may be older than those of others. Within
+	// that time of its start a file that the team had before its present one is not
+	// believed, since the younger one is probably on its way; afterwards somebody has
+	// taken it back. A mounted ConfigMap follows within the kubelet's sync period,
+	// one minute, and the delay of its cache
+	// (kubernetes.io/docs/tasks/configure-pod-container/configure-pod-configmap).
+	lag = 2 * time.Minute
 	// timeout bounds a call to the store or the guard.
 	timeout = 2 * time.Second
 )
@@ -156,6 +165,7 @@ type sighting struct {
 	// there like this when the process began, and settled that the request was
 	// what it says at some time since.
 	changed, first, settled bool
+	since                   time.Time // when it was first seen like this
 }
 
 // New starts a reconciler.
@@ -296,15 +306,15 @@ func (r *Reconciler) lease(ctx context.Context, ttl time.Duration) (bool, error)
 
 // sight notes what the files say and whether that is another thing than before.
 func (r *Reconciler) sight(files []File, broken map[identity.Team]string) {
-	began := len(r.seen) == 0
+	began, now := len(r.seen) == 0, time.Now()
 	for _, f := range files {
 		was, known := r.seen[f.Team]
 		switch {
 		case !known:
 			// A file that appears later was put there now.
-			r.seen[f.Team] = sighting{digest: f.Digest, first: began, changed: !began}
+			r.seen[f.Team] = sighting{digest: f.Digest, first: began, changed: !began, since: now}
 		case was.digest != f.Digest:
-			r.seen[f.Team] = sighting{digest: f.Digest, changed: true}
+			r.seen[f.Team] = sighting{digest: f.Digest, changed: true, since: now}
 		}
 	}
 	// What is gone is remembered as gone, so that it is a change when it returns. A
@@ -348,7 +358,7 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 		watching = fmt.Errorf("watch team %q after its raise: %w", team, watching)
 	}
 	var err error
-	if there && r.asks(s, f) {
+	if there && r.asks(s, f, now) {
 		request := rollout.Request{
 			Percent: f.Percent, Digest: f.Digest, Override: f.Override, Retire: f.Retire, Brownouts: f.Brownouts,
 			Source: "file", Actor: f.Name, Reason: f.Reason,
@@ -369,7 +379,7 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 }
 
 // asks reports whether what the file says is a new request.
-func (r *Reconciler) asks(s rollout.State, f File) bool {
+func (r *Reconciler) asks(s rollout.State, f File, now time.Time) bool {
 	seen := r.seen[f.Team]
 	switch {
 	case s.Request.Made() && s.Request.Digest == f.Digest:
@@ -382,6 +392,8 @@ func (r *Reconciler) asks(s rollout.State, f File) bool {
 		return false
 	case seen.changed:
 		return true
+	case slices.Contains(s.Request.Past, f.Digest) && now.Sub(seen.since) < lag:
+		return false
 	default:
 		return seen.first && f.Percent < s.Percent
 	}

@@ -338,6 +338,57 @@ func TestARevertedFileIsFollowed(t *testing.T) {
 	})
 }
 
+// A replica starts whose mount is late, and gets the lease.
+func TestAMountThatIsLateDoesNotFlapATeam(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		settle()
+		a.says("data-eng", 50)
+		settle()
+		a.end()
+		b := s.start("b", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer b.end()
+		for range 4 {
+			settle()
+			s.at("data-eng", 50)
+		}
+		if got := b.Status()["data-eng"].Management; !b.Leads() || got != reconcile.Differs {
+			t.Errorf("it leads: %t, %s", b.Leads(), got)
+		}
+		b.says("data-eng", 50) // the mount catches up
+		settle()
+		s.at("data-eng", 50)
+		if n := len(s.entries("data-eng")); n != 2 {
+			t.Errorf("%d entries, want 2: %+v", n, s.entries("data-eng"))
+		}
+		b.says("data-eng", 10) // and what it sees change is a revert
+		settle()
+		s.at("data-eng", 10)
+	})
+}
+
+func TestARevertThatComesWithARestartIsFollowedWhenNoMountCanBeLateAnyMore(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		for _, percent := range []rollout.Percent{50, 10, 50} {
+			settle()
+			a.says("data-eng", percent)
+		}
+		settle()
+		a.end()
+		b := s.start("b", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer b.end()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s.at("data-eng", 50)
+		time.Sleep(time.Minute + 10*time.Second)
+		synctest.Wait()
+		if state := s.at("data-eng", 10); len(state.Request.Past) != 1 || state.Request.Past[0] != "50" {
+			t.Errorf("the request remembers %q", state.Request.Past)
+		}
+	})
+}
+
 func TestADeletedFileChangesNothing(t *testing.T) {
 	try(t, func(t *testing.T, s *site) {
 		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 50})

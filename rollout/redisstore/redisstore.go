@@ -32,6 +32,12 @@
 // take for a team that was never written; a rollout that the set does not name
 // cannot be.
 //
+// Where a node of a Cluster is away, and the Cluster goes on without it
+// (cluster-require-full-coverage no), the teams on it keep the percentage that is
+// known, and all others are read and changed as ever; only where it has the first
+// or the second key can nothing be read or changed until it, or its replica, is
+// back. Evidence waits for the node in any case, that of all teams.
+//
 // The keys about Luigi belong to no team, so each lies on a slot of its own, and
 // no script touches two of them:
 //
@@ -122,8 +128,22 @@ func New(opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.client, s.owned = redis.NewUniversalClient(universal), true
+	s.client, s.owned = newClient(universal), true
 	return s, nil
+}
+
+// topologyEvery is how often it is read which node of a Cluster has which slots,
+// while the client is in use. Clients that ask a dead node hear from nobody that
+// its replica has taken over, and go-redis would find out after a minute.
+const topologyEvery = 2 * time.Second
+
+func newClient(o *redis.UniversalOptions) redis.UniversalClient {
+	if !clustered(o) {
+		return redis.NewUniversalClient(o)
+	}
+	cluster := o.Cluster()
+	cluster.ClusterStateReloadInterval = topologyEvery
+	return redis.NewClusterClient(cluster)
 }
 
 // Close closes the connections that the store opened.

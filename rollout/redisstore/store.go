@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,19 +38,21 @@ func (s *Store) Load(ctx context.Context) (rollout.Snapshot, error) {
 	if err != nil {
 		return rollout.Snapshot{}, unavailable("read teams", err)
 	}
-	rows := make([]*redis.MapStringStringCmd, len(teams))
-	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, team := range teams {
-			rows[i] = p.HGetAll(ctx, s.teamKey(identity.Team(team), "rollout"))
-		}
-		return nil
-	})
+	slices.Sort(teams)
+	rows, err := s.rows(ctx, teams)
 	if err != nil {
 		return rollout.Snapshot{}, unavailable("read rollouts", err)
 	}
+	var missing *rollout.PartialError
 	for i, name := range teams {
 		team := identity.Team(name)
-		state, err := parseState(team, rows[i].Val())
+		row, err := rows[i].Result()
+		if err != nil {
+			missing = cmp.Or(missing, &rollout.PartialError{Err: unavailable("read the rollout of team "+name, err)})
+			missing.Teams = append(missing.Teams, team)
+			continue
+		}
+		state, err := parseState(team, row)
 		if err != nil {
 			return rollout.Snapshot{}, err
 		}
@@ -56,7 +60,45 @@ func (s *Store) Load(ctx context.Context) (rollout.Snapshot, error) {
 			snap.Teams[team] = state
 		}
 	}
+	if missing != nil {
+		return snap, missing
+	}
 	return snap, nil
+}
+
+// rows reads the rollouts of teams. Of a Cluster some may have failed, each with
+// its error; the error is for where nothing can be read.
+func (s *Store) rows(ctx context.Context, teams []string) ([]*redis.MapStringStringCmd, error) {
+	rows := make([]*redis.MapStringStringCmd, len(teams))
+	_, cluster := s.client.(*redis.ClusterClient)
+	all, cancel := ctx, context.CancelFunc(func() {})
+	if cluster {
+		all, cancel = context.WithTimeout(ctx, timeout/2) // half of what a Table waits
+	}
+	defer cancel()
+	_, err := s.client.Pipelined(all, func(p redis.Pipeliner) error {
+		for i, team := range teams {
+			rows[i] = p.HGetAll(all, s.teamKey(identity.Team(team), "rollout"))
+		}
+		return nil
+	})
+	if err == nil || !cluster {
+		return rows, err
+	}
+	// A node is away or hangs, and the client may have given the answers of the
+	// others up for it. So each team is asked for alone, and all at once, since who
+	// waits for that node must not keep the others waiting.
+	ctx, stop := context.WithTimeout(ctx, timeout)
+	defer stop()
+	var reading sync.WaitGroup
+	for i, team := range teams {
+		reading.Go(func() { rows[i] = s.client.HGetAll(ctx, s.teamKey(identity.Team(team), "rollout")) })
+	}
+	reading.Wait()
+	if !slices.ContainsFunc(rows, func(r *redis.MapStringStringCmd) bool { return r.Err() == nil }) {
+		return nil, err
+	}
+	return rows, nil
 }
 
 // id returns the id of the store, which it makes if there is none.

@@ -57,13 +57,12 @@ func clientOptions(opt Options) (*redis.UniversalOptions, error) {
 		MaxRetries: -1, DialerRetries: 1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	clustered := master == "" && (out.IsClusterMode || len(out.Addrs) > 1)
 	switch {
-	case clustered && cluster == "false":
+	case clustered(out) && cluster == "false":
 		return nil, errors.New("redis URL: several addresses are a cluster or, with master_name, sentinels")
-	case clustered && out.DB != 0:
+	case clustered(out) && out.DB != 0:
 		return nil, errors.New("redis URL: a cluster has only database 0")
-	case u.Scheme == "unix" && (clustered || master != ""):
+	case u.Scheme == "unix" && (clustered(out) || master != ""):
 		return nil, errors.New("redis URL: unix names one server: leave out addr, master_name and cluster")
 	case u.Scheme != "rediss" && opt.TLS != nil:
 		return nil, errors.New("redis URL: TLS settings need the scheme rediss")
@@ -93,6 +92,11 @@ func clientOptions(opt Options) (*redis.UniversalOptions, error) {
 		}
 	}
 	return out, nil
+}
+
+// clustered reports whether the addresses are nodes of a Cluster.
+func clustered(o *redis.UniversalOptions) bool {
+	return o.MasterName == "" && (o.IsClusterMode || len(o.Addrs) > 1)
 }
 
 // errHandshake says that a server took the connection and not the handshake: one

@@ -11,43 +11,118 @@ import (
 // slots is how many a Redis Cluster has.
 const slots = 16384
 
-// Cluster is a Redis Cluster of three masters without replicas.
+// nodeTimeout is after which time a node that says nothing is taken for dead, in
+// milliseconds.
+const nodeTimeout = 2000
+
+// Cluster is a Redis Cluster of three masters, without replicas unless AddReplica
+// is called.
 type Cluster struct {
-	// Nodes are its servers.
+	// Nodes are its masters.
 	Nodes [3]*Redis
 
-	ids [3]string
+	ids   [3]string
+	buses [3]int
 }
 
 // StartCluster starts three servers, shares the slots among them and waits until
-// each knows all others. They stop at the end of the test.
-func StartCluster(t testing.TB) *Cluster {
+// each knows all others. They stop at the end of the test. Further arguments are
+// settings of all of them.
+func StartCluster(t testing.TB, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	for i := range c.Nodes {
-		// The second port of a node is 10000 above unless it is said.
-		bus, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Nodes[i] = StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000")
+		c.Nodes[i], c.buses[i] = startNode(t, args...)
 		c.ids[i] = c.Nodes[i].Do(t, "CLUSTER", "MYID")
 		c.Nodes[i].Do(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/3), strconv.Itoa((i+1)*slots/3-1))
 		c.Nodes[i].Do(t, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
 		if i > 0 {
-			c.Nodes[0].Do(t, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Nodes[i].port), strconv.Itoa(bus))
+			c.meet(t, c.Nodes[i], c.buses[i])
 		}
 	}
 	wait(t, "the cluster is complete", func() bool {
 		for _, n := range c.Nodes {
-			info := n.Do(t, "CLUSTER", "INFO")
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
+			if info := n.Do(t, "CLUSTER", "INFO"); !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
 				return false
 			}
 		}
 		return true
 	})
 	return c
+}
+
+// startNode starts a server that belongs to no cluster yet. The second port of a
+// node is 10000 above unless it is said.
+func startNode(t testing.TB, args ...string) (node *Redis, bus int) {
+	t.Helper()
+	bus, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return StartRedis(t, append([]string{
+		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", strconv.Itoa(nodeTimeout),
+	}, args...)...), bus
+}
+
+func (c *Cluster) meet(t testing.TB, node *Redis, bus int) {
+	t.Helper()
+	c.Nodes[0].Do(t, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(node.port), strconv.Itoa(bus))
+}
+
+// AddReplica starts a replica of a master, which takes over when that dies, and
+// waits until it has what the master has and every node knows it. Settings are as
+// those of StartCluster.
+func (c *Cluster) AddReplica(t testing.TB, master int, args ...string) *Redis {
+	t.Helper()
+	replica, bus := startNode(t, append([]string{"--repl-diskless-sync-delay", "0"}, args...)...)
+	id := replica.Do(t, "CLUSTER", "MYID")
+	c.meet(t, replica, bus)
+	wait(t, "the replica knows its master", func() bool { return strings.Contains(replica.Do(t, "CLUSTER", "NODES"), c.ids[master]) })
+	replica.Do(t, "CLUSTER", "REPLICATE", c.ids[master])
+	wait(t, "the replica follows and all know it", func() bool {
+		for _, n := range c.Nodes {
+			if !strings.Contains(line(n.Do(t, "CLUSTER", "NODES"), id), "slave "+c.ids[master]) {
+				return false
+			}
+		}
+		return strings.Contains(replica.Do(t, "INFO", "replication"), "master_link_status:up")
+	})
+	return replica
+}
+
+// Follows waits until a replica has all that its master has. Nobody may write
+// meanwhile.
+func (r *Redis) Follows(t testing.TB, master *Redis) {
+	t.Helper()
+	offset := func(r *Redis, name string) string { return line(r.Do(t, "INFO", "replication"), name) }
+	wait(t, "the replica has all", func() bool {
+		_, has, _ := strings.Cut(offset(r, "slave_repl_offset:"), ":")
+		_, want, _ := strings.Cut(offset(master, "master_repl_offset:"), ":")
+		return has != "" && has == want
+	})
+}
+
+// line is the first line of a text that begins with a word.
+func line(text, word string) string {
+	for l := range strings.Lines(text) {
+		if strings.HasPrefix(l, word) {
+			return l
+		}
+	}
+	return ""
+}
+
+// Owner returns which master a key belongs to, as long as no slot has moved.
+func (c *Cluster) Owner(t testing.TB, key string) (master int) {
+	t.Helper()
+	n, err := strconv.Atoi(c.Nodes[0].Do(t, "CLUSTER", "KEYSLOT", key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n >= (master+1)*slots/3 {
+		master++
+	}
+	return master
 }
 
 // URL names all nodes.
@@ -71,14 +146,7 @@ type Move struct {
 // its keys yet.
 func (c *Cluster) BeginMove(t testing.TB, key string) *Move {
 	t.Helper()
-	m := &Move{cluster: c, slot: c.Nodes[0].Do(t, "CLUSTER", "KEYSLOT", key)}
-	n, err := strconv.Atoi(m.slot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n >= (m.from+1)*slots/3 {
-		m.from++
-	}
+	m := &Move{cluster: c, slot: c.Nodes[0].Do(t, "CLUSTER", "KEYSLOT", key), from: c.Owner(t, key)}
 	m.to = (m.from + 1) % len(c.Nodes)
 	c.Nodes[m.to].Do(t, "CLUSTER", "SETSLOT", m.slot, "IMPORTING", c.ids[m.from])
 	c.Nodes[m.from].Do(t, "CLUSTER", "SETSLOT", m.slot, "MIGRATING", c.ids[m.to])

@@ -85,11 +85,14 @@ func (m *Memory) Restore(ctx context.Context, s rollout.Snapshot, by rollout.Set
 }
 
 // ReadBack puts the states and the id of a snapshot in place of the present
-// ones, as a backup does that is read back.
+// ones, as a backup does that is read back. Histories end where they did then.
 func (m *Memory) ReadBack(s rollout.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.id, m.teams = s.StoreID, maps.Clone(s.Teams)
+	for team, entries := range m.history {
+		m.history[team] = slices.DeleteFunc(slices.Clone(entries), func(e rollout.Entry) bool { return e.Revision > s.Teams[team].Revision })
+	}
 }
 
 // SetDown makes every call fail at once, or work again.

@@ -1,12 +1,17 @@
 package app_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/redisstore"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -66,6 +71,194 @@ func TestASlotMovesWhileItIsInUse(t *testing.T) {
 	s.eventually("every request is recorded, once", func() bool { return requests(t, cluster.URL()) == sent })
 	if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
 		t.Errorf("%s observations are lost, want none", got)
+	}
+}
+
+// soonDead are the settings of nodes that are taken for dead after a second, and
+// lose nothing.
+var soonDead = append([]string{"--cluster-node-timeout", "1000"}, durable...)
+
+// nodeDeath is a way in which a node of a Cluster goes away.
+type nodeDeath struct {
+	settings   []string
+	begin, end func(*testing.T, *rollouttest.Redis)
+	// all: no team can be read or changed.
+	all bool
+}
+
+// TestANodeOfAClusterDies takes the node away that has team search, and not team
+// data-eng, under a gateway that goes on, and brings it back.
+func TestANodeOfAClusterDies(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	defer all.Wait()
+	// Without the first a Cluster refuses everything as soon as one slot is missing.
+	open := append([]string{"--cluster-require-full-coverage", "no"}, soonDead...)
+	for name, test := range map[string]nodeDeath{
+		"killed, and the others go on": {
+			settings: open,
+			begin:    func(_ *testing.T, r *rollouttest.Redis) { r.Stop() }, end: func(t *testing.T, r *rollouttest.Redis) { r.Start(t) },
+		},
+		"hanging, and the others go on": {
+			settings: open,
+			begin:    func(t *testing.T, r *rollouttest.Redis) { r.Pause(t) }, end: func(t *testing.T, r *rollouttest.Redis) { r.Resume(t) },
+		},
+		"killed, and the others refuse everything": {
+			settings: soonDead, all: true,
+			begin: func(_ *testing.T, r *rollouttest.Redis) { r.Stop() }, end: func(t *testing.T, r *rollouttest.Redis) { r.Start(t) },
+		},
+	} {
+		// They wait more than they work, so all run at once, whatever -parallel says.
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) { nodeDies(t, test) })
+		})
+	}
+}
+
+// nodeDies takes a node away from a gateway that is in use, and brings it back.
+func nodeDies(t *testing.T, test nodeDeath) {
+	t.Helper()
+	cluster := rollouttest.StartCluster(t, test.settings...)
+	dies := cluster.Owner(t, "crossfade:{search}:rollout")
+	for _, key := range []string{"crossfade:{data-eng}:rollout", "crossfade:store", "crossfade:teams"} {
+		if cluster.Owner(t, key) == dies {
+			t.Fatalf("%s is on the node that dies", key)
+		}
+	}
+	set(t, cluster.URL(), "data-eng", 100)
+	set(t, cluster.URL(), "search", 0)
+	s := newSite(t)
+	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
+	g := s.start().loaded()
+	g.send(search(addTask("free", "LoadUsers")))
+	sent := int64(1)
+	s.eventually("the run at 100% has its latch", func() bool {
+		sent++
+		return g.send(etl(addTask("enforced", "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
+	})
+	asBefore(t, g, "before")
+	sent += 4
+	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })
+
+	test.begin(t, cluster.Nodes[dies])
+	s.eventually("the gateway knows", func() bool {
+		var partial *rollout.PartialError
+		err := g.Table().Err()
+		return errors.Is(err, rollout.ErrUnavailable) && errors.As(err, &partial) != test.all
+	})
+	asBefore(t, g, "while it lasts")
+	sent += 4
+	for i := range 10 {
+		if got := g.send(search(addTask(fmt.Sprint("new-", i), "LoadUsers"))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
+			t.Errorf("a new run at 0%% while it lasts: %v", got)
+		}
+		// By the lower one of the last two percentages, where latches cannot be had.
+		if got := g.send(etl(addTask(fmt.Sprint("new-", i), "LoadUsers"))); got.status != 200 {
+			t.Errorf("a new run at 100%% while it lasts: %v", got)
+		}
+		sent += 2
+	}
+	change := func(team identity.Team, percent rollout.Percent) error {
+		_, err := g.Table().Write(t.Context(), rollout.Change{Team: team, Percent: percent, Expect: rollout.AnyRevision, Actor: "lead", Source: "cli"})
+		return err
+	}
+	if err := change("search", 50); !errors.Is(err, rollout.ErrUnavailable) {
+		t.Errorf("a change of a team that is away: %v", err)
+	}
+	if got := g.fetch("/readyz"); got.status != 200 || !strings.Contains(got.body, "cannot be read, and the percentages of") {
+		t.Errorf("/readyz while it lasts: %v", got)
+	}
+	if test.all {
+		if err := change("data-eng", 100); !errors.Is(err, rollout.ErrUnavailable) || !strings.Contains(err.Error(), "CLUSTERDOWN") {
+			t.Errorf("a change of another team: %v", err)
+		}
+	} else {
+		s.eventually("another team can be changed", func() bool { return change("data-eng", 100) == nil })
+		aside(t, cluster.URL(), "data-eng", 90)
+		g.reaches("data-eng", 90)
+		aside(t, cluster.URL(), "data-eng", 100)
+		g.reaches("data-eng", 100)
+		if log := g.log.String(); !strings.Contains(log, "of search nothing can be read, all other teams can") {
+			t.Errorf("the log does not say what is away:\n%s", log)
+		}
+	}
+	if state, ok := g.Table().Lookup("search"); !ok || state.Revision != 1 || state.Percent != 0 {
+		t.Errorf("the team that is away: %+v", state)
+	}
+
+	test.end(t, cluster.Nodes[dies])
+	s.eventually("the gateway is well again", func() bool { return g.Table().Refresh(t.Context()) == nil })
+	s.eventually("every request is recorded, once", func() bool { return requests(t, cluster.URL()) == sent })
+	if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
+		t.Errorf("%s observations are lost, want none", got)
+	}
+	if got := g.fetch("/readyz"); got.body != "ok\n" {
+		t.Errorf("/readyz afterwards: %v", got)
+	}
+	set(t, cluster.URL(), "search", 25)
+	g.reaches("search", 25)
+	if entries := history(t, cluster.URL()); len(entries) != 2 || entries[0].To != 25 {
+		t.Errorf("the history of search: %+v", entries)
+	}
+}
+
+// aside changes a team as the command line does, past the gateway.
+func aside(t *testing.T, url string, team identity.Team, percent rollout.Percent) {
+	t.Helper()
+	store, err := redisstore.New(redisstore.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := rollout.Update(ctx, store, team, func(s rollout.State) (rollout.Change, error) {
+		return rollout.Set(s, rollout.Setting{Percent: percent, Actor: "lead", Source: "cli"}, time.Now()), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAReplicaOfAClusterTakesOver kills the node that has the id of the store and
+// team data-eng, and has a replica.
+func TestAReplicaOfAClusterTakesOver(t *testing.T) {
+	t.Parallel()
+	cluster := rollouttest.StartCluster(t, soonDead...)
+	dies := cluster.Owner(t, "crossfade:{data-eng}:rollout")
+	replica := cluster.AddReplica(t, dies, soonDead...)
+	set(t, cluster.URL(), "data-eng", 100)
+	set(t, cluster.URL(), "search", 0)
+	s := newSite(t)
+	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
+	g := s.start().loaded()
+	g.send(search(addTask("free", "LoadUsers")))
+	sent := int64(1)
+	s.eventually("the run at 100% has its latch", func() bool {
+		sent++
+		return g.send(etl(addTask("enforced", "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
+	})
+	asBefore(t, g, "before")
+	sent += 4
+	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })
+	replica.Follows(t, cluster.Nodes[dies])
+
+	cluster.Nodes[dies].Stop()
+	s.eventually("the gateway knows", func() bool { return errors.Is(g.Table().Err(), rollout.ErrUnavailable) })
+	asBefore(t, g, "before the replica has taken over")
+	sent += 4
+	s.eventually("the gateway is well again", func() bool { return g.Table().Refresh(t.Context()) == nil })
+	if !strings.Contains(replica.Do(t, "INFO", "replication"), "role:master") {
+		t.Error("it is well without that the replica has taken over")
+	}
+	asBefore(t, g, "afterwards")
+	sent += 4
+	s.eventually("every request is recorded, once", func() bool { return requests(t, cluster.URL()) == sent })
+	if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
+		t.Errorf("%s observations are lost, want none", got)
+	}
+	for _, team := range []identity.Team{"data-eng", "search"} {
+		set(t, cluster.URL(), team, 25)
+		g.reaches(team, 25)
 	}
 }
 
