@@ -296,7 +296,7 @@ type Audit struct {
 	Parameters []string `koanf:"parameters"`
 	// MaxSize and MaxAge are when a file is full. Default 100MiB and 24h.
 	MaxSize Size          `koanf:"max_size" range:"64KiB..64GiB"`
-	MaxAge  time.Duration `koanf:"max_age" range:"1m..8784h"`
+	MaxAge  time.Duration `koanf:"max_age" range:"1m..366d"`
 }
 
 // Off reports whether no audit trail is wanted.

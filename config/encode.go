@@ -172,7 +172,7 @@ func empty(v reflect.Value) bool {
 func encodeLeaf(v reflect.Value) *yaml.Node {
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return textNode(x.String())
+		return textNode(formatDuration(x))
 	case *url.URL:
 		return textNode(x.String())
 	case time.Time:

@@ -121,7 +121,7 @@ func (l *loader) source(file, dir string, in layer) *document {
 func decode(k *koanf.Koanf, out any) error {
 	err := k.UnmarshalWithConf("", out, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			mapstructure.StringToTimeDurationHookFunc(),
+			durationHook(),
 			mapstructure.StringToURLHookFunc(),
 			mapstructure.TextUnmarshallerHookFunc(),
 		),

@@ -92,17 +92,17 @@ func within(s spec, compare func(bound string) int) bool {
 func parse(s spec, text string) (canonical, suggestion string, err error) {
 	switch s.typ {
 	case reflect.TypeFor[time.Duration]():
-		v, err := time.ParseDuration(text)
+		v, err := ParseDuration(text)
 		if err != nil {
 			if _, numeric := strconv.Atoi(text); numeric == nil {
 				suggestion = text + "s"
 			}
 			return "", suggestion, fmt.Errorf("must be %s", describe(s))
 		}
-		if !within(s, func(bound string) int { b, _ := time.ParseDuration(bound); return sign(v - b) }) {
+		if !within(s, func(bound string) int { b, _ := ParseDuration(bound); return sign(v - b) }) {
 			return "", "", fmt.Errorf("must be %s", describe(s))
 		}
-		return v.String(), "", nil
+		return formatDuration(v), "", nil
 	case reflect.TypeFor[Size]():
 		var v Size
 		if err := v.UnmarshalText([]byte(text)); err != nil || !within(s, func(bound string) int {
@@ -203,7 +203,7 @@ func describe(s spec) string {
 		last := len(s.one) - 1
 		return strings.Join(s.one[:last], ", ") + " or " + s.one[last]
 	case s.typ == reflect.TypeFor[time.Duration]():
-		return "a duration like 30s or 5m" + spanWords(s)
+		return durationLike + spanWords(s)
 	case s.typ == reflect.TypeFor[Size]():
 		return "a size like 512KiB or 4MiB" + spanWords(s)
 	case s.typ == reflect.TypeFor[time.Time]():

@@ -114,7 +114,7 @@ func TestAMistakeInATeamFileLeavesTheOthers(t *testing.T) {
 		},
 		"a brownout of a week": {
 			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, for: 168h, percent: 100 }\n",
-			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s or 5m from 1m to 24h, not \"168h\"",
+			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s, 5m or 14d from 1m to 24h, not \"168h\"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
