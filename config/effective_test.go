@@ -105,7 +105,7 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := load(t, config.Source{File: write(t, dir, "c.yaml", "upstream: http://127.0.0.1:1\n"+tt.text+"\n")})
+			c := load(t, config.Source{File: write(t, dir, "c.yaml", "upstream: http://127.0.0.1:1\n"+tt.text+"\n"), Now: now})
 			var got []string
 			for _, w := range c.Warnings() {
 				got = append(got, w.Key)
@@ -119,7 +119,7 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 			}
 		})
 	}
-	w := load(t, config.Source{File: "testdata/good/full.yaml"}).Warnings()
+	w := load(t, config.Source{File: "testdata/good/full.yaml", Reasons: reasons, Now: now}).Warnings()
 	w = slices.DeleteFunc(w, func(m config.Mistake) bool { // a checkout's files have the modes of its umask
 		return strings.HasPrefix(m.Key, "probe.")
 	})

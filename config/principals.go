@@ -26,6 +26,9 @@ type Principal struct {
 	// stand without the list.
 	OIDC  []TokenMatch `koanf:"oidc"`
 	Roles []string     `koanf:"roles"`
+	// Owner is whom to ask about the account: a name, an address or a channel.
+	// Empty: nobody is named.
+	Owner string `koanf:"owner"`
 	// Shared marks a legacy credential of several principals, which MayBe
 	// names. It has neither team nor OIDC identity of its own.
 	Shared bool     `koanf:"shared"`

@@ -24,7 +24,9 @@ func teamFiles(t *testing.T, files map[string]string) ([]config.TeamFile, config
 			t.Fatal(err)
 		}
 	}
-	got, mistakes, err := config.LoadTeamFiles(dir, knownTeams)
+	got, mistakes, err := config.LoadTeamFiles(dir, config.TeamOptions{
+		Teams: knownTeams, Platform: &config.Default().Readiness, Reasons: reasons, Now: now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func TestAMistakeInATeamFileLeavesTheOthers(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := config.LoadTeamFiles(filepath.Join(t.TempDir(), "rollout.d"), nil); err == nil || !strings.Contains(err.Error(), "rollout.d") {
+	if _, _, err := config.LoadTeamFiles(filepath.Join(t.TempDir(), "rollout.d"), config.TeamOptions{}); err == nil || !strings.Contains(err.Error(), "rollout.d") {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 }
@@ -218,7 +220,9 @@ func FuzzTeamFile(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "data-eng.yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files, mistakes, err := config.LoadTeamFiles(dir, knownTeams)
+		files, mistakes, err := config.LoadTeamFiles(dir, config.TeamOptions{
+			Teams: knownTeams, Platform: &config.Default().Readiness, Reasons: reasons, Now: now,
+		})
 		if err != nil || len(files)+len(mistakes) == 0 {
 			t.Fatalf("%d files, %v, %v", len(files), mistakes, err)
 		}
