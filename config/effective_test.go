@@ -100,6 +100,14 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 		{"a password in the clear", "redis: { url: \"redis://r\", password_file: pw }", []string{"legacy", "oidc", "principals", "redis.url", "roles"}},
 		{"a snapshot from nowhere", "rollout: { cold_start: snapshot }", []string{"legacy", "oidc", "principals", "roles", "rollout.cold_start"}},
 		{
+			"a waiver that is over, and one for a team that nobody is of",
+			"principals: p.yaml\nreadiness: { waivers: [" +
+				"{ team: unassigned, account: a, reason: x, owner: x, why: x, until: 2026-11-28T12:00:00Z }, " +
+				"{ team: unassigned, account: b, reason: x, owner: x, why: x, until: 2026-11-28T12:00:01Z }, " +
+				"{ team: data, account: a, reason: x, owner: x, why: x, until: 2027-03-31 }] }",
+			[]string{"a", "a.roles", "legacy", "oidc", "readiness.waivers[0].until", "readiness.waivers[2].team", "roles"},
+		},
+		{
 			"credentials and an account without a team", "legacy: { htpasswd: users }\noidc: { issuer: \"https://i\", audience: a }\nprincipals: p.yaml",
 			[]string{"a", "a.roles", "roles"},
 		},

@@ -95,7 +95,11 @@ func (l *loader) tree(file string, content []byte, out any) (*document, error) {
 		return nil, nil
 	}
 	d := newDocument(file, filepath.Dir(file))
-	v, ok := l.value(d, "", spec{typ: reflect.TypeOf(out).Elem()}, root)
+	typ := reflect.TypeOf(out).Elem()
+	if typ.Kind() == reflect.Struct {
+		d.root = typ
+	}
+	v, ok := l.value(d, "", spec{typ: typ}, root)
 	tree, isMap := v.(map[string]any)
 	if !ok || !isMap {
 		return nil, nil
