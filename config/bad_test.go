@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -14,6 +15,12 @@ import (
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
+
+// The closed list of reasons, in short, and the time that tests take place at.
+var (
+	reasons = []string{"aud_mismatch", "expired_mid_run", "principal_mismatch", "role_missing"}
+	now     = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+)
 
 // Each file of testdata/bad holds one mistake, or one that must not hide
 // others. The golden file is the table of what is said about it.
@@ -25,7 +32,7 @@ func TestEachMistakeIsNamedExactly(t *testing.T) {
 	var b strings.Builder
 	for _, file := range files {
 		b.WriteString("# " + strings.TrimSuffix(filepath.Base(file), ".yaml") + "\n")
-		c, err := config.Load(config.Source{File: file})
+		c, err := config.Load(config.Source{File: file, Reasons: reasons, Now: now})
 		var mistakes config.Errors
 		if !errors.As(err, &mistakes) || len(mistakes) == 0 {
 			t.Errorf("%s: got error %v, want Errors", file, err)

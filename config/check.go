@@ -60,6 +60,7 @@ func (l *loader) complete(c *Config) error {
 	l.checkIssuers(c)
 	l.checkRedis(c)
 	l.checkAudit(c)
+	l.checkReadiness(c)
 	l.checkProbe(c)
 	l.warn(c)
 	return nil

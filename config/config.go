@@ -12,7 +12,7 @@ import (
 //
 // The tags are the schema: koanf names the key, check names a rule of
 // scalar.go, one lists the allowed words, range bounds a number, size or
-// duration. Of a Path, check says what must be there: a readable file, content
+// duration, and stricter says which way a limit is stricter, more or less. Of a Path, check says what must be there: a readable file, content
 // that Load reads itself, a dir, or a fresh file, which is replaced too often to
 // be worth watching.
 type Config struct {
@@ -37,6 +37,9 @@ type Config struct {
 	// in mode enforce. Default shadow.
 	Authorization Authorization `koanf:"authorization" one:"shadow|enforce"`
 	Rollout       Rollout       `koanf:"rollout"`
+	// Readiness says what a team's evidence must show before its percentage is
+	// raised.
+	Readiness Readiness `koanf:"readiness"`
 	// StateDir holds what must survive a restart: the percentages last known, so
 	// that a restored Redis is noticed and a retirement not forgotten. Empty:
 	// nothing.
@@ -80,6 +83,10 @@ const (
 	AuthorizationShadow  Authorization = "shadow"
 	AuthorizationEnforce Authorization = "enforce"
 )
+
+// Share is a part of a whole, from 0 to 1. A percentage is another way to write
+// it: 99% is 0.99.
+type Share float64
 
 // Path is the name of a file or directory. Relative paths of a file are
 // already joined to that file's directory.
@@ -297,7 +304,7 @@ type Audit struct {
 	Parameters []string `koanf:"parameters"`
 	// MaxSize and MaxAge are when a file is full. Default 100MiB and 24h.
 	MaxSize Size          `koanf:"max_size" range:"64KiB..64GiB"`
-	MaxAge  time.Duration `koanf:"max_age" range:"1m..8784h"`
+	MaxAge  time.Duration `koanf:"max_age" range:"1m..366d"`
 }
 
 // Off reports whether no audit trail is wanted.
@@ -367,6 +374,7 @@ func Default() *Config {
 		},
 		Authorization: AuthorizationShadow,
 		Rollout:       Rollout{ColdStart: ColdStartRefuse},
+		Readiness:     defaultReadiness(),
 		Redis:         Redis{Prefix: "crossfade"},
 		Audit:         Audit{MaxSize: 100 * MiB, MaxAge: 24 * time.Hour},
 		AccessLog:     AccessLog{Format: LogAuto},

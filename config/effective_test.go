@@ -103,12 +103,20 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 		{"a password in the clear", "redis: { url: \"redis://r\", password_file: pw }", []string{"legacy", "oidc", "principals", "redis.url", "roles"}},
 		{"a snapshot from nowhere", "rollout: { cold_start: snapshot }", []string{"legacy", "oidc", "principals", "roles", "rollout.cold_start"}},
 		{
+			"a waiver that is over, and one for a team that nobody is of",
+			"principals: p.yaml\nreadiness: { waivers: [" +
+				"{ team: unassigned, account: a, reason: x, owner: x, why: x, until: 2026-11-28T12:00:00Z }, " +
+				"{ team: unassigned, account: b, reason: x, owner: x, why: x, until: 2026-11-28T12:00:01Z }, " +
+				"{ team: data, account: a, reason: x, owner: x, why: x, until: 2027-03-31 }] }",
+			[]string{"a", "a.roles", "legacy", "oidc", "readiness.waivers[0].until", "readiness.waivers[2].team", "roles"},
+		},
+		{
 			"credentials and an account without a team", "legacy: { htpasswd: users }\noidc: { issuer: \"https://i\", audience: a }\nprincipals: p.yaml",
 			[]string{"a", "a.roles", "roles"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := load(t, config.Source{File: write(t, dir, "c.yaml", "upstream: http://127.0.0.1:1\n"+tt.text+"\n")})
+			c := load(t, config.Source{File: write(t, dir, "c.yaml", "upstream: http://127.0.0.1:1\n"+tt.text+"\n"), Now: now})
 			var got []string
 			for _, w := range c.Warnings() {
 				got = append(got, w.Key)
@@ -122,7 +130,7 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 			}
 		})
 	}
-	w := load(t, config.Source{File: "testdata/good/full.yaml"}).Warnings()
+	w := load(t, config.Source{File: "testdata/good/full.yaml", Reasons: reasons, Now: now}).Warnings()
 	w = slices.DeleteFunc(w, func(m config.Mistake) bool { // a checkout's files have the modes of its umask
 		return strings.HasPrefix(m.Key, "probe.")
 	})

@@ -110,10 +110,15 @@ func encode(v reflect.Value) *yaml.Node {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v.Bool())}
 	case reflect.Int, reflect.Int64:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(v.Int(), 10)}
+	case reflect.Float64:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: formatNumber(v.Float())}
 	default:
 		return textNode(v.String())
 	}
 }
+
+// formatNumber writes a number as parseNumber reads it back.
+func formatNumber(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func compareText(a, b string) int {
 	switch {
@@ -157,7 +162,7 @@ func encodeFields(n *yaml.Node, v reflect.Value) {
 // differ from the default.
 func empty(v reflect.Value) bool {
 	switch v.Kind() {
-	case reflect.Bool, reflect.Int, reflect.Int64:
+	case reflect.Bool, reflect.Int, reflect.Int64, reflect.Float64:
 		return false
 	case reflect.Slice:
 		return v.IsNil()
@@ -172,7 +177,7 @@ func empty(v reflect.Value) bool {
 func encodeLeaf(v reflect.Value) *yaml.Node {
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return textNode(x.String())
+		return textNode(formatDuration(x))
 	case *url.URL:
 		return textNode(x.String())
 	case time.Time:

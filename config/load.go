@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/providers/confmap"
@@ -33,6 +34,11 @@ type Source struct {
 	// Dir is what relative paths of File, Env and Flags are relative to.
 	// Empty: the working directory of the process.
 	Dir string
+	// Reasons is the closed list of the reasons that a verdict can have; nil allows
+	// any word as one.
+	Reasons []string
+	// Now is what counts as over; zero is the time of the call.
+	Now time.Time
 	// Partial leaves out what only a gateway that serves needs: an upstream.
 	Partial bool
 }
@@ -121,7 +127,7 @@ func (l *loader) source(file, dir string, in layer) *document {
 func decode(k *koanf.Koanf, out any) error {
 	err := k.UnmarshalWithConf("", out, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			mapstructure.StringToTimeDurationHookFunc(),
+			durationHook(),
 			mapstructure.StringToURLHookFunc(),
 			mapstructure.TextUnmarshallerHookFunc(),
 		),

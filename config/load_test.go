@@ -133,6 +133,17 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 			GroupsClaim: "roles", RequireGroups: true, SubjectClaim: "client_id",
 		},
 	})
+	equal("readiness", c.Readiness, config.Readiness{
+		LongestCycle: 31 * 24 * time.Hour,
+		Limits: config.Limits{
+			Window: 28 * 24 * time.Hour, Missing: 0.001, TokensSent: 0.995, CleanAfter: 10, BadRuns: 0.005, Confidence: 0.999,
+			BrokenADay: 0.5, CensusDays: 3, Indeterminate: 0.01, SoakRuns: 50, RetireAfter: 60 * 24 * time.Hour,
+		},
+		Waivers: []config.Waiver{{
+			Team: "data-eng", Account: "svc-etl", Reason: "role_missing", Owner: "the security team", Why: "TICKET-7",
+			Until: time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC),
+		}},
+	})
 	equal("deny", c.OIDC.Deny, config.Deny{
 		File: "testdata/good/deny.yaml", Subjects: []string{"0oaGone"}, TokenIDs: []string{"stolen-1"},
 		IssuedBefore: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -186,7 +197,8 @@ func TestTheFullFileOfTheDocumentationLoads(t *testing.T) {
 		},
 		{
 			Name: "svc-etl", Team: "data-eng", Legacy: []string{"svc-etl", "etl"}, Roles: []string{"runner"},
-			OIDC: []config.TokenMatch{{Issuer: okta, Subject: "0oa1b2c3"}},
+			Owner: "#data-eng",
+			OIDC:  []config.TokenMatch{{Issuer: okta, Subject: "0oa1b2c3"}},
 		},
 		{Name: "svc.token-only", Team: "billing", Legacy: []string{}, OIDC: []config.TokenMatch{{Issuer: local, Subject: "x"}}},
 	})

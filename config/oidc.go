@@ -35,7 +35,7 @@ type Issuer struct {
 	// Scopes must all be granted.
 	Scopes []string `koanf:"scopes"`
 	// MaxLifetime refuses tokens that live longer; 0, the default: 24 hours.
-	MaxLifetime time.Duration `koanf:"max_lifetime" range:"0s..8760h"`
+	MaxLifetime time.Duration `koanf:"max_lifetime" range:"0s..365d"`
 	Skew        Skew          `koanf:"skew"`
 	// GroupsClaim and SubjectClaim name claims other than the preset's.
 	GroupsClaim  string `koanf:"groups_claim"`

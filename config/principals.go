@@ -26,6 +26,9 @@ type Principal struct {
 	// stand without the list.
 	OIDC  []TokenMatch `koanf:"oidc"`
 	Roles []string     `koanf:"roles"`
+	// Owner is whom to ask about the account: a name, an address or a channel.
+	// Empty: nobody is named.
+	Owner string `koanf:"owner"`
 	// Shared marks a legacy credential of several principals, which MayBe
 	// names. It has neither team nor OIDC identity of its own.
 	Shared bool     `koanf:"shared"`
@@ -92,7 +95,11 @@ func (l *loader) tree(file string, content []byte, out any) (*document, error) {
 		return nil, nil
 	}
 	d := newDocument(file, filepath.Dir(file))
-	v, ok := l.value(d, "", spec{typ: reflect.TypeOf(out).Elem()}, root)
+	typ := reflect.TypeOf(out).Elem()
+	if typ.Kind() == reflect.Struct {
+		d.root = typ
+	}
+	v, ok := l.value(d, "", spec{typ: typ}, root)
 	tree, isMap := v.(map[string]any)
 	if !ok || !isMap {
 		return nil, nil

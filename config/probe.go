@@ -12,7 +12,7 @@ import (
 // none.
 type Probe struct {
 	// Every is how often each principal is probed. Default 1h.
-	Every time.Duration `koanf:"every" range:"1m..168h"`
+	Every time.Duration `koanf:"every" range:"1m..7d"`
 	// PerMinute bounds all probes together. Default 6.
 	PerMinute int `koanf:"per_minute" range:"1..60"`
 	// Timeout bounds the obtaining of one token, and again its judgement. Default

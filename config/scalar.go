@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -50,6 +51,21 @@ func (l *loader) scalar(d *document, path string, s spec, n *yaml.Node) (any, bo
 			return refuse("", "must be %s", describe(s))
 		}
 		return int64(i), true
+	case reflect.Float64:
+		v, ok := parseNumber(s, n.Value)
+		if !ok {
+			return refuse("", "must be %s", describe(s))
+		}
+		if inRange := func(v float64) bool {
+			return within(s, func(bound string) int { b, _ := strconv.ParseFloat(bound, 64); return cmp.Compare(v, b) })
+		}; !inRange(v) {
+			suggestion := ""
+			if s.typ == reflect.TypeFor[Share]() && v >= 1 && inRange(v/100) && !strings.HasSuffix(n.Value, "%") {
+				suggestion = n.Value + "%"
+			}
+			return refuse(suggestion, "must be %s", describe(s))
+		}
+		return v, true
 	}
 	if n.ShortTag() == "!!bool" && s.one == nil {
 		return refuse("", "must be %s (put it in quotes if it is meant as text)", describe(s))
@@ -88,21 +104,39 @@ func within(s spec, compare func(bound string) int) bool {
 	return !ok || compare(low) >= 0 && compare(high) <= 0
 }
 
+// parseNumber reads a decimal number, of a share also one with a percent sign. A
+// percentage is the number that its text is nearest to: 0.1% is 0.001.
+func parseNumber(s spec, text string) (float64, bool) {
+	number := text
+	if percent, ok := strings.CutSuffix(text, "%"); ok && s.typ == reflect.TypeFor[Share]() {
+		if strings.ContainsAny(percent, "eE") {
+			return 0, false
+		}
+		number = percent + "e-2"
+	}
+	// What else Go reads as a number is no decimal: 0x1p-2, Inf, NaN, 1_0.
+	if strings.ContainsFunc(number, func(r rune) bool { return !strings.ContainsRune("0123456789.eE+-", r) }) {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(number, 64)
+	return v, err == nil
+}
+
 // parse returns the canonical text of a value, or what it must be.
 func parse(s spec, text string) (canonical, suggestion string, err error) {
 	switch s.typ {
 	case reflect.TypeFor[time.Duration]():
-		v, err := time.ParseDuration(text)
+		v, err := ParseDuration(text)
 		if err != nil {
 			if _, numeric := strconv.Atoi(text); numeric == nil {
 				suggestion = text + "s"
 			}
 			return "", suggestion, fmt.Errorf("must be %s", describe(s))
 		}
-		if !within(s, func(bound string) int { b, _ := time.ParseDuration(bound); return sign(v - b) }) {
+		if !within(s, func(bound string) int { b, _ := ParseDuration(bound); return sign(v - b) }) {
 			return "", "", fmt.Errorf("must be %s", describe(s))
 		}
-		return v.String(), "", nil
+		return formatDuration(v), "", nil
 	case reflect.TypeFor[Size]():
 		var v Size
 		if err := v.UnmarshalText([]byte(text)); err != nil || !within(s, func(bound string) int {
@@ -203,7 +237,7 @@ func describe(s spec) string {
 		last := len(s.one) - 1
 		return strings.Join(s.one[:last], ", ") + " or " + s.one[last]
 	case s.typ == reflect.TypeFor[time.Duration]():
-		return "a duration like 30s or 5m" + spanWords(s)
+		return durationLike + spanWords(s)
 	case s.typ == reflect.TypeFor[Size]():
 		return "a size like 512KiB or 4MiB" + spanWords(s)
 	case s.typ == reflect.TypeFor[time.Time]():
@@ -214,6 +248,10 @@ func describe(s spec) string {
 		return "true or false"
 	case s.typ.Kind() == reflect.Int:
 		return "a whole number" + spanWords(s)
+	case s.typ == reflect.TypeFor[Share]():
+		return "a share like 0.01 or 1%" + spanWords(s)
+	case s.typ.Kind() == reflect.Float64:
+		return "a number" + spanWords(s)
 	case s.typ == reflect.TypeFor[Path]():
 		return "a path"
 	case s.leaf():

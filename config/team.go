@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -33,9 +34,32 @@ type TeamFile struct {
 	Brownouts []Brownout `koanf:"brownouts"`
 	// Retired ends legacy credentials for good.
 	Retired bool `koanf:"retired"`
+	// LongestCycle and Limits are the team's where they are stricter than the
+	// platform's; zero values stand for the platform's.
+	LongestCycle time.Duration `koanf:"longest_cycle" range:"1d..35d"`
+	Limits       Limits        `koanf:"limits"`
+	// Fixed are the failures that were repaired.
+	Fixed []Fixed `koanf:"fixed"`
 
 	hours []Hours
 }
+
+// Fixed records that a failure was repaired, so that what was seen before leaves
+// the numbers. All keys but the pipeline are required.
+type Fixed struct {
+	Account string `koanf:"account"`
+	// Pipeline may be left out for runs that have none.
+	Pipeline string `koanf:"pipeline"`
+	// Reason is one of the closed list of reasons.
+	Reason string `koanf:"reason"`
+	// At is since when, not in the future; a date is the beginning of that day, in
+	// UTC.
+	At time.Time `koanf:"at"`
+}
+
+// maxFixed is how many repairs a file may record. What was repaired longer ago
+// than evidence counts needs no record.
+const maxFixed = 100
 
 // maxBrownouts is how many windows a request may have; see rollout.Request.
 const maxBrownouts = 50
@@ -78,14 +102,28 @@ func (f TeamFile) Digest() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// LoadTeamFiles reads the files <team>.yaml of a rollout directory. Each of
-// teams may have one; nil allows any. A mistake in one leaves the others: it is
-// returned beside what could be read. The error says that the directory itself
-// could not be.
+// TeamOptions is what the files of teams are checked against. The zero value
+// allows every team, limit and reason.
+type TeamOptions struct {
+	// Teams are those that may have a file; nil allows any.
+	Teams []string
+	// Platform has the limits that a team can only make stricter; nil compares with
+	// none.
+	Platform *Readiness
+	// Reasons is the closed list of the reasons that a verdict can have; nil allows
+	// any word as one.
+	Reasons []string
+	// Now is what counts as the future from; zero is the time of the call.
+	Now time.Time
+}
+
+// LoadTeamFiles reads the files <team>.yaml of a rollout directory. A mistake in
+// one leaves the others: it is returned beside what could be read. The error says
+// that the directory itself could not be.
 //
 // Files that begin with a dot are left out: Kubernetes and editors put their own
 // there. Files of other names are too, but for those that were meant as a team's.
-func LoadTeamFiles(dir string, teams []string) (files []TeamFile, mistakes Errors, err error) {
+func LoadTeamFiles(dir string, o TeamOptions) (files []TeamFile, mistakes Errors, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read the rollout directory %s: %w", dir, cause(err))
@@ -102,7 +140,7 @@ func LoadTeamFiles(dir string, teams []string) (files []TeamFile, mistakes Error
 		if !ok {
 			continue
 		}
-		f, wrong := loadTeamFile(file, team, teams)
+		f, wrong := loadTeamFile(file, team, o)
 		if len(wrong) > 0 {
 			mistakes = append(mistakes, wrong...)
 			continue
@@ -116,13 +154,13 @@ func LoadTeamFiles(dir string, teams []string) (files []TeamFile, mistakes Error
 
 // loadTeamFile reads one file. Both results are nil for one that has vanished
 // since the directory was read.
-func loadTeamFile(file, team string, teams []string) (*TeamFile, Errors) {
+func loadTeamFile(file, team string, o TeamOptions) (*TeamFile, Errors) {
 	if wrong := checkTeam(team); wrong != "" {
 		return nil, Errors{{File: file, Message: "the name of a team's file " + wrong}}
 	}
-	if teams != nil && !slices.Contains(teams, team) {
+	if o.Teams != nil && !slices.Contains(o.Teams, team) {
 		return nil, Errors{{
-			File: file, Message: fmt.Sprintf("no principal is of a team %q", team), Suggestion: nearest(team, teams),
+			File: file, Message: fmt.Sprintf("no principal is of a team %q", team), Suggestion: nearest(team, o.Teams),
 		}}
 	}
 	content, err := readBounded(file)
@@ -132,13 +170,15 @@ func loadTeamFile(file, team string, teams []string) (*TeamFile, Errors) {
 		return nil, Errors{{File: file, Message: "cannot be read: " + err.Error()}}
 	}
 	f := &TeamFile{Team: team, File: file}
-	l := &loader{main: newDocument("", "")}
+	l := &loader{src: Source{Reasons: o.Reasons, Now: o.Now}, main: newDocument("", "")}
 	d, err := l.tree(file, content, f)
 	if err != nil {
 		return nil, Errors{{File: file, Message: err.Error()}}
 	}
 	if d != nil {
 		l.checkTeamFile(d, f)
+		l.checkTeamLimits(d, f, o.Platform)
+		l.checkFixed(d, f)
 	}
 	if len(l.mistakes) > 0 {
 		return nil, l.mistakes
@@ -186,6 +226,44 @@ func (l *loader) checkTeamFile(d *document, f *TeamFile) {
 			if missing && !d.broken(join(path, key)) {
 				bad(path, "needs %s: a brownout is like { from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }", key)
 			}
+		}
+	}
+}
+
+// checkTeamLimits checks that the team's limits are stricter than the platform's.
+func (l *loader) checkTeamLimits(d *document, f *TeamFile, platform *Readiness) {
+	if platform == nil {
+		return
+	}
+	l.stricter(d, "longest_cycle", "more", reflect.ValueOf(f.LongestCycle), reflect.ValueOf(platform.LongestCycle))
+	mine, theirs := reflect.ValueOf(f.Limits), reflect.ValueOf(platform.Limits)
+	for i := range mine.NumField() {
+		tag := mine.Type().Field(i).Tag
+		l.stricter(d, join("limits", tag.Get("koanf")), tag.Get("stricter"), mine.Field(i), theirs.Field(i))
+	}
+	both := *platform
+	both.LongestCycle = max(both.LongestCycle, f.LongestCycle)
+	both.Window = max(both.Window, f.Limits.Window)
+	both.CensusDays = max(both.CensusDays, f.Limits.CensusDays)
+	if at := join("limits", "census_days"); both.beyond() && !d.broken("limits") {
+		l.add(d.origin(at), shown(at), "", unmet, both.CensusDays, formatDuration(max(both.Window, both.LongestCycle)))
+	}
+}
+
+// checkFixed checks the record of repairs.
+func (l *loader) checkFixed(d *document, f *TeamFile) {
+	if len(f.Fixed) > maxFixed {
+		l.add(d.origin("fixed"), "fixed", "", "has %d entries, at most %d are read: remove those that are older than the window", len(f.Fixed), maxFixed)
+		return
+	}
+	for i, fix := range f.Fixed {
+		path := join("fixed", index(i))
+		l.needs(d, path, "a repair is like { account: svc-etl, pipeline: DailyReport, reason: aud_mismatch, at: 2027-03-31T10:00:00Z }", []required{
+			{"account", fix.Account == ""}, {"reason", fix.Reason == ""}, {"at", fix.At.IsZero()},
+		})
+		l.checkReason(d, path, fix.Reason, l.src.Reasons)
+		if at := join(path, "at"); fix.At.After(l.now()) && !d.broken(at) {
+			l.add(d.origin(at), shown(at), "", "is %s, which is in the future: write when the repair was in place", fix.At.Format(time.RFC3339))
 		}
 	}
 }

@@ -24,7 +24,9 @@ func teamFiles(t *testing.T, files map[string]string) ([]config.TeamFile, config
 			t.Fatal(err)
 		}
 	}
-	got, mistakes, err := config.LoadTeamFiles(dir, knownTeams)
+	got, mistakes, err := config.LoadTeamFiles(dir, config.TeamOptions{
+		Teams: knownTeams, Platform: &config.Default().Readiness, Reasons: reasons, Now: now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,14 @@ apply_hours: ["Mon-Thu 09:00-16:00 Europe/Berlin", "Fri 09:00-12:00"]
 brownouts:
   - { from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }
 `,
-		"growth.yaml":        "retired: true\n",
+		"growth.yaml": "retired: true\n",
+		"ml-platform.yaml": `percent: 5
+longest_cycle: 31d
+limits: { window: 4w, missing: 0.05%, tokens_sent: 99%, clean_after: 6, bad_runs: 0.005, confidence: 99.9%, broken_a_day: 0.5, census_days: 3, indeterminate: 0.1%, soak_runs: 21, retire_after: 15d }
+fixed:
+  - { account: svc-train, pipeline: DailyReport, reason: aud_mismatch, at: 2026-11-28T12:00:00Z }
+  - { account: svc-train, reason: expired_mid_run, at: 2026-11-01 }
+`,
 		".search.yaml.swp":   "not read",
 		"README.md":          "not read",
 		"ml-platform.yaml~":  "not read",
@@ -66,6 +75,17 @@ brownouts:
 		},
 		{Team: "data-eng", File: "data-eng.yaml", Line: 2, Percent: 50},
 		{Team: "growth", File: "growth.yaml", Percent: 100, Retired: true},
+		{
+			Team: "ml-platform", File: "ml-platform.yaml", Line: 1, Percent: 5, LongestCycle: 31 * 24 * time.Hour,
+			Limits: config.Limits{
+				Window: 28 * 24 * time.Hour, Missing: 0.0005, TokensSent: 0.99, CleanAfter: 6, BadRuns: 0.005, Confidence: 0.999,
+				BrokenADay: 0.5, CensusDays: 3, Indeterminate: 0.001, SoakRuns: 21, RetireAfter: 15 * 24 * time.Hour,
+			},
+			Fixed: []config.Fixed{
+				{Account: "svc-train", Pipeline: "DailyReport", Reason: "aud_mismatch", At: now},
+				{Account: "svc-train", Reason: "expired_mid_run", At: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)},
+			},
+		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.TeamFile{})); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
@@ -112,9 +132,60 @@ func TestAMistakeInATeamFileLeavesTheOthers(t *testing.T) {
 			"data-eng.yaml", "percent: 50\nbrownouts:\n" + strings.Repeat("  - { from: 2027-03-31T10:00:00Z, for: 1h, percent: 100 }\n", 51),
 			"data-eng.yaml:2: brownouts: has 51 windows, at most 50 are kept: remove those that have passed",
 		},
+		"limits that are looser than the platform's": {
+			"data-eng.yaml", "percent: 50\nlimits:\n  window: 7d\n  missing: 1%\n  tokens_sent: 0\n  clean_after: 4\n  bad_runs: 0.02\n" +
+				"  confidence: 99%\n  broken_a_day: 1.5\n  census_days: 1\n  indeterminate: 0.006\n  soak_runs: 0\n  retire_after: 13d\n",
+			`data-eng.yaml:3: limits.window: is 7d, which is looser than the platform's 14d: a team can only be stricter
+data-eng.yaml:4: limits.missing: is 0.01, which is looser than the platform's 0.001: a team can only be stricter
+data-eng.yaml:5: limits.tokens_sent: is 0, which is looser than the platform's 0.99: a team can only be stricter
+data-eng.yaml:6: limits.clean_after: is 4, which is looser than the platform's 5: a team can only be stricter
+data-eng.yaml:7: limits.bad_runs: is 0.02, which is looser than the platform's 0.01: a team can only be stricter
+data-eng.yaml:8: limits.confidence: is 0.99, which is looser than the platform's 0.995: a team can only be stricter
+data-eng.yaml:9: limits.broken_a_day: is 1.5, which is looser than the platform's 1: a team can only be stricter
+data-eng.yaml:10: limits.census_days: is 1, which is looser than the platform's 2: a team can only be stricter
+data-eng.yaml:11: limits.indeterminate: is 0.006, which is looser than the platform's 0.005: a team can only be stricter
+data-eng.yaml:12: limits.soak_runs: is 0, which is looser than the platform's 20: a team can only be stricter
+data-eng.yaml:13: limits.retire_after: is 13d, which is looser than the platform's 14d: a team can only be stricter`,
+		},
+		"a limit that nothing could keep": {
+			"data-eng.yaml", "percent: 50\nlimits: { missing: 0 }\n",
+			"data-eng.yaml:2: limits.missing: must be a share like 0.01 or 1% from 0.00001 to 0.5, not \"0\"",
+		},
+		"a cycle of an hour": {
+			"data-eng.yaml", "percent: 50\nlongest_cycle: 1h\n",
+			"data-eng.yaml:2: longest_cycle: must be a duration like 30s, 5m or 14d from 1d to 35d, not \"1h\"",
+		},
+		"the cycle among the limits": {
+			"data-eng.yaml", "percent: 50\nlimits: { longest_cycle: 31d }\n",
+			"data-eng.yaml:2: limits.longest_cycle: unknown key (did you mean \"longest_cycle\"?)",
+		},
+		"a limit beside the limits": {
+			"data-eng.yaml", "percent: 50\nwindow: 20d\n",
+			"data-eng.yaml:2: window: unknown key (did you mean \"limits.window\"?)",
+		},
+		"more days of a census than the window has": {
+			"data-eng.yaml", "percent: 50\nlimits: { census_days: 20 }\n",
+			"data-eng.yaml:2: limits.census_days: asks for clean runs on 20 days, and only 14d of evidence count: lower it or lengthen the window",
+		},
+		"a repair of the future": {
+			"data-eng.yaml", "percent: 50\nfixed:\n  - { account: svc-etl, reason: aud_mismatch, at: 2026-11-28T12:00:01Z }\n",
+			"data-eng.yaml:3: fixed[0].at: is 2026-11-28T12:00:01Z, which is in the future: write when the repair was in place",
+		},
+		"a repair of nothing": {
+			"data-eng.yaml", "percent: 50\nfixed:\n  - { pipeline: DailyReport }\n",
+			"data-eng.yaml:3: fixed[0]: needs account, reason and at: a repair is like { account: svc-etl, pipeline: DailyReport, reason: aud_mismatch, at: 2027-03-31T10:00:00Z }",
+		},
+		"a repair of a reason that is none": {
+			"data-eng.yaml", "percent: 50\nfixed:\n  - { account: svc-etl, reason: aud_mismach, at: 2026-11-28 }\n",
+			"data-eng.yaml:3: fixed[0].reason: is \"aud_mismach\", which is no reason that a verdict can have (did you mean \"aud_mismatch\"?)",
+		},
+		"more repairs than are read": {
+			"data-eng.yaml", "percent: 50\nfixed:\n" + strings.Repeat("  - { account: svc-etl, reason: aud_mismatch, at: 2026-11-28 }\n", 101),
+			"data-eng.yaml:2: fixed: has 101 entries, at most 100 are read: remove those that are older than the window",
+		},
 		"a brownout of a week": {
 			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, for: 168h, percent: 100 }\n",
-			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s or 5m from 1m to 24h, not \"168h\"",
+			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s, 5m or 14d from 1m to 24h, not \"168h\"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,7 +198,7 @@ func TestAMistakeInATeamFileLeavesTheOthers(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := config.LoadTeamFiles(filepath.Join(t.TempDir(), "rollout.d"), nil); err == nil || !strings.Contains(err.Error(), "rollout.d") {
+	if _, _, err := config.LoadTeamFiles(filepath.Join(t.TempDir(), "rollout.d"), config.TeamOptions{}); err == nil || !strings.Contains(err.Error(), "rollout.d") {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 }
@@ -144,6 +215,7 @@ func TestTheDigestOfATeamFileIsOfWhatItAsksFor(t *testing.T) {
 	for _, same := range []string{
 		"# comment\noverride: { reason: a, percent: 50 }\npercent: 50   # here too\n",
 		"percent: 50\nreason: week 2\noverride: { percent: 50, reason: a }\napply_hours: [Mon 00:00-24:00]\n",
+		"percent: 50\noverride: { percent: 50, reason: a }\nlongest_cycle: 31d\nlimits: { window: 20d }\nfixed: { account: svc-etl, reason: aud_mismatch, at: 2026-11-01 }\n",
 	} {
 		if digest(same) != base {
 			t.Errorf("%q asks for the same and is told apart", same)
@@ -210,6 +282,7 @@ func FuzzTeamFile(f *testing.F) {
 	for _, seed := range []string{
 		"percent: 50\n", "percent: 50\noverride: { percent: 50, reason: x }\napply_hours: [Mon-Fri 09:00-16:00 Europe/Berlin]\n",
 		"retired: true\nbrownouts: [{ from: 2027-03-31T10:00:00Z, for: 30m, percent: 100 }]\n", "percent: &a 5\nreason: *a\n",
+		"percent: 5\nlongest_cycle: 31d\nlimits: { window: 4w, missing: 0.05%, census_days: 35 }\nfixed: [{ account: a, reason: aud_mismatch, at: 2026-11-01 }]\n",
 	} {
 		f.Add(seed)
 	}
@@ -218,13 +291,19 @@ func FuzzTeamFile(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "data-eng.yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files, mistakes, err := config.LoadTeamFiles(dir, knownTeams)
+		files, mistakes, err := config.LoadTeamFiles(dir, config.TeamOptions{
+			Teams: knownTeams, Platform: &config.Default().Readiness, Reasons: reasons, Now: now,
+		})
 		if err != nil || len(files)+len(mistakes) == 0 {
 			t.Fatalf("%d files, %v, %v", len(files), mistakes, err)
 		}
 		for _, file := range files {
 			if file.Percent < 0 || file.Percent > 100 || file.Retired && file.Percent != 100 {
 				t.Errorf("percent %d", file.Percent)
+			}
+			platform := config.Default().Readiness
+			if m := file.Limits; m.Missing > platform.Missing || m.Window != 0 && m.Window < platform.Window || m.Confidence != 0 && m.Confidence < platform.Confidence {
+				t.Errorf("looser than the platform's: %+v", m)
 			}
 			_ = file.Open(time.Now())
 		}

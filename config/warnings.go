@@ -54,6 +54,9 @@ func (l *loader) warn(c *Config) {
 	l.warnProbe(c, func(path, format string, args ...any) {
 		collect.add(l.main.origin(path), shown(path), "", format, args...)
 	})
+	l.warnWaivers(c, func(path, suggestion, format string, args ...any) {
+		collect.add(l.main.origin(path), shown(path), suggestion, format, args...)
+	})
 	for _, p := range c.Principals {
 		say := func(path, message string) { collect.add(l.principals.origin(path), shown(path), "", "%s", message) }
 		if p.Team == "" && !p.Shared {

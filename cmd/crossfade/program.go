@@ -161,7 +161,7 @@ func usageErrors(c *cobra.Command) {
 // source says where the configuration comes from; flags are the ones that were
 // set, by their keys.
 func (p *program) source(flags map[string]any) config.Source {
-	return config.Source{File: p.configFile, Env: p.environ, Flags: flags}
+	return config.Source{File: p.configFile, Env: p.environ, Flags: flags, Reasons: app.Reasons()}
 }
 
 // logger writes the talk of long-running commands: text on a terminal, JSON

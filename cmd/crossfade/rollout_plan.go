@@ -107,7 +107,7 @@ func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *
 	if dir == "" {
 		return usage("there is no rollout directory: name it by --dir or by rollout.dir in the configuration")
 	}
-	files, mistakes, err := app.ReadTeamFiles(dir, teamsOf(cfg))
+	files, mistakes, err := app.ReadTeamFiles(dir, teamsOf(cfg), cfg.Readiness)
 	if err != nil {
 		return usage("%w", err)
 	}

@@ -152,7 +152,7 @@ func (h *hours) open(team identity.Team, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if time.Since(h.at) >= hoursFor {
-		files, _, err := ReadTeamFiles(h.dir, *h.app.teams.Load())
+		files, _, err := ReadTeamFiles(h.dir, *h.app.teams.Load(), h.app.running().Readiness)
 		h.at, h.fail = time.Now(), err != nil
 		h.by = make(map[identity.Team]func(time.Time) bool, len(files))
 		for _, f := range files {

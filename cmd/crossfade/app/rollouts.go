@@ -68,10 +68,20 @@ type teamFiles struct {
 	said string // the mistakes that were told last
 }
 
+// Reasons lists the reasons that a configuration may name.
+func Reasons() []string {
+	var words []string
+	for _, info := range identity.Reasons() {
+		words = append(words, string(info.Reason))
+	}
+	return words
+}
+
 // ReadTeamFiles reads the files of a rollout directory as requests. Each of teams
-// may have one; nil allows any. A mistake in one leaves the others.
-func ReadTeamFiles(dir string, teams []string) ([]reconcile.File, config.Errors, error) {
-	read, mistakes, err := config.LoadTeamFiles(dir, teams)
+// may have one; nil allows any. Their limits may not be looser than the platform's.
+// A mistake in one leaves the others.
+func ReadTeamFiles(dir string, teams []string, platform config.Readiness) ([]reconcile.File, config.Errors, error) {
+	read, mistakes, err := config.LoadTeamFiles(dir, config.TeamOptions{Teams: teams, Platform: &platform, Reasons: Reasons()})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +99,7 @@ func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]str
 		return nil, nil, nil
 	}
 	teams := *t.app.teams.Load()
-	files, mistakes, err := ReadTeamFiles(t.dir, teams)
+	files, mistakes, err := ReadTeamFiles(t.dir, teams, t.app.running().Readiness)
 	if err != nil {
 		return nil, nil, err
 	}
