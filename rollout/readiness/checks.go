@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -86,13 +85,14 @@ func (t *tally) covered() Check {
 		return c
 	}
 	var names []string
+	named := make(map[string]bool)
 	for _, p := range slices.SortedFunc(maps.Keys(pipelines), pair.compare) {
 		if !pipelines[p] {
-			names = append(names, p.String())
+			names, named[p.account] = append(names, p.String()), true
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(accounts)) {
-		if !accounts[name] && !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, name+" / ") }) {
+		if !accounts[name] && !named[name] {
 			names = append(names, name)
 		}
 	}
@@ -272,7 +272,7 @@ func (t *tally) judged() Check {
 func (t *tally) renewal() Check {
 	long, renewed := 0, 0
 	var life, longest time.Duration
-	var names []string
+	late := make(map[pair]bool)
 	for _, r := range t.runs {
 		if !r.counts || !r.Token || r.FirstExpiry.IsZero() {
 			continue
@@ -287,8 +287,8 @@ func (t *tally) renewal() Check {
 		long++
 		if r.Renewed() {
 			renewed++
-		} else if name := r.pair.String(); !slices.Contains(names, name) {
-			names = append(names, name)
+		} else {
+			late[r.pair] = true
 		}
 	}
 	c := Check{Name: TokenRenewal, Need: "all", Pass: renewed == long}
@@ -303,7 +303,7 @@ func (t *tally) renewal() Check {
 	default:
 		c.Have = fmt.Sprintf("seen in %s of %s", thousands(renewed), counted(long, "long run"))
 		c.Blocks, c.Owner = true, identity.OwnerTeam
-		c.Why = fmt.Sprintf("%s outlived their token and did not renew it: %s", counted(long-renewed, "run"), some(names))
+		c.Why = fmt.Sprintf("%s outlived their token and did not renew it: %s", counted(long-renewed, "run"), somePairs(late))
 	}
 	return c
 }
@@ -383,16 +383,27 @@ func (t *tally) soaked() Check {
 
 // soaks reports whether the run shows what a raise does: a brownout was meant to
 // refuse, and in mode observe nothing is.
-func (r judgedRun) soaks(since time.Time) bool {
+func (r *judgedRun) soaks(since time.Time) bool {
 	return r.Enforced && !r.Brownout && !r.Observed && !r.First.Before(since)
 }
 
 // selectsNothing reports whether the live percentage selects none of the
 // accounts and pipelines that were seen.
 func (t *tally) selectsNothing() bool {
-	return t.Key != nil && !slices.ContainsFunc(t.runs, func(r judgedRun) bool {
-		return r.class != silent && rollout.Selected(t.Team, t.Key(r.Account, r.Pipeline), t.State.Percent)
-	})
+	if t.Key == nil {
+		return false
+	}
+	seen := make(map[pair]bool)
+	for _, r := range t.runs {
+		if r.class == silent || seen[r.pair] {
+			continue
+		}
+		seen[r.pair] = true
+		if rollout.Selected(t.Team, t.Key(r.Account, r.Pipeline), t.State.Percent) {
+			return false
+		}
+	}
+	return true
 }
 
 // closes says what closes a failure.

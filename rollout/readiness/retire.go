@@ -49,7 +49,7 @@ func (t *tally) noLegacy() Check {
 
 func (t *tally) brownouts() Check {
 	seen, refused := 0, 0
-	var names []string
+	of := make(map[pair]bool)
 	for _, r := range t.runs {
 		if !r.Brownout {
 			continue
@@ -57,9 +57,7 @@ func (t *tally) brownouts() Check {
 		seen++
 		if r.Refused {
 			refused++
-			if name := r.pair.String(); !slices.Contains(names, name) {
-				names = append(names, name)
-			}
+			of[r.pair] = true
 		}
 	}
 	c := Check{Name: CleanBrownouts, Need: "no run refused", Have: fmt.Sprintf("%s, none refused", counted(seen, "run")), Pass: refused == 0}
@@ -68,7 +66,7 @@ func (t *tally) brownouts() Check {
 	}
 	if refused > 0 {
 		c.Have = fmt.Sprintf("%d of %s refused", refused, counted(seen, "run"))
-		c.Owner, c.Why = identity.OwnerTeam, "a brownout refused "+some(names)
+		c.Owner, c.Why = identity.OwnerTeam, "a brownout refused "+somePairs(of)
 	}
 	return c
 }

@@ -66,7 +66,8 @@ type tally struct {
 	start time.Time // of the window
 	// runs are those of the window that say something, the oldest first; of those
 	// that do not, only soaking cares.
-	runs   []judgedRun
+	runs   []*judgedRun
+	fixes  map[pair][]repair
 	stale  int // of another configuration
 	unkept int64
 	// sums of the runs that count
@@ -91,6 +92,11 @@ func (t *tally) aDay() float64 {
 func newTally(f Facts) *tally {
 	const day = 24 * time.Hour
 	t := &tally{Facts: f, start: f.Now.Add(-f.Limits.window())}
+	kept := 0
+	for _, daily := range f.Days {
+		kept += len(daily.Runs)
+	}
+	all := make([]judgedRun, 0, kept)
 	for d, daily := range f.Days {
 		if !d.End().After(t.start) {
 			continue
@@ -100,10 +106,14 @@ func newTally(f Facts) *tally {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
 			}
-			t.runs = append(t.runs, judgedRun{Run: r, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
+			all = append(all, judgedRun{Run: r, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
 		}
 	}
-	slices.SortFunc(t.runs, func(a, b judgedRun) int {
+	t.runs = make([]*judgedRun, len(all))
+	for i := range all {
+		t.runs[i] = &all[i]
+	}
+	slices.SortFunc(t.runs, func(a, b *judgedRun) int {
 		return cmp.Or(a.First.Compare(b.First), a.pair.compare(b.pair), cmp.Compare(a.TraceID, b.TraceID), a.Last.Compare(b.Last))
 	})
 	watched := f.Limits.window()
@@ -111,8 +121,8 @@ func newTally(f Facts) *tally {
 		watched = age
 	}
 	t.days = max(float64(watched)/float64(day), 1)
-	for i := range t.runs {
-		t.judge(&t.runs[i])
+	for _, r := range t.runs {
+		t.judge(r)
 	}
 	t.leaveOutFixed()
 	for _, r := range t.runs {
@@ -143,26 +153,44 @@ func (t *tally) judge(r *judgedRun) {
 	}
 }
 
+// repair is a record of one; void if the failure has come again since.
+type repair struct {
+	Fix
+	void bool
+}
+
 // leaveOutFixed takes the runs before a repair out. A record of one is void when
 // the failure has come again since, or when it is of a time to come.
 func (t *tally) leaveOutFixed() {
+	t.fixes = make(map[pair][]repair, len(t.Fixed))
 	for _, fix := range t.Fixed {
 		of := pair{fix.Account, fix.Pipeline}
-		if fix.At.After(t.Now) || t.recurred(fix) {
+		t.fixes[of] = append(t.fixes[of], repair{fix, fix.At.After(t.Now)})
+	}
+	if len(t.fixes) == 0 {
+		return
+	}
+	for _, r := range t.runs {
+		if r.class != broken {
 			continue
 		}
-		for i := range t.runs {
-			if r := &t.runs[i]; r.pair == of && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift {
+		fixes := t.fixes[r.pair]
+		for i, fix := range fixes {
+			fixes[i].void = fix.void || r.Reason == fix.Reason && !r.First.Before(fix.At)
+		}
+	}
+	for _, r := range t.runs {
+		for _, fix := range t.fixes[r.pair] {
+			if !fix.void && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift {
 				r.counts = false
 			}
 		}
 	}
 }
 
-func (t *tally) recurred(fix Fix) bool {
-	return slices.ContainsFunc(t.runs, func(r judgedRun) bool {
-		return r.class == broken && r.pair == pair{fix.Account, fix.Pipeline} && r.Reason == fix.Reason && !r.First.Before(fix.At)
-	})
+// fixed reports whether a record of a repair is in force.
+func (t *tally) fixed(p pair, reason identity.Reason) bool {
+	return slices.ContainsFunc(t.fixes[p], func(fix repair) bool { return fix.Reason == reason && !fix.void })
 }
 
 // failures groups what went wrong by account, pipeline, reason and verdict: those
@@ -176,11 +204,15 @@ func (t *tally) failures() []Failure {
 	by := make(map[key]*Failure)
 	last := make(map[key]time.Time) // when the last bad one started
 	of := make(map[pair]int)
+	cleans := make(map[pair][]time.Time) // when the clean ones that count started, in order
 	for _, r := range t.runs {
 		if r.class == silent || r.First.Before(t.Younger) || t.Config != nil && r.Config != t.Config(r.Account) {
 			continue
 		}
 		of[r.pair]++
+		if r.class == clean && r.counts {
+			cleans[r.pair] = append(cleans[r.pair], r.First)
+		}
 		if r.class != broken {
 			continue
 		}
@@ -209,10 +241,8 @@ func (t *tally) failures() []Failure {
 			f.Waived = t.waived(f.Account, f.Reason)
 			f.Open = f.Waived == ""
 		} else {
-			f.CleanSince = t.cleanSince(k.pair, last[k])
-			f.Fixed = slices.ContainsFunc(t.Fixed, func(fix Fix) bool {
-				return pair{fix.Account, fix.Pipeline} == k.pair && fix.Reason == k.reason && !fix.At.After(t.Now) && !t.recurred(fix)
-			})
+			f.CleanSince = after(cleans[k.pair], last[k])
+			f.Fixed = t.fixed(k.pair, k.reason)
 			f.Open = !f.Fixed && f.CleanSince < t.Limits.CleanAfter
 		}
 		f.Advice = Advice(f.Reason)
@@ -229,7 +259,7 @@ func (t *tally) failures() []Failure {
 }
 
 // at is when the run was at its worst.
-func (r judgedRun) at() time.Time {
+func (r *judgedRun) at() time.Time {
 	if r.Worst.IsZero() {
 		return r.First
 	}
@@ -247,15 +277,15 @@ func order(a, b bool) int {
 	}
 }
 
-// cleanSince counts the clean runs of a pair that started after a time.
-func (t *tally) cleanSince(p pair, after time.Time) int {
-	n := 0
-	for _, r := range t.runs {
-		if r.pair == p && r.class == clean && r.counts && r.First.After(after) {
-			n++
+// after counts the times after one; they are in order.
+func after(times []time.Time, than time.Time) int {
+	first, _ := slices.BinarySearchFunc(times, than, func(at, than time.Time) int {
+		if at.After(than) {
+			return 1
 		}
-	}
-	return n
+		return -1
+	})
+	return len(times) - first
 }
 
 func (t *tally) waived(account string, reason identity.Reason) string {

@@ -2,7 +2,9 @@ package readiness
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +17,15 @@ func some(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// somePairs joins the first of many accounts and pipelines, in order.
+func somePairs(pairs map[pair]bool) string {
+	var names []string
+	for _, p := range slices.SortedFunc(maps.Keys(pairs), pair.compare) {
+		names = append(names, p.String())
+	}
+	return some(names)
 }
 
 func trues[K comparable](m map[K]bool) int {
