@@ -41,7 +41,10 @@ func (t *tally) noLegacy() Check {
 	age := t.Now.Sub(last)
 	c.Have = fmt.Sprintf("%s, last by %s", days(age), who)
 	if age < need {
-		c.Pass, c.Wait, c.Owner = false, need-age, identity.OwnerTeam
+		c.Pass, c.Wait = false, need-age
+		if age < t.Limits.Cycle {
+			c.Owner = identity.OwnerTeam
+		}
 		c.Why = fmt.Sprintf("no password for %s of %s: %s was the last to use one", number(age), days(need), who)
 	}
 	return c

@@ -1,6 +1,7 @@
 package readiness
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -53,8 +54,12 @@ func (p pair) compare(o pair) int {
 // judgedRun is a run of the window.
 type judgedRun struct {
 	evidence.Run
+	key   evidence.RunKey
+	day   evidence.Day
 	class class
 	pair  pair
+	// stale tells that it is of another configuration.
+	stale bool
 	// counts tells that it is of what counts: gathered under the running
 	// configuration, young enough, and not left out by a record of a repair.
 	counts bool
@@ -69,25 +74,36 @@ type tally struct {
 	runs   []*judgedRun
 	fixes  map[pair][]repair
 	stale  int // of another configuration
-	unkept int64
-	// sums of the runs that count
-	clean, broken, tokenless, unjudged int
-	days                               float64 // of the window that were watched
+	unkept float64
+	kept   int     // that say something, whether they count or not
+	sums           // of the runs that count
+	days   float64 // of the window that were watched
 }
 
-// n is how many runs could be judged.
-func (t *tally) n() int { return t.clean + t.broken }
+// sums are how many runs there are of each class.
+type sums struct{ clean, broken, tokenless, unjudged int }
 
-// aDay is how many runs there are a day, the kept and the others.
-func (t *tally) aDay() float64 {
-	all := float64(t.unkept)
-	for _, r := range t.runs {
-		if r.class != silent {
-			all++
-		}
+// n is how many runs could be judged, all how many there are.
+func (s sums) n() int   { return s.clean + s.broken }
+func (s sums) all() int { return s.n() + s.tokenless + s.unjudged }
+
+func (s *sums) add(c class, n int) {
+	switch c {
+	case clean:
+		s.clean += n
+	case broken:
+		s.broken += n
+	case tokenless:
+		s.tokenless += n
+	case unjudged:
+		s.unjudged += n
 	}
-	return all / t.days
 }
+
+// aDay is how many runs there are a day, the kept and the others; keptADay
+// leaves the others out, which never enter a number but that of the runs a day.
+func (t *tally) aDay() float64     { return (float64(t.kept) + t.unkept) / t.days }
+func (t *tally) keptADay() float64 { return float64(t.kept) / t.days }
 
 func newTally(f Facts) *tally {
 	const day = 24 * time.Hour
@@ -101,12 +117,13 @@ func newTally(f Facts) *tally {
 		if !d.End().After(t.start) {
 			continue
 		}
-		t.unkept += daily.Unkept
-		for _, r := range daily.Runs {
+		// Of the day in which the window begins only the rest is of it.
+		t.unkept += float64(max(daily.Unkept, 0)) * min(1, d.End().Sub(t.start).Hours()/24)
+		for key, r := range daily.Runs {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
 			}
-			all = append(all, judgedRun{Run: r, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
+			all = append(all, judgedRun{Run: r, key: key, day: d, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
 		}
 	}
 	t.runs = make([]*judgedRun, len(all))
@@ -114,7 +131,10 @@ func newTally(f Facts) *tally {
 		t.runs[i] = &all[i]
 	}
 	slices.SortFunc(t.runs, func(a, b *judgedRun) int {
-		return cmp.Or(a.First.Compare(b.First), a.pair.compare(b.pair), cmp.Compare(a.TraceID, b.TraceID), a.Last.Compare(b.Last))
+		if byTime := a.First.Compare(b.First); byTime != 0 {
+			return byTime
+		}
+		return cmp.Or(cmp.Compare(a.Grade, b.Grade), bytes.Compare(a.key[:], b.key[:]), cmp.Compare(a.day, b.day))
 	})
 	watched := f.Limits.window()
 	if age := f.Now.Sub(f.Since); !f.Since.IsZero() && age < watched {
@@ -126,27 +146,22 @@ func newTally(f Facts) *tally {
 	}
 	t.leaveOutFixed()
 	for _, r := range t.runs {
-		if !r.counts {
-			continue
-		}
-		switch r.class {
-		case clean:
-			t.clean++
-		case broken:
-			t.broken++
-		case tokenless:
-			t.tokenless++
-		case unjudged:
-			t.unjudged++
+		if r.counts {
+			t.add(r.class, 1)
 		}
 	}
 	return t
 }
 
 func (t *tally) judge(r *judgedRun) {
+	if r.class == silent {
+		return
+	}
+	t.kept++
+	r.stale = t.Config != nil && r.Config != t.Config(r.Account)
 	switch {
-	case r.class == silent, r.First.Before(t.Younger):
-	case t.Config != nil && r.Config != t.Config(r.Account):
+	case r.First.Before(t.Younger):
+	case r.stale:
 		t.stale++
 	default:
 		r.counts = true
@@ -206,7 +221,7 @@ func (t *tally) failures() []Failure {
 	of := make(map[pair]int)
 	cleans := make(map[pair][]time.Time) // when the clean ones that count started, in order
 	for _, r := range t.runs {
-		if r.class == silent || r.First.Before(t.Younger) || t.Config != nil && r.Config != t.Config(r.Account) {
+		if r.class == silent || r.First.Before(t.Younger) || r.stale {
 			continue
 		}
 		of[r.pair]++

@@ -28,10 +28,10 @@ func somePairs(pairs map[pair]bool) string {
 	return some(names)
 }
 
-func trues[K comparable](m map[K]bool) int {
+func countOf[K, V comparable](m map[K]V, what V) int {
 	n := 0
-	for _, ok := range m {
-		if ok {
+	for _, v := range m {
+		if v == what {
 			n++
 		}
 	}
