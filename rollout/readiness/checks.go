@@ -229,7 +229,7 @@ func (t *tally) untilBound(c Check, r Report) Check {
 		c.Wait = t.until(t.judgedADay(), holds)
 		return c
 	}
-	c.Why = fmt.Sprintf("%s of %s runs were bad: up to %s may be, %s is the limit", thousands(r.Bad), thousands(r.Runs), ratioUp(r.Bound), ratio(t.Limits.BadRuns))
+	c.Why = fmt.Sprintf("%s: up to %s may be, %s is the limit", wereBad(r.Bad, r.Runs), ratioUp(r.Bound), ratio(t.Limits.BadRuns))
 	return t.better(c, holds)
 }
 
@@ -257,7 +257,7 @@ func (t *tally) censusCheck(r Report) Check {
 			p = &rhythm{lastSeen: math.MinInt64, lastClean: math.MinInt64, first: r.First}
 			rhythms[r.pair] = p
 		}
-		on := r.First.Unix() / (24 * 60 * 60)
+		on := r.unix / (24 * 60 * 60)
 		p.last = r.First
 		if on != p.lastSeen {
 			p.seen, p.lastSeen = p.seen+1, on
@@ -303,7 +303,7 @@ func (t *tally) censusCheck(r Report) Check {
 	case r.near && r.Bad > 0:
 		c.Have += ", " + counted(r.Bad, "bad run")
 		c.Need += ", no bad run"
-		c.Why = fmt.Sprintf("%s of %s runs were bad, of so few none may be", thousands(r.Bad), thousands(r.Runs))
+		c.Why = fmt.Sprintf("%s, of so few none may be", wereBad(r.Bad, r.Runs))
 		c = t.better(c, func(s sums) bool { return s.broken == 0 })
 	}
 	return c

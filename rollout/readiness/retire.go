@@ -41,10 +41,12 @@ func (t *tally) noLegacy() Check {
 	age := t.Now.Sub(last)
 	c.Have = fmt.Sprintf("%s, last by %s", days(age), who)
 	if age < need {
-		c.Pass, c.Wait = false, need-age
+		c.Pass = false
 		if age < t.Limits.Cycle {
-			c.Owner = identity.OwnerTeam
+			c.Owner, c.Why = identity.OwnerTeam, fmt.Sprintf("%s used a password %s ago, for %s nobody may", who, about(max(age, 0)), days(need))
+			return c
 		}
+		c.Wait = need - age
 		c.Why = fmt.Sprintf("no password for %s of %s: %s was the last to use one", number(age), days(need), who)
 	}
 	return c

@@ -56,6 +56,7 @@ type judgedRun struct {
 	evidence.Run
 	key   evidence.RunKey
 	day   evidence.Day
+	unix  int64 // when it started, in whole seconds, to compare fast
 	class class
 	pair  pair
 	// stale tells that it is of another configuration.
@@ -123,7 +124,7 @@ func newTally(f Facts) *tally {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
 			}
-			all = append(all, judgedRun{Run: r, key: key, day: d, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
+			all = append(all, judgedRun{Run: r, key: key, day: d, unix: r.First.Unix(), class: classOf(r), pair: pair{r.Account, r.Pipeline}})
 		}
 	}
 	t.runs = make([]*judgedRun, len(all))
@@ -131,10 +132,10 @@ func newTally(f Facts) *tally {
 		t.runs[i] = &all[i]
 	}
 	slices.SortFunc(t.runs, func(a, b *judgedRun) int {
-		if byTime := a.First.Compare(b.First); byTime != 0 {
+		if byTime := cmp.Compare(a.unix, b.unix); byTime != 0 {
 			return byTime
 		}
-		return cmp.Or(cmp.Compare(a.Grade, b.Grade), bytes.Compare(a.key[:], b.key[:]), cmp.Compare(a.day, b.day))
+		return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Grade, b.Grade), bytes.Compare(a.key[:], b.key[:]), cmp.Compare(a.day, b.day))
 	})
 	watched := f.Limits.window()
 	if age := f.Now.Sub(f.Since); !f.Since.IsZero() && age < watched {

@@ -136,7 +136,7 @@ func TestATeamThatHasFewRunsByChanceIsNotJudgedMildly(t *testing.T) {
 		t.Errorf("504 clean runs: %s, %s", r.Answer, r.Why)
 	}
 	r := few(504, 1)
-	if want := "1 of 505 runs were bad, of so few none may be"; r.Answer != readiness.Waiting || r.Why != want || r.Wait.Round(hour) != 9*day+hour {
+	if want := "1 of 505 runs was bad, of so few none may be"; r.Answer != readiness.Waiting || r.Why != want || r.Wait.Round(hour) != 9*day+hour {
 		t.Errorf("one of 505: %s, %q for %s, want %q for 9 days", r.Answer, r.Why, r.Wait, want)
 	}
 	if r := few(420, 1); r.Answer != readiness.Ready {

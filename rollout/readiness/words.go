@@ -50,6 +50,15 @@ func ofRuns(part, all int) string {
 	return fmt.Sprintf("%s of %s (%s)", thousands(part), counted(all, "run"), ratio(share(part, all)))
 }
 
+// wereBad is "1 of 1,245 runs was bad".
+func wereBad(bad, all int) string {
+	verb := "were"
+	if bad == 1 {
+		verb = "was"
+	}
+	return fmt.Sprintf("%s of %s %s bad", thousands(bad), counted(all, "run"), verb)
+}
+
 // ratio writes a share in percent with as many digits as tell something. What is
 // not all is never rounded to 100%, and what is something never to 0%.
 func ratio(x float64) string {
