@@ -39,6 +39,7 @@ func (t *tally) accounts() (rows []AccountReport, warnings []string) {
 		}
 		r.People = legacy || token
 	}
+	thresholds := make(map[pair]rollout.Percent)
 	for _, run := range t.runs {
 		r := row(run.Account)
 		r.People = false
@@ -52,7 +53,11 @@ func (t *tally) accounts() (rows []AccountReport, warnings []string) {
 		if t.Key == nil {
 			continue
 		}
-		at := rollout.Threshold(t.Team, t.Key(run.Account, run.Pipeline))
+		at, known := thresholds[run.pair]
+		if !known {
+			at = rollout.Threshold(t.Team, t.Key(run.Account, run.Pipeline))
+			thresholds[run.pair] = at
+		}
 		if at > t.State.Percent && (r.Next == 0 || at < r.Next) {
 			r.Next = at
 		}

@@ -9,9 +9,10 @@ import (
 // under which seeing bad or fewer is still likelier than 1 - confidence. It is
 // the quantile of the beta distribution with bad+1 and n-bad (Clopper and
 // Pearson, Biometrika 26, 1934; Brown, Cai and DasGupta, Statistical Science 16,
-// 2001, section 4.2.1). Of nothing seen, or of all bad, it is 1.
+// 2001, section 4.2.1). Of nothing seen, of all bad, or at a confidence that is
+// none, it is 1.
 func UpperBound(bad, n int, confidence float64) float64 {
-	if n <= 0 || bad >= n || bad < 0 {
+	if n <= 0 || bad >= n || bad < 0 || !(confidence > 0 && confidence < 1) {
 		return 1
 	}
 	return distuv.Beta{Alpha: float64(bad) + 1, Beta: float64(n - bad)}.Quantile(confidence)

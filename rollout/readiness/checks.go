@@ -3,8 +3,8 @@ package readiness
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -22,7 +22,7 @@ func (t *tally) watched() Check {
 		c.Have, c.Why, c.Owner = "never seen", "no request of the team was seen yet", identity.OwnerTeam
 		return c
 	}
-	age := t.Now.Sub(t.Since)
+	age := max(t.Now.Sub(t.Since), 0)
 	c.Have = days(age)
 	missing := share(t.Missing, t.Missing+t.Requests)
 	if missing > 0 {
@@ -45,30 +45,68 @@ func (t *tally) tokensSent() Check {
 	sent, all := t.n(), t.n()+t.tokenless
 	c := Check{Name: TokensSent, Need: ratio(t.Limits.Tokens), Have: ofRuns(sent, all)}
 	switch got := share(sent, all); {
+	case t.all() == 0:
+		c.Have = "no runs"
+		c.Why, c.Owner = t.noRuns()
 	case all == 0:
-		c.Have, c.Why, c.Owner = "no runs", "no run was seen yet", identity.OwnerTeam
+		c.Have, c.Why = "nothing was judged", "no run could be judged yet"
 	case got < t.Limits.Tokens:
 		c.Why = fmt.Sprintf("%s of runs sent a token, %s needed", ratio(got), ratio(t.Limits.Tokens))
 		c.Owner = identity.OwnerTeam
+		if t.over(tokenless) {
+			c.Owner = ""
+			c.Wait = t.until(t.keptADay(), func(s sums) bool { return share(s.n(), s.n()+s.tokenless) >= t.Limits.Tokens })
+		}
 	default:
 		c.Pass = true
 	}
 	return c
 }
 
+// noRuns says why no run counts, and who acts.
+func (t *tally) noRuns() (why string, owner identity.Owner) {
+	switch {
+	case t.stale > 0:
+		return "no run yet since issuers, roles or principals have changed", ""
+	case t.kept > 0:
+		return "no run yet that counts", ""
+	default:
+		return "no run was seen yet", identity.OwnerTeam
+	}
+}
+
+// coverage is what is known of an account or a pipeline.
+type coverage uint8
+
+const (
+	// notAgain was seen, but not since what counts has begun.
+	notAgain coverage = iota
+	notClean
+	covered
+)
+
 // covered asks for a clean run of every account and pipeline that the window has
 // seen. A task family that is no run's pipeline has one if a request about it
 // was judged clean.
 func (t *tally) covered() Check {
-	accounts, pipelines := make(map[string]bool), make(map[pair]bool)
+	accounts, pipelines := make(map[string]coverage), make(map[pair]coverage)
+	changed := make(map[string]bool) // the accounts with runs of another configuration
 	for _, r := range t.runs {
 		if r.class == silent {
 			continue
 		}
-		ok := r.counts && r.class == clean
-		accounts[r.Account] = accounts[r.Account] || ok
+		is := notAgain
+		switch {
+		case r.counts && r.class == clean:
+			is = covered
+		case r.counts:
+			is = notClean
+		case r.stale:
+			changed[r.Account] = true
+		}
+		accounts[r.Account] = max(accounts[r.Account], is)
 		if r.Pipeline != "" {
-			pipelines[r.pair] = pipelines[r.pair] || ok
+			pipelines[r.pair] = max(pipelines[r.pair], is)
 		}
 	}
 	for family, use := range t.Families {
@@ -76,31 +114,61 @@ func (t *tally) covered() Check {
 		if _, seen := pipelines[p]; seen || use.Last.Before(t.start) {
 			continue
 		}
-		pipelines[p] = !use.Clean.Before(t.start) && !use.Clean.Before(t.Younger)
+		switch {
+		case use.Clean.Before(t.start):
+			pipelines[p] = notClean
+		case use.Clean.Before(t.Younger), changed[p.account] && use.Clean.Before(t.ConfigSince):
+			pipelines[p] = notAgain
+		default:
+			pipelines[p] = covered
+		}
 	}
 	c := Check{Name: Covered, Need: "all"}
-	goodAccounts, goodPipelines := trues(accounts), trues(pipelines)
+	goodAccounts, goodPipelines := countOf(accounts, covered), countOf(pipelines, covered)
 	c.Have = fmt.Sprintf("%d of %d, %d of %d", goodAccounts, len(accounts), goodPipelines, len(pipelines))
 	if goodAccounts == len(accounts) && goodPipelines == len(pipelines) && len(accounts) > 0 {
 		c.Pass = true
 		return c
 	}
+	dirty, again := uncovered(accounts, pipelines, notClean), uncovered(accounts, pipelines, notAgain)
+	switch {
+	case len(dirty) > 0:
+		c.Owner, c.Why = identity.OwnerTeam, "no clean run yet of "+some(dirty)
+	case len(again) > 0 && len(changed) > 0:
+		c.Why, c.Wait = "no run since the configuration has changed of "+some(again), t.cycleAfter(t.ConfigSince)
+	case len(again) > 0:
+		c.Why, c.Wait = "no run that counts yet of "+some(again), t.cycleAfter(t.Younger)
+	default:
+		c.Owner, c.Why = identity.OwnerTeam, "no run was seen yet"
+	}
+	return c
+}
+
+// uncovered names the pipelines of which so much is known, and the accounts none
+// of whose pipelines is named.
+func uncovered(accounts map[string]coverage, pipelines map[pair]coverage, is coverage) []string {
 	var names []string
+	named := make(map[string]bool)
 	for _, p := range slices.SortedFunc(maps.Keys(pipelines), pair.compare) {
-		if !pipelines[p] {
-			names = append(names, p.String())
+		if pipelines[p] == is {
+			names, named[p.account] = append(names, p.String()), true
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(accounts)) {
-		if !accounts[name] && !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, name+" / ") }) {
+		if accounts[name] == is && !named[name] {
 			names = append(names, name)
 		}
 	}
-	c.Owner, c.Why = identity.OwnerTeam, "no clean run yet of "+some(names)
-	if len(names) == 0 {
-		c.Why = "no run was seen yet"
+	return names
+}
+
+// cycleAfter is how long it takes until a cycle after a time has passed; 0 of a
+// time that is not known.
+func (t *tally) cycleAfter(at time.Time) time.Duration {
+	if at.IsZero() {
+		return 0
 	}
-	return c
+	return max(0, t.Limits.Cycle-t.Now.Sub(at))
 }
 
 // known asks that no failure is open.
@@ -129,20 +197,21 @@ func known(failures []Failure) Check {
 }
 
 func (t *tally) unknown(r Report, reach rollout.Percent) Check {
-	if r.Census {
-		return t.censusCheck()
-	}
 	c := Check{Name: UnknownFailures, Need: "under " + ratio(t.Limits.BadRuns)}
 	c.Have = fmt.Sprintf("%s of %s, so under %s", thousands(r.Bad), thousands(r.Runs), ratioUp(r.Bound))
+	if r.Census {
+		c = t.censusCheck(r)
+	}
 	switch {
+	case c.Why != "":
 	case r.Runs == 0:
 		c.Have, c.Why = "nothing was judged", "no run could be judged yet"
-	case r.Bound > t.Limits.BadRuns:
-		c.Why, c.Wait = t.untilBound(r)
+	case !r.Census && r.Bound > t.Limits.BadRuns:
+		c = t.untilBound(c, r)
 	case t.State.Percent < rollout.Full && reach <= t.State.Percent:
 		c.Why = fmt.Sprintf("1%% more may break %.1f runs a day, the limit is %.1f", r.RunsADay*r.Bound/100, t.Limits.BrokenADay)
-		c.Wait = t.untilFewer(func(bad int) bool {
-			return r.RunsADay*UpperBound(bad, r.Runs, t.Limits.Confidence)/100 <= t.Limits.BrokenADay
+		c = t.better(c, func(s sums) bool {
+			return r.RunsADay*UpperBound(s.broken, s.n(), t.Limits.Confidence)/100 <= t.Limits.BrokenADay
 		})
 	default:
 		c.Pass = true
@@ -150,67 +219,92 @@ func (t *tally) unknown(r Report, reach rollout.Percent) Check {
 	return c
 }
 
-// untilBound says what the bound waits for, and how long: until there are enough
-// runs, if the window holds as many, or until enough bad ones have left it.
-func (t *tally) untilBound(r Report) (why string, wait time.Duration) {
-	rate := t.aDay() * share(t.n(), t.n()+t.tokenless+t.unjudged)
-	windowful := int(rate * float64(t.Limits.window()) / float64(day))
+// untilBound says what the bound waits for: until there are enough runs, if the
+// window holds as many, or until enough bad ones have left it.
+func (t *tally) untilBound(c Check, r Report) Check {
+	holds := func(s sums) bool { return UpperBound(s.broken, s.n(), t.Limits.Confidence) <= t.Limits.BadRuns }
+	windowful := int(t.judgedADay() * float64(t.Limits.window()) / float64(day))
 	if need, ok := t.Limits.needed(r.Bad, r.Runs); ok && need <= windowful {
-		return fmt.Sprintf("%s of the %s runs that are needed", thousands(r.Runs), thousands(need)), time.Duration(float64(need-r.Runs) / rate * float64(day))
+		c.Why = fmt.Sprintf("%s of the %s runs that are needed", thousands(r.Runs), thousands(need))
+		c.Wait = t.until(t.judgedADay(), holds)
+		return c
 	}
-	why = fmt.Sprintf("%s of %s runs were bad: up to %s may be, %s is the limit", thousands(r.Bad), thousands(r.Runs), ratioUp(r.Bound), ratio(t.Limits.BadRuns))
-	return why, t.untilFewer(func(bad int) bool { return UpperBound(bad, windowful, t.Limits.Confidence) <= t.Limits.BadRuns })
+	c.Why = fmt.Sprintf("%s: up to %s may be, %s is the limit", wereBad(r.Bad, r.Runs), ratioUp(r.Bound), ratio(t.Limits.BadRuns))
+	return t.better(c, holds)
 }
 
-// untilFewer is how long it takes until so many of the bad runs have left the
-// window that few enough are left; 0 if that does not help.
-func (t *tally) untilFewer(enough func(bad int) bool) time.Duration {
-	left := t.broken
-	for _, r := range t.runs {
-		if !r.counts || r.class != broken {
-			continue
-		}
-		if left--; enough(left) {
-			return r.First.Add(t.Limits.window()).Sub(t.Now)
-		}
-	}
-	return 0
+// rhythm is on how many days an account and pipeline was seen, and on how many it
+// was clean since it last failed.
+type rhythm struct {
+	seen, clean         int
+	lastSeen, lastClean int64 // days of UTC since 1970
+	first, last         time.Time
 }
 
 // censusCheck asks that each account and pipeline was clean on so many days since
-// it last failed.
-func (t *tally) censusCheck() Check {
-	cleanOn := make(map[pair]map[evidence.Day]bool)
+// it last failed; on each day on which it was seen, if the window has not as many
+// cycles. A team that is near to enough runs for a bound must have no bad run
+// either, as for a bound of so many: or a week with few runs would take it to the
+// milder rule.
+func (t *tally) censusCheck(r Report) Check {
+	rhythms := make(map[pair]*rhythm)
 	for _, r := range t.runs { // the oldest first
 		if r.class == silent {
 			continue
 		}
-		if cleanOn[r.pair] == nil || r.class == broken && r.counts {
-			cleanOn[r.pair] = make(map[evidence.Day]bool)
+		p := rhythms[r.pair]
+		if p == nil {
+			p = &rhythm{lastSeen: math.MinInt64, lastClean: math.MinInt64, first: r.First}
+			rhythms[r.pair] = p
 		}
-		if r.class == clean && r.counts {
-			cleanOn[r.pair][evidence.DayOf(r.First)] = true
+		on := r.unix / (24 * 60 * 60)
+		p.last = r.First
+		if on != p.lastSeen {
+			p.seen, p.lastSeen = p.seen+1, on
+		}
+		switch {
+		case !r.counts:
+		case r.class == broken:
+			p.clean, p.lastClean = 0, math.MinInt64
+		case r.class == clean && on != p.lastClean:
+			p.clean, p.lastClean = p.clean+1, on
 		}
 	}
-	good := 0
+	c := Check{Name: UnknownFailures, Need: "each clean on " + counted(t.Limits.CensusDays, "day")}
+	good, foreseen := 0, true
 	var names []string
-	for _, p := range slices.SortedFunc(maps.Keys(cleanOn), pair.compare) {
-		if len(cleanOn[p]) >= t.Limits.CensusDays {
+	for _, p := range slices.SortedFunc(maps.Keys(rhythms), pair.compare) {
+		of := rhythms[p]
+		need := t.Limits.CensusDays
+		if t.Limits.window() < time.Duration(need)*t.Limits.Cycle {
+			need = min(need, of.seen)
+		}
+		if of.clean >= need {
 			good++
 			continue
 		}
 		names = append(names, p.String())
+		if of.seen < 2 {
+			foreseen = false
+			continue
+		}
+		between := of.last.Sub(of.first) / time.Duration(of.seen-1)
+		c.Wait = max(c.Wait, time.Duration(need-of.clean)*between-t.Now.Sub(of.last))
 	}
-	c := Check{
-		Name: UnknownFailures, Need: fmt.Sprintf("each clean on %s", counted(t.Limits.CensusDays, "day")),
-		Have: fmt.Sprintf("census: %d of %s", good, counted(len(cleanOn), "pipeline")), Pass: good == len(cleanOn) && good > 0,
+	if !foreseen {
+		c.Wait = 0
 	}
+	c.Have = fmt.Sprintf("census: %d of %s", good, counted(len(rhythms), "pipeline"))
 	switch {
-	case c.Pass:
-	case len(cleanOn) == 0:
+	case len(rhythms) == 0:
 		c.Why = "no run could be judged yet"
-	default:
+	case len(names) > 0:
 		c.Why = fmt.Sprintf("not clean on %s yet: %s", counted(t.Limits.CensusDays, "day"), some(names))
+	case r.near && r.Bad > 0:
+		c.Have += ", " + counted(r.Bad, "bad run")
+		c.Need += ", no bad run"
+		c.Why = fmt.Sprintf("%s, of so few none may be", wereBad(r.Bad, r.Runs))
+		c = t.better(c, func(s sums) bool { return s.broken == 0 })
 	}
 	return c
 }
@@ -243,28 +337,23 @@ func signals(failures []Failure) Check {
 }
 
 func (t *tally) judged() Check {
-	all := t.n() + t.tokenless + t.unjudged
+	all := t.all()
 	bad := share(t.unjudged, all)
 	c := Check{Name: Judged, Need: ratio(1-t.Limits.Indeterminate) + " of runs", Have: ratio(1-bad) + " of runs", Pass: bad <= t.Limits.Indeterminate}
 	if all == 0 {
-		c.Have, c.Pass, c.Why = "no runs", false, "no run was seen yet"
+		c.Have, c.Pass = "no runs", false
+		c.Why, c.Owner = t.noRuns()
 		return c
 	}
 	if c.Pass {
 		return c
 	}
-	owners := make(map[identity.Owner]int)
-	for _, r := range t.runs {
-		if r.counts && r.class == unjudged {
-			owners[ownerOf(r.Reason)]++
-		}
-	}
-	for _, owner := range slices.Sorted(maps.Keys(owners)) {
-		if c.Owner == "" || owners[owner] > owners[c.Owner] {
-			c.Owner = owner
-		}
-	}
 	c.Why = fmt.Sprintf("%s of %s could not be judged", thousands(t.unjudged), counted(all, "run"))
+	if t.over(unjudged) {
+		c.Wait = t.until(t.keptADay(), func(s sums) bool { return share(s.unjudged, s.all()) <= t.Limits.Indeterminate })
+		return c
+	}
+	c.Owner = t.mostly(unjudged)
 	return c
 }
 
@@ -272,7 +361,7 @@ func (t *tally) judged() Check {
 func (t *tally) renewal() Check {
 	long, renewed := 0, 0
 	var life, longest time.Duration
-	var names []string
+	late := make(map[pair]bool)
 	for _, r := range t.runs {
 		if !r.counts || !r.Token || r.FirstExpiry.IsZero() {
 			continue
@@ -287,8 +376,8 @@ func (t *tally) renewal() Check {
 		long++
 		if r.Renewed() {
 			renewed++
-		} else if name := r.pair.String(); !slices.Contains(names, name) {
-			names = append(names, name)
+		} else {
+			late[r.pair] = true
 		}
 	}
 	c := Check{Name: TokenRenewal, Need: "all", Pass: renewed == long}
@@ -303,7 +392,7 @@ func (t *tally) renewal() Check {
 	default:
 		c.Have = fmt.Sprintf("seen in %s of %s", thousands(renewed), counted(long, "long run"))
 		c.Blocks, c.Owner = true, identity.OwnerTeam
-		c.Why = fmt.Sprintf("%s outlived their token and did not renew it: %s", counted(long-renewed, "run"), some(names))
+		c.Why = fmt.Sprintf("%s outlived their token and did not renew it: %s", counted(long-renewed, "run"), somePairs(late))
 	}
 	return c
 }
@@ -313,15 +402,14 @@ func (t *tally) current() Check {
 	if !t.ConfigSince.IsZero() {
 		c.Have = "configuration of " + t.ConfigSince.Format("2 January")
 	}
-	counts := t.n() + t.tokenless + t.unjudged
 	switch {
 	case t.Skewed:
 		c.Have, c.Pass, c.Blocks = "gateways differ", false, true
 		c.Why, c.Owner = "the gateways serve by configurations that differ", identity.OwnerPlatform
-	case t.stale > 0 && counts == 0:
+	case t.stale > 0 && t.all() == 0:
 		c.Pass = false
 		c.Have = fmt.Sprintf("%s of another one", counted(t.stale, "run"))
-		c.Why = "no run yet since issuers, roles or principals have changed"
+		c.Why, c.Wait = "no run yet since issuers, roles or principals have changed", t.cycleAfter(t.ConfigSince)
 	case t.stale > 0:
 		c.Have += fmt.Sprintf(", %s older", counted(t.stale, "run"))
 	}
@@ -356,26 +444,33 @@ func (t *tally) soaked() Check {
 			enforced++
 		}
 	}
-	age := t.Now.Sub(start)
+	age := max(t.Now.Sub(start), 0)
 	c.Have = fmt.Sprintf("%s, %s", days(age), counted(enforced, "enforced run"))
+	since := fmt.Sprintf("raised %s ago", about(age))
 	if refused > 0 {
 		c.Have += fmt.Sprintf(" since the last of %d refused", refused)
+		since = fmt.Sprintf("refused a run %s ago", about(age))
 	}
+	// What is selected may be rare: a window without a refusal says as much of it
+	// as there is to know, and what is older is not looked at.
+	window, selected := l.window(), t.selectedADay()
 	switch {
-	case age >= l.Cycle && enforced >= l.SoakRuns:
+	case age >= l.Cycle && (enforced >= l.SoakRuns || age >= window && enforced > 0):
 		c.Pass = true
-	case age >= l.Cycle && enforced == 0 && refused == 0 && t.selectsNothing():
+		return c
+	case age >= l.Cycle && enforced == 0 && refused == 0 && t.Key != nil && selected == 0:
 		c.Pass = true
 		c.Have = fmt.Sprintf("%s, nothing is selected", days(age))
-	case refused > 0:
+		return c
+	case refused > 0 && age < l.Cycle:
 		c.Why, c.Owner = fmt.Sprintf("%s refused since the raise", counted(refused, "enforced run")), identity.OwnerTeam
-		c.Wait = l.Cycle - age
 	default:
-		c.Why = fmt.Sprintf("raised %s ago: %d of %s", about(age), enforced, counted(l.SoakRuns, "enforced run"))
-		c.Wait = l.Cycle - age
-		if enforced > 0 && enforced < l.SoakRuns {
-			c.Wait = max(c.Wait, time.Duration(float64(age)/float64(enforced)*float64(l.SoakRuns-enforced)))
-		}
+		c.Why = fmt.Sprintf("%s: %d of %s", since, enforced, counted(l.SoakRuns, "enforced run"))
+	}
+	c.Wait = l.Cycle - age
+	if missing := l.SoakRuns - enforced; missing > 0 && selected > 0 {
+		runs := min(float64(missing)/selected*float64(day), float64(window-age))
+		c.Wait = max(c.Wait, time.Duration(runs))
 	}
 	c.Wait = max(c.Wait, 0)
 	return c
@@ -383,16 +478,29 @@ func (t *tally) soaked() Check {
 
 // soaks reports whether the run shows what a raise does: a brownout was meant to
 // refuse, and in mode observe nothing is.
-func (r judgedRun) soaks(since time.Time) bool {
+func (r *judgedRun) soaks(since time.Time) bool {
 	return r.Enforced && !r.Brownout && !r.Observed && !r.First.Before(since)
 }
 
-// selectsNothing reports whether the live percentage selects none of the
-// accounts and pipelines that were seen.
-func (t *tally) selectsNothing() bool {
-	return t.Key != nil && !slices.ContainsFunc(t.runs, func(r judgedRun) bool {
-		return r.class != silent && rollout.Selected(t.Team, t.Key(r.Account, r.Pipeline), t.State.Percent)
-	})
+// selectedADay is how many of the runs that are kept a day the live percentage
+// selects.
+func (t *tally) selectedADay() float64 {
+	if t.Key == nil {
+		return t.keptADay() * float64(t.State.Percent) / 100
+	}
+	of := make(map[pair]int)
+	for _, r := range t.runs {
+		if r.class != silent {
+			of[r.pair]++
+		}
+	}
+	n := 0
+	for p, runs := range of {
+		if rollout.Selected(t.Team, t.Key(p.account, p.pipeline), t.State.Percent) {
+			n += runs
+		}
+	}
+	return float64(n) / t.days
 }
 
 // closes says what closes a failure.
@@ -405,7 +513,7 @@ func (t *tally) closes(f *Failure) string {
 	case f.Fixed:
 		return "fixed, as the team's file records"
 	case !f.Open:
-		return fmt.Sprintf("closed by %s", counted(f.CleanSince, "later clean run"))
+		return fmt.Sprintf("closed by %s; its runs leave the bound with the window, or at once when the team's file records the fix", counted(f.CleanSince, "later clean run"))
 	default:
 		return fmt.Sprintf("by itself after %s of this account and pipeline (%d so far), or when the team's file records the fix",
 			counted(t.Limits.CleanAfter, "clean run"), f.CleanSince)

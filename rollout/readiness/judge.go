@@ -30,7 +30,7 @@ func Judge(f Facts) Report {
 	if sent := t.n() + t.tokenless; sent > 0 {
 		r.Coverage = float64(t.n()) / float64(sent)
 	}
-	r.Census = t.census()
+	r.Census, r.near = t.census()
 	reach := t.reach(r)
 	r.Checks = []Check{
 		t.watched(), t.tokensSent(), t.covered(), known(r.Failures), t.unknown(r, reach), signals(r.Failures),
@@ -59,7 +59,7 @@ func (r *Report) answer(s rollout.State, reach rollout.Percent, t *tally) {
 		r.Answer, r.Why, r.Owner = Held, s.Hold.Reason, identity.OwnerTeam
 		return
 	case s.Percent >= rollout.Full:
-		if decisive, open = first(r.Retire); !open {
+		if decisive, open = first(slices.Concat(r.Retire, harmful(r.Checks))); !open {
 			r.Answer, r.Why = Ready, fmt.Sprintf("no password for %s", days(t.Limits.retireAfter()))
 			return
 		}
@@ -88,6 +88,13 @@ func first(checks []Check) (decisive Check, open bool) {
 	return decisive, open
 }
 
+// harmful are the checks of a raise that speak against ending a team's
+// credentials for good, too: what somebody has to repair, and evidence that was
+// lost. The others do not, or a team that runs nothing any more could never end.
+func harmful(checks []Check) []Check {
+	return slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return !c.Blocks && c.Name != Watched })
+}
+
 func (c Check) weight() int {
 	switch {
 	case c.Blocks:
@@ -99,35 +106,31 @@ func (c Check) weight() int {
 	}
 }
 
-// census reports whether the team has too few runs for a bound: all of them
-// count here, so that whoever has repaired something, or got another
+// census reports whether the team has too few runs for a bound, and near whether
+// so few only by chance, perhaps: a number of runs whose mean is the one from
+// which a bound can hold falls three deviations below it about once in 700 looks.
+// All runs count here, so that whoever has repaired something, or got another
 // configuration, is not judged by the milder rule.
-func (t *tally) census() bool {
-	all := 0
-	for _, r := range t.runs {
-		if r.class != silent && !r.First.Before(t.start) {
-			all++
-		}
+func (t *tally) census() (census, near bool) {
+	all := float64(t.kept)
+	if whole := float64(t.Limits.window()) / float64(day); t.days < whole { // as many as a whole window would have
+		all *= whole / t.days
 	}
-	if t.days < float64(t.Limits.window())/float64(day) { // as many as a whole window would have
-		all = int(float64(all) / t.days * float64(t.Limits.window()) / float64(day))
-	}
-	return all < t.Limits.Bounded()
+	bounded := float64(t.Limits.Bounded())
+	return all < bounded, all >= bounded-3*math.Sqrt(bounded)
 }
 
 // reach is the percentage up to which a raise breaks no more runs a day than the
-// limit, at worst.
+// limit, at worst. A census of a team all of whose runs are kept reaches 100
+// unless it has seen a handful of bad ones; that of one with many more runs than
+// are kept does not.
 func (t *tally) reach(r Report) rollout.Percent {
-	from := t.State.Percent
-	if r.Census {
-		return rollout.Full
-	}
 	broken := r.RunsADay * r.Bound / 100 // by a step of one percent
 	if broken <= 0 {
 		return rollout.Full
 	}
 	step := math.Floor(t.Limits.BrokenADay/broken + 1e-9)
-	return rollout.Percent(math.Min(float64(from)+step, float64(rollout.Full)))
+	return rollout.Percent(math.Min(float64(t.State.Percent)+step, float64(rollout.Full)))
 }
 
 // security reports whether the failure is a security signal.

@@ -203,6 +203,7 @@ type Report struct {
 	Bound float64 `json:"bound"`
 	// Census tells that there are too few runs for a bound.
 	Census bool `json:"census,omitempty"`
+	near   bool // so few only by chance, perhaps
 	// RunsADay is about how many runs the team has a day, all of them counted.
 	RunsADay float64 `json:"runs_a_day"`
 	// Coverage is the share of runs whose client sent a token, 0 to 1; 0 of none.

@@ -41,7 +41,12 @@ func (t *tally) noLegacy() Check {
 	age := t.Now.Sub(last)
 	c.Have = fmt.Sprintf("%s, last by %s", days(age), who)
 	if age < need {
-		c.Pass, c.Wait, c.Owner = false, need-age, identity.OwnerTeam
+		c.Pass = false
+		if age < t.Limits.Cycle {
+			c.Owner, c.Why = identity.OwnerTeam, fmt.Sprintf("%s used a password %s ago, for %s nobody may", who, about(max(age, 0)), days(need))
+			return c
+		}
+		c.Wait = need - age
 		c.Why = fmt.Sprintf("no password for %s of %s: %s was the last to use one", number(age), days(need), who)
 	}
 	return c
@@ -49,7 +54,7 @@ func (t *tally) noLegacy() Check {
 
 func (t *tally) brownouts() Check {
 	seen, refused := 0, 0
-	var names []string
+	of := make(map[pair]bool)
 	for _, r := range t.runs {
 		if !r.Brownout {
 			continue
@@ -57,9 +62,7 @@ func (t *tally) brownouts() Check {
 		seen++
 		if r.Refused {
 			refused++
-			if name := r.pair.String(); !slices.Contains(names, name) {
-				names = append(names, name)
-			}
+			of[r.pair] = true
 		}
 	}
 	c := Check{Name: CleanBrownouts, Need: "no run refused", Have: fmt.Sprintf("%s, none refused", counted(seen, "run")), Pass: refused == 0}
@@ -68,7 +71,7 @@ func (t *tally) brownouts() Check {
 	}
 	if refused > 0 {
 		c.Have = fmt.Sprintf("%d of %s refused", refused, counted(seen, "run"))
-		c.Owner, c.Why = identity.OwnerTeam, "a brownout refused "+some(names)
+		c.Owner, c.Why = identity.OwnerTeam, "a brownout refused "+somePairs(of)
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package readiness
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -53,8 +54,13 @@ func (p pair) compare(o pair) int {
 // judgedRun is a run of the window.
 type judgedRun struct {
 	evidence.Run
+	key   evidence.RunKey
+	day   evidence.Day
+	unix  int64 // when it started, in whole seconds, to compare fast
 	class class
 	pair  pair
+	// stale tells that it is of another configuration.
+	stale bool
 	// counts tells that it is of what counts: gathered under the running
 	// configuration, young enough, and not left out by a record of a repair.
 	counts bool
@@ -66,103 +72,141 @@ type tally struct {
 	start time.Time // of the window
 	// runs are those of the window that say something, the oldest first; of those
 	// that do not, only soaking cares.
-	runs   []judgedRun
+	runs   []*judgedRun
+	fixes  map[pair][]repair
 	stale  int // of another configuration
-	unkept int64
-	// sums of the runs that count
-	clean, broken, tokenless, unjudged int
-	days                               float64 // of the window that were watched
+	unkept float64
+	kept   int     // that say something, whether they count or not
+	sums           // of the runs that count
+	days   float64 // of the window that were watched
 }
 
-// n is how many runs could be judged.
-func (t *tally) n() int { return t.clean + t.broken }
+// sums are how many runs there are of each class.
+type sums struct{ clean, broken, tokenless, unjudged int }
 
-// aDay is how many runs there are a day, the kept and the others.
-func (t *tally) aDay() float64 {
-	all := float64(t.unkept)
-	for _, r := range t.runs {
-		if r.class != silent {
-			all++
-		}
+// n is how many runs could be judged, all how many there are.
+func (s sums) n() int   { return s.clean + s.broken }
+func (s sums) all() int { return s.n() + s.tokenless + s.unjudged }
+
+func (s *sums) add(c class, n int) {
+	switch c {
+	case clean:
+		s.clean += n
+	case broken:
+		s.broken += n
+	case tokenless:
+		s.tokenless += n
+	case unjudged:
+		s.unjudged += n
 	}
-	return all / t.days
 }
+
+// aDay is how many runs there are a day, the kept and the others; keptADay
+// leaves the others out, which never enter a number but that of the runs a day.
+func (t *tally) aDay() float64     { return (float64(t.kept) + t.unkept) / t.days }
+func (t *tally) keptADay() float64 { return float64(t.kept) / t.days }
 
 func newTally(f Facts) *tally {
 	const day = 24 * time.Hour
 	t := &tally{Facts: f, start: f.Now.Add(-f.Limits.window())}
+	kept := 0
+	for _, daily := range f.Days {
+		kept += len(daily.Runs)
+	}
+	all := make([]judgedRun, 0, kept)
 	for d, daily := range f.Days {
 		if !d.End().After(t.start) {
 			continue
 		}
-		t.unkept += daily.Unkept
-		for _, r := range daily.Runs {
+		// Of the day in which the window begins only the rest is of it.
+		t.unkept += float64(max(daily.Unkept, 0)) * min(1, d.End().Sub(t.start).Hours()/24)
+		for key, r := range daily.Runs {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
 			}
-			t.runs = append(t.runs, judgedRun{Run: r, class: classOf(r), pair: pair{r.Account, r.Pipeline}})
+			all = append(all, judgedRun{Run: r, key: key, day: d, unix: r.First.Unix(), class: classOf(r), pair: pair{r.Account, r.Pipeline}})
 		}
 	}
-	slices.SortFunc(t.runs, func(a, b judgedRun) int {
-		return cmp.Or(a.First.Compare(b.First), a.pair.compare(b.pair), cmp.Compare(a.TraceID, b.TraceID), a.Last.Compare(b.Last))
+	t.runs = make([]*judgedRun, len(all))
+	for i := range all {
+		t.runs[i] = &all[i]
+	}
+	slices.SortFunc(t.runs, func(a, b *judgedRun) int {
+		if byTime := cmp.Compare(a.unix, b.unix); byTime != 0 {
+			return byTime
+		}
+		return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Grade, b.Grade), bytes.Compare(a.key[:], b.key[:]), cmp.Compare(a.day, b.day))
 	})
 	watched := f.Limits.window()
 	if age := f.Now.Sub(f.Since); !f.Since.IsZero() && age < watched {
 		watched = age
 	}
 	t.days = max(float64(watched)/float64(day), 1)
-	for i := range t.runs {
-		t.judge(&t.runs[i])
+	for _, r := range t.runs {
+		t.judge(r)
 	}
 	t.leaveOutFixed()
 	for _, r := range t.runs {
-		if !r.counts {
-			continue
-		}
-		switch r.class {
-		case clean:
-			t.clean++
-		case broken:
-			t.broken++
-		case tokenless:
-			t.tokenless++
-		case unjudged:
-			t.unjudged++
+		if r.counts {
+			t.add(r.class, 1)
 		}
 	}
 	return t
 }
 
 func (t *tally) judge(r *judgedRun) {
+	if r.class == silent {
+		return
+	}
+	t.kept++
+	r.stale = t.Config != nil && r.Config != t.Config(r.Account)
 	switch {
-	case r.class == silent, r.First.Before(t.Younger):
-	case t.Config != nil && r.Config != t.Config(r.Account):
+	case r.First.Before(t.Younger):
+	case r.stale:
 		t.stale++
 	default:
 		r.counts = true
 	}
 }
 
+// repair is a record of one; void if the failure has come again since.
+type repair struct {
+	Fix
+	void bool
+}
+
 // leaveOutFixed takes the runs before a repair out. A record of one is void when
 // the failure has come again since, or when it is of a time to come.
 func (t *tally) leaveOutFixed() {
+	t.fixes = make(map[pair][]repair, len(t.Fixed))
 	for _, fix := range t.Fixed {
 		of := pair{fix.Account, fix.Pipeline}
-		if fix.At.After(t.Now) || t.recurred(fix) {
+		t.fixes[of] = append(t.fixes[of], repair{fix, fix.At.After(t.Now)})
+	}
+	if len(t.fixes) == 0 {
+		return
+	}
+	for _, r := range t.runs {
+		if r.class != broken {
 			continue
 		}
-		for i := range t.runs {
-			if r := &t.runs[i]; r.pair == of && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift {
+		fixes := t.fixes[r.pair]
+		for i, fix := range fixes {
+			fixes[i].void = fix.void || r.Reason == fix.Reason && !r.First.Before(fix.At)
+		}
+	}
+	for _, r := range t.runs {
+		for _, fix := range t.fixes[r.pair] {
+			if !fix.void && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift {
 				r.counts = false
 			}
 		}
 	}
 }
 
-func (t *tally) recurred(fix Fix) bool {
-	return slices.ContainsFunc(t.runs, func(r judgedRun) bool {
-		return r.class == broken && r.pair == pair{fix.Account, fix.Pipeline} && r.Reason == fix.Reason && !r.First.Before(fix.At)
-	})
+// fixed reports whether a record of a repair is in force.
+func (t *tally) fixed(p pair, reason identity.Reason) bool {
+	return slices.ContainsFunc(t.fixes[p], func(fix repair) bool { return fix.Reason == reason && !fix.void })
 }
 
 // failures groups what went wrong by account, pipeline, reason and verdict: those
@@ -176,11 +220,15 @@ func (t *tally) failures() []Failure {
 	by := make(map[key]*Failure)
 	last := make(map[key]time.Time) // when the last bad one started
 	of := make(map[pair]int)
+	cleans := make(map[pair][]time.Time) // when the clean ones that count started, in order
 	for _, r := range t.runs {
-		if r.class == silent || r.First.Before(t.Younger) || t.Config != nil && r.Config != t.Config(r.Account) {
+		if r.class == silent || r.First.Before(t.Younger) || r.stale {
 			continue
 		}
 		of[r.pair]++
+		if r.class == clean && r.counts {
+			cleans[r.pair] = append(cleans[r.pair], r.First)
+		}
 		if r.class != broken {
 			continue
 		}
@@ -209,10 +257,8 @@ func (t *tally) failures() []Failure {
 			f.Waived = t.waived(f.Account, f.Reason)
 			f.Open = f.Waived == ""
 		} else {
-			f.CleanSince = t.cleanSince(k.pair, last[k])
-			f.Fixed = slices.ContainsFunc(t.Fixed, func(fix Fix) bool {
-				return pair{fix.Account, fix.Pipeline} == k.pair && fix.Reason == k.reason && !fix.At.After(t.Now) && !t.recurred(fix)
-			})
+			f.CleanSince = after(cleans[k.pair], last[k])
+			f.Fixed = t.fixed(k.pair, k.reason)
 			f.Open = !f.Fixed && f.CleanSince < t.Limits.CleanAfter
 		}
 		f.Advice = Advice(f.Reason)
@@ -229,7 +275,7 @@ func (t *tally) failures() []Failure {
 }
 
 // at is when the run was at its worst.
-func (r judgedRun) at() time.Time {
+func (r *judgedRun) at() time.Time {
 	if r.Worst.IsZero() {
 		return r.First
 	}
@@ -247,15 +293,15 @@ func order(a, b bool) int {
 	}
 }
 
-// cleanSince counts the clean runs of a pair that started after a time.
-func (t *tally) cleanSince(p pair, after time.Time) int {
-	n := 0
-	for _, r := range t.runs {
-		if r.pair == p && r.class == clean && r.counts && r.First.After(after) {
-			n++
+// after counts the times after one; they are in order.
+func after(times []time.Time, than time.Time) int {
+	first, _ := slices.BinarySearchFunc(times, than, func(at, than time.Time) int {
+		if at.After(than) {
+			return 1
 		}
-	}
-	return n
+		return -1
+	})
+	return len(times) - first
 }
 
 func (t *tally) waived(account string, reason identity.Reason) string {

@@ -11,7 +11,10 @@ import (
 	"crossfade/rollout/readiness"
 )
 
-const day = 24 * time.Hour
+const (
+	hour = time.Hour
+	day  = 24 * hour
+)
 
 var now = time.Date(2026, 5, 26, 12, 0, 0, 0, time.UTC)
 

@@ -2,7 +2,9 @@ package readiness
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,10 +19,19 @@ func some(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-func trues[K comparable](m map[K]bool) int {
+// somePairs joins the first of many accounts and pipelines, in order.
+func somePairs(pairs map[pair]bool) string {
+	var names []string
+	for _, p := range slices.SortedFunc(maps.Keys(pairs), pair.compare) {
+		names = append(names, p.String())
+	}
+	return some(names)
+}
+
+func countOf[K, V comparable](m map[K]V, what V) int {
 	n := 0
-	for _, ok := range m {
-		if ok {
+	for _, v := range m {
+		if v == what {
 			n++
 		}
 	}
@@ -37,6 +48,15 @@ func share[N int | int64](part, all N) float64 {
 // ofRuns is "1,240 of 1,245 runs (99.6%)".
 func ofRuns(part, all int) string {
 	return fmt.Sprintf("%s of %s (%s)", thousands(part), counted(all, "run"), ratio(share(part, all)))
+}
+
+// wereBad is "1 of 1,245 runs was bad".
+func wereBad(bad, all int) string {
+	verb := "were"
+	if bad == 1 {
+		verb = "was"
+	}
+	return fmt.Sprintf("%s of %s %s bad", thousands(bad), counted(all, "run"), verb)
 }
 
 // ratio writes a share in percent with as many digits as tell something. What is
