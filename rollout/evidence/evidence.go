@@ -96,9 +96,10 @@ const (
 	// RunDays is how many days a run counts once for, at most: as long as a latch
 	// lives (rollout.LatchMax). One that lasts longer counts again after each.
 	RunDays = int(rollout.LatchMax / (24 * time.Hour))
-	// MaxDetail is how long a detail is kept, and MaxConfig the hash of a
-	// configuration, in bytes; what is longer is cut.
-	MaxDetail, MaxConfig = 200, 16
+	// MaxDetail is how long a detail is kept, in bytes; what is longer is cut.
+	MaxDetail = 200
+	// MaxConfig is how long the hash of a configuration is kept, as MaxDetail.
+	MaxConfig = 16
 	// Retention is how long a day is kept: two windows of the longest cycle that
 	// makes sense, a month, and some days.
 	Retention = 70 * 24 * time.Hour

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 	"crossfade/rollout/redisstore"
 	"crossfade/rollout/rollouttest"
 )
@@ -23,6 +24,16 @@ func TestClusterConforms(t *testing.T) {
 			t.Errorf("nothing was written to node %d", i)
 		}
 	}
+}
+
+// TestClusterConformsToEvidence looks that scripts touch only keys of one slot, and
+// only those that they declare.
+func TestClusterConformsToEvidence(t *testing.T) {
+	cluster := rollouttest.StartCluster(t)
+	var n atomic.Int64
+	rollouttest.TestEvidence(t, func(t *testing.T) evidence.Store {
+		return newStore(t, redisstore.Options{URL: cluster.URL(), Prefix: fmt.Sprintf("test%d", n.Add(1))})
+	})
 }
 
 // TestSentinelConforms finds the server by asking a Sentinel for it.
