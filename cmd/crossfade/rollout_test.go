@@ -34,7 +34,7 @@ func changed(t *testing.T, redis *rollouttest.Redis, changes ...rollout.Change) 
 var (
 	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 	moments    = regexp.MustCompile(`\d{1,2} [A-Z][a-z]{2} \d\d:\d\d:\d\d`)
-	days       = regexp.MustCompile(`\d{4}-\d\d-\d\d`)
+	days       = regexp.MustCompile(`(day"?: "?)\d{4}-\d\d-\d\d`)
 	ages       = regexp.MustCompile(`\d+ s ago`)
 	gaps       = regexp.MustCompile(` {2,}`)
 )
@@ -45,7 +45,7 @@ func timeless(text string) string {
 	for _, r := range []struct {
 		what *regexp.Regexp
 		by   string
-	}{{timestamps, "TIME"}, {moments, "TIME"}, {days, "DAY"}, {ages, "N s ago"}} {
+	}{{timestamps, "TIME"}, {moments, "TIME"}, {days, "${1}DAY"}, {ages, "N s ago"}} {
 		text = r.what.ReplaceAllString(text, r.by)
 	}
 	for _, around := range []string{`"actor": "%s"`, "actor: %s\n", "%s (unverified)"} {

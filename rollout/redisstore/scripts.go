@@ -84,7 +84,7 @@ return {'ok', redis.call('HGETALL', KEYS[1])}
 // A latch is kept as "1|<enforced>|<revision>|<at>|<pipeline>", where the first
 // 1 is the version of this form. The sorted sets hold the runs of latches by the
 // time at which those end, so that they can be counted; what has ended is
-// trimmed on the way.
+// trimmed whenever one is added.
 var latchRun = redis.NewScript(`
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -93,6 +93,7 @@ local current = redis.call('GET', KEYS[1])
 if current then
   e, r, a, p = string.match(current, '^1|([01])|(%d+)|(%d+)|(.*)$')
 end
+local before = e
 if ARGV[1] == '' then
   if not e then return false end
 elseif not e then
@@ -110,10 +111,12 @@ if ttl >= 1 then
   local mine, other
   if e == '1' then mine, other = KEYS[2], KEYS[3] else mine, other = KEYS[3], KEYS[2] end
   redis.call('ZADD', mine, string.format('%.0f', now + ttl), ARGV[8])
-  redis.call('ZREMRANGEBYSCORE', mine, '-inf', string.format('%.0f', now))
-  redis.call('ZREMRANGEBYRANK', mine, 0, -1 - tonumber(ARGV[9]))
   redis.call('PEXPIRE', mine, ARGV[6])
-  redis.call('ZREM', other, ARGV[8])
+  if before ~= e then
+    redis.call('ZREMRANGEBYSCORE', mine, '-inf', string.format('%.0f', now))
+    redis.call('ZREMRANGEBYRANK', mine, 0, -1 - tonumber(ARGV[9]))
+    redis.call('ZREM', other, ARGV[8])
+  end
 end
 return value
 `)
