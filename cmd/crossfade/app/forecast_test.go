@@ -6,11 +6,13 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"crossfade/cmd/crossfade/app"
+	event "crossfade/gateway"
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
@@ -25,6 +27,48 @@ func (g *gateway) planned(token string, percent int) console.Step {
 		g.site.t.Fatalf("%v: %v", err, got)
 	}
 	return plan.Steps[0]
+}
+
+// judged notes by which Enforcement the requests of each run were last judged.
+type judged struct {
+	mu   sync.Mutex
+	n    map[string]int
+	last map[string]rollout.Enforcement
+}
+
+func newJudged() *judged {
+	return &judged{n: make(map[string]int), last: make(map[string]rollout.Enforcement)}
+}
+
+func (j *judged) observe(ev *event.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.n[ev.Call.Run]++
+	j.last[ev.Call.Run] = ev.Enforcement
+}
+
+func (j *judged) of(run string) (n int, last rollout.Enforcement) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.n[run], j.last[run]
+}
+
+// ask sends the request of a run until the store was there to judge it: on a busy
+// machine it may not answer within what a request waits for it.
+func (j *judged) ask(g *gateway, run string, q request) (got reply) {
+	g.site.t.Helper()
+	g.site.eventually("the request of "+run+" is judged with the store", func() bool {
+		before, _ := j.of(run)
+		got = g.send(q)
+		var last rollout.Enforcement
+		g.site.eventually("the request is told of", func() bool {
+			var n int
+			n, last = j.of(run)
+			return n > before
+		})
+		return !last.Stale
+	})
+	return got
 }
 
 // A plan names exactly those whose next run is refused once the team is raised,
@@ -53,21 +97,24 @@ func TestAPlanNamesThoseWhoAreRefusedAfterTheRaise(t *testing.T) {
 			s.administered()
 			s.configure("rollout", "{ stickiness: "+tc.stickiness+" }", "upstream", fmt.Sprintf("{ url: %s, profile: %s }", s.upstream.URL, tc.profile))
 			store := inProcess(t)
-			g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+			judge := newJudged()
+			g := s.start(func(o *app.Options) { o.Store, o.OnEvent = store, judge.observe }).loaded()
 			operator, companion := s.token("svc-ml", audience), s.token("svc-etl", audience)
 			// three runs of each family, or in profile http one account
-			first := func(family, run int) request {
+			call := func(when string, family, run int) (worker string, q request) {
 				if tc.profile == "http" {
-					return page
+					return "", page
 				}
-				return addTask(fmt.Sprintf("first-%d-%d", family, run), fmt.Sprint("Family", family))
+				worker = fmt.Sprintf("%s-%d-%d", when, family, run)
+				return worker, addTask(worker, fmt.Sprint("Family", family))
 			}
 			runs := 0
 			for family := range families {
 				for run := range 3 {
-					q := etl(first(family, run))
+					worker, q := call("first", family, run)
+					q = etl(q)
 					q.companion = companion
-					if got := g.send(q); got.status != 200 {
+					if got := judge.ask(g, worker, q); got.status != 200 {
 						t.Fatalf("family %d: %v", family, got)
 					}
 					runs++
@@ -88,18 +135,18 @@ func TestAPlanNamesThoseWhoAreRefusedAfterTheRaise(t *testing.T) {
 			again := 0
 			for family := range families {
 				for run := range 3 {
-					q := page
 					who := "svc-etl"
 					if tc.profile == "luigi" {
-						q = addTask(fmt.Sprintf("second-%d-%d", family, run), fmt.Sprint("Family", family))
 						if tc.stickiness == "pipeline" {
 							who = fmt.Sprintf("svc-etl / Family%d", family)
 						}
-						if got := g.send(etl(first(family, run))); got.header.Get("Crossfade-Reason") != "" {
+						worker, q := call("first", family, run)
+						if got := judge.ask(g, worker, etl(q)); got.header.Get("Crossfade-Reason") != "" {
 							t.Errorf("a run in flight is refused: %v", got)
 						}
 					}
-					if got := g.send(etl(q)); got.header.Get("Crossfade-Reason") == string(identity.LegacyRefused) {
+					worker, q := call("second", family, run)
+					if got := judge.ask(g, worker, etl(q)); got.header.Get("Crossfade-Reason") == string(identity.LegacyRefused) {
 						refused[who] = true
 						again++
 					}
@@ -153,12 +200,14 @@ func TestALoweringSaysWhoMayUseAPasswordAgain(t *testing.T) {
 	s := newSite(t)
 	s.administered()
 	store := inProcess(t)
-	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
+	judge := newJudged()
+	g := s.start(func(o *app.Options) { o.Store, o.OnEvent = store, judge.observe }).loaded()
 	operator := s.token("svc-ml", audience)
 	g.answers(200, "PUT", "/teams/data-eng/rollout", operator, `{"percent":100}`, "If-Match", "*")
 	g.reaches("data-eng", 100)
 	for i := range 3 {
-		if got := g.send(etl(addTask(fmt.Sprint("worker-", i), "LoadUsers"))); got.header.Get("Crossfade-Reason") != string(identity.LegacyRefused) {
+		worker := fmt.Sprint("worker-", i)
+		if got := judge.ask(g, worker, etl(addTask(worker, "LoadUsers"))); got.header.Get("Crossfade-Reason") != string(identity.LegacyRefused) {
 			t.Fatalf("at 100: %v", got)
 		}
 	}
@@ -169,7 +218,8 @@ func TestALoweringSaysWhoMayUseAPasswordAgain(t *testing.T) {
 	g.answers(200, "PUT", "/teams/data-eng/rollout", operator, `{"percent":0}`, "If-Match", "*")
 	g.reaches("data-eng", 0)
 	for i := range 3 {
-		if got := g.send(etl(addTask(fmt.Sprint("worker-", i), "LoadUsers"))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
+		worker := fmt.Sprint("worker-", i)
+		if got := judge.ask(g, worker, etl(addTask(worker, "LoadUsers"))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
 			t.Errorf("afterwards: %v", got)
 		}
 	}
