@@ -203,9 +203,10 @@ shown with its age.`,
 			})
 		}
 		api, err := p.admin(c)
-		switch {
-		case err != nil && c.Context().Err() != nil:
+		if c.Context().Err() != nil {
 			return nil // interrupted before it began
+		}
+		switch {
 		case err != nil:
 			return err
 		case api != nil:
