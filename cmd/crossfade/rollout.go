@@ -203,12 +203,11 @@ shown with its age.`,
 			})
 		}
 		api, err := p.admin(c)
-		if c.Context().Err() != nil {
-			return nil // interrupted before it began
-		}
 		switch {
-		case err != nil:
+		case err != nil && c.Context().Err() == nil:
 			return err
+		case err != nil:
+			return nil //nolint:nilerr // interrupted before it began, which is how it is meant to end
 		case api != nil:
 			return p.watchStatus(c.Context(), api, out, args)
 		}

@@ -277,7 +277,7 @@ if there are changes and nothing is refused.`,
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
 			t, details, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
-				var from rollouts = stored{s}
+				var from rollouts = stored{Store: s}
 				if o.api != nil {
 					from = o.api
 				}
