@@ -273,10 +273,10 @@ IN EFFECT are the runs of yesterday that the percentage selects, as it stands no
 		}
 		api, err := p.admin(c)
 		switch {
-		case err != nil && c.Context().Err() != nil:
-			return nil // interrupted before it began
-		case err != nil:
+		case err != nil && c.Context().Err() == nil:
 			return err
+		case err != nil:
+			return nil //nolint:nilerr // interrupted before it began, which is how it is meant to end
 		case api != nil:
 			return p.watchStatus(c.Context(), api, out, args)
 		}

@@ -38,29 +38,38 @@ func restorationOf(lost []rollout.Loss, trouble error) Restoration {
 	return out
 }
 
+// losses are what the store has lost of what this gateway knew.
+type losses struct {
+	known rollout.Snapshot
+	teams []rollout.Loss
+	// trouble is what is wrong with the store, nil if it is as it was.
+	trouble error
+}
+
 // lost compares what the store has with what this gateway knew. The table stays
 // as it was while the store has regressed, so it is what was known.
-func (c *Console) lost(ctx context.Context) (known rollout.Snapshot, lost []rollout.Loss, trouble error, p *problem) {
-	if trouble = c.o.Table.Refresh(ctx); trouble != nil && !errors.Is(trouble, rollout.ErrRegressed) {
-		return known, nil, nil, storeProblem(trouble, c.show)
+func (c *Console) lost(ctx context.Context) (losses, *problem) {
+	trouble := c.o.Table.Refresh(ctx)
+	if trouble != nil && !errors.Is(trouble, rollout.ErrRegressed) {
+		return losses{}, storeProblem(trouble, c.show)
 	}
-	known = c.o.Table.Known()
+	known := c.o.Table.Known()
 	has, err := c.o.Store.Load(ctx)
 	if err != nil {
-		return known, nil, nil, storeProblem(err, c.show)
+		return losses{}, storeProblem(err, c.show)
 	}
-	return known, rollout.Losses(has, known), trouble, nil
+	return losses{known, rollout.Losses(has, known), trouble}, nil
 }
 
 // restoration says what would be put back, and changes nothing: the dry run.
 func (c *Console) restoration(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	_, lost, trouble, p := c.lost(ctx)
+	lost, p := c.lost(ctx)
 	if p != nil {
 		return p
 	}
-	send(w, http.StatusOK, "application/json", restorationOf(lost, trouble))
+	send(w, http.StatusOK, "application/json", restorationOf(lost.teams, lost.trouble))
 	return nil
 }
 
@@ -79,27 +88,27 @@ func (c *Console) restore(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	defer end()
-	known, lost, trouble, p := c.lost(ctx)
+	lost, p := c.lost(ctx)
 	if p != nil {
 		return p
 	}
-	if trouble == nil {
+	if lost.trouble == nil {
 		send(w, http.StatusOK, "application/json", restorationOf(nil, nil))
 		return nil
 	}
 	who := callerOf(r)
 	by := who.by(reason)
-	if _, err := c.o.Store.Restore(ctx, known, by); err != nil {
+	if _, err := c.o.Store.Restore(ctx, lost.known, by); err != nil {
 		return storeProblem(err, c.show)
 	}
-	c.o.Log.Info("a store was restored", "teams", len(lost), "actor", who.name, "verified", who.verified, "source", source, "reason", reason, "trouble", trouble)
+	c.o.Log.Info("a store was restored", "teams", len(lost.teams), "actor", who.name, "verified", who.verified, "source", source, "reason", reason, "trouble", lost.trouble)
 	after := c.o.Table.Refresh(ctx)
-	for _, l := range lost {
+	for _, l := range lost.teams {
 		c.o.Changed(ctx, Done{
 			Change: rollout.Change{Team: l.Team, Kind: rollout.KindRestore, Percent: l.Known.Percent, Actor: by.Actor, Verified: by.Verified, Source: by.Source, Reason: reason},
 			Was:    l.Has, Is: c.state(l.Team), Token: who.token, Client: clientOf(r),
 		})
 	}
-	send(w, http.StatusOK, "application/json", restorationOf(lost, after))
+	send(w, http.StatusOK, "application/json", restorationOf(lost.teams, after))
 	return nil
 }

@@ -198,10 +198,17 @@ func TestEachRequestIsCountedByItsRouteAndItsAnswer(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	for _, q := range []ask{
-		{method: "GET", path: "/teams"}, {method: "HEAD", path: "/teams"}, {method: "GET", path: "/teams/data-eng"}, {method: "GET", path: "/teams/nobody"},
-		{method: "GET", path: "/teams", token: "expired"}, {method: "DELETE", path: "/teams"},
-		{method: "POST", path: "/teams/data-eng/hold"}, {method: "POST", path: "/teams/data-eng/hold", token: "viewer"}, {method: "POST", path: "/teams/data-eng/hold", token: "lead"},
-		{method: "GET", path: "/nothing"}, {method: "GET", path: "/teams/data-eng/nothing", token: "expired"},
+		{method: "GET", path: "/teams"},
+		{method: "HEAD", path: "/teams"},
+		{method: "GET", path: "/teams/data-eng"},
+		{method: "GET", path: "/teams/nobody"},
+		{method: "GET", path: "/teams", token: "expired"},
+		{method: "DELETE", path: "/teams"},
+		{method: "POST", path: "/teams/data-eng/hold"},
+		{method: "POST", path: "/teams/data-eng/hold", token: "viewer"},
+		{method: "POST", path: "/teams/data-eng/hold", token: "lead"},
+		{method: "GET", path: "/nothing"},
+		{method: "GET", path: "/teams/data-eng/nothing", token: "expired"},
 	} {
 		a.send(q)
 	}
