@@ -41,3 +41,17 @@ func (k Keying) Selects(s State, percent Percent, run Run) (selected, known bool
 	}
 	return within(bucket(run.Team, run.Principal, sep, rest), percent), known
 }
+
+// Key returns a function that names what a principal's runs of a pipeline are
+// bucketed by, to be asked with Threshold; nil where each run is bucketed by
+// itself.
+func (k Keying) Key() func(principal, pipeline string) string {
+	switch k.Kind() {
+	case StickPrincipal:
+		return func(principal, _ string) string { return principal }
+	case StickRun:
+		return nil
+	default:
+		return func(principal, pipeline string) string { return principal + "/" + BoundPipeline(pipeline) }
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crossfade/cmd/crossfade/app"
+	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/redisstore"
@@ -23,11 +24,15 @@ import (
 // planOfFiles is a plan of a directory of files, straight from a Redis.
 func planOfFiles(t *testing.T, store *redisstore.Store, dir string) []planRow {
 	t.Helper()
-	files, mistakes, err := app.ReadTeamFiles(dir, nil)
+	files, mistakes, err := app.ReadTeamFiles(dir, nil, config.Default().Readiness)
 	if err != nil || len(mistakes) > 0 {
 		t.Fatal(err, mistakes)
 	}
-	rows, err := planOf(t.Context(), store, files, rollout.Keying{Runs: true}, time.Now())
+	guard, err := app.NewAssessor(config.Default(), dir, nil, rollout.Keying{Runs: true}, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := planOf(t.Context(), store, guard, files, rollout.Keying{Runs: true}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,6 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
-	"crossfade/rollout/evidence"
 	"crossfade/rollout/reconcile"
 	"crossfade/rollout/redisstore"
 )
@@ -129,7 +128,11 @@ func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *
 		if err != nil {
 			return err
 		}
-		rows, err := planOf(ctx, s, files, keying, time.Now())
+		guard, err := app.NewAssessor(cfg, dir, nil, keying, s)
+		if err != nil {
+			return err
+		}
+		rows, err := planOf(ctx, s, guard, files, keying, time.Now())
 		if err != nil {
 			return err
 		}
@@ -161,11 +164,7 @@ func teamsOf(cfg *config.Config) []string {
 }
 
 // planOf says what would become of each file, where runs are bucketed as k says.
-func planOf(ctx context.Context, s *redisstore.Store, files []reconcile.File, k rollout.Keying, now time.Time) ([]planRow, error) {
-	guard, err := evidence.NewGuard(s, nil)
-	if err != nil {
-		return nil, err
-	}
+func planOf(ctx context.Context, s *redisstore.Store, guard rollout.Guard, files []reconcile.File, k rollout.Keying, now time.Time) ([]planRow, error) {
 	snapshot, err := s.Load(ctx)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
-	"crossfade/rollout/evidence"
 	"crossfade/rollout/redisstore"
 )
 
@@ -65,7 +64,15 @@ and what is in the way is said. Over the admin API it is for operators.`,
 			return err
 		}
 		return p.withStore(c.Command, func(ctx context.Context, store *redisstore.Store) error {
-			guard, err := evidence.NewGuard(store, nil)
+			keyring, err := app.NewKeyring(cfg)
+			if err != nil {
+				return err
+			}
+			keying, err := app.KeyingInForce(ctx, store, app.KeyingOf(cfg))
+			if err != nil {
+				return err
+			}
+			guard, err := app.NewAssessor(cfg, string(cfg.Rollout.Dir), keyring, keying, store)
 			if err != nil {
 				return err
 			}

@@ -31,10 +31,20 @@ type Settings struct {
 	Key         func(account, pipeline string) string
 }
 
+// Store is what evidence is read from; an evidence.Store is one.
+type Store interface {
+	Daily(ctx context.Context, team identity.Team, day evidence.Day) (evidence.Daily, error)
+	Accounts(ctx context.Context, team identity.Team) (map[string]evidence.Use, error)
+	Families(ctx context.Context, team identity.Team) (map[evidence.Family]evidence.FamilyUse, error)
+	Since(ctx context.Context, team identity.Team) (time.Time, error)
+	Requests(ctx context.Context, teams []identity.Team, day evidence.Day) (int64, error)
+	Gaps(ctx context.Context, since time.Time) ([]evidence.Gap, error)
+}
+
 // Options are the options of New.
 type Options struct {
 	// Store holds the evidence. Required.
-	Store evidence.Store
+	Store Store
 	// Settings returns what the configuration in force says of a team. Required.
 	Settings func(team identity.Team) Settings
 	// Teams returns all teams whose requests are counted. Required.

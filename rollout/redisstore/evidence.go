@@ -128,8 +128,10 @@ func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.
 		record func(context.Context, identity.Team, *evidence.TeamBatch) error
 		kept
 	}{
-		{s.recordAccounts, kept{s.teamKey(name, "accounts"), "hash"}}, {s.recordFamilies, kept{s.teamKey(name, "families"), "zset"}},
-		{s.recordClean, kept{s.teamKey(name, "families:clean"), "zset"}}, {s.recordSince, kept{s.teamKey(name, "since"), "string"}},
+		{s.recordAccounts, kept{s.teamKey(name, "accounts"), "hash"}},
+		{s.recordFamilies, kept{s.teamKey(name, "families"), "zset"}},
+		{s.recordClean, kept{s.teamKey(name, "families:clean"), "zset"}},
+		{s.recordSince, kept{s.teamKey(name, "since"), "string"}},
 	} {
 		before := len(lost.Parts)
 		if err := s.lose(ctx, lost, evidence.LostPart{Team: name, Requests: rest}, use.record(ctx, name, team), use.kept); err != nil {

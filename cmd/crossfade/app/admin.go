@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"crossfade/config"
@@ -14,7 +13,6 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
-	"crossfade/rollout/evidence"
 )
 
 // adminTimeout bounds the reading of a request to the admin API, and its reply.
@@ -23,7 +21,6 @@ const adminTimeout = 30 * time.Second
 // listenAdmin opens the listener of the admin API, if there is to be one. It comes
 // before the API is built, because who reaches the listener decides what is open.
 func (a *App) listenAdmin(c *config.Config) error {
-	a.hours = &hours{app: a, dir: string(c.Rollout.Dir)}
 	if c.Admin.Address == "" {
 		return nil
 	}
@@ -60,22 +57,18 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 	if a.admin == nil {
 		return nil, nil
 	}
-	guard, err := evidence.NewGuard(a.store.Store, nil)
-	if err != nil {
-		return nil, err
-	}
 	ready := a.audit.Ready
 	if a.auditor == nil {
 		ready = nil // recording is no condition
 	}
 	return console.New(console.Options{
 		Ready:  ready,
-		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Store: a.store.Store, Self: a.name, Guard: guard, Open: a.hours.open,
+		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Store: a.store.Store, Self: a.name, Guard: a.assessor, Open: a.files.open,
 		Forecast: func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error) {
 			return ForecastOf(ctx, a.store.Store, s, step, a.keying, time.Now())
 		},
 		InEffect: a.inEffect,
-		Teams:    parts.Directory.Teams(), Files: a.files, Nearest: config.Nearest,
+		Teams:    parts.Directory.Teams(), Files: a.fileStatus, Nearest: config.Nearest,
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
 		Observed:    a.telemetry.AdminRequest,
 		Viewers:     accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
@@ -98,8 +91,8 @@ func (a *App) inEffect(s rollout.State) (effect.Share, bool) {
 	return a.effect.Share(s)
 }
 
-// files is what is known of the teams' files.
-func (a *App) files() map[identity.Team]console.File {
+// fileStatus is what is known of the teams' files.
+func (a *App) fileStatus() map[identity.Team]console.File {
 	status := a.reconciler.Status()
 	files := make(map[identity.Team]console.File, len(status))
 	for team, s := range status {
@@ -126,39 +119,4 @@ func (a *App) printOneTime() {
 	}
 	_, _ = fmt.Fprintf(a.options.Notices, "Admin API: %s://%s%s\nOne-time token, an operator's on this machine until this process ends: %s\n",
 		scheme, a.AdminAddr(), console.Prefix, a.oneTime.Reveal())
-}
-
-// hoursFor is how long it is remembered what the teams' files say of their hours.
-const hoursFor = time.Second
-
-// hours is when the raises of each team are applied, as its file says. It is safe
-// for concurrent use.
-type hours struct {
-	app *App
-	dir string
-
-	mu   sync.Mutex
-	at   time.Time
-	by   map[identity.Team]func(time.Time) bool
-	fail bool
-}
-
-// open reports whether a team's raises may be applied at a time: always without a
-// file, as for the reconciler, and never while the files cannot be read.
-func (h *hours) open(team identity.Team, now time.Time) bool {
-	if h.dir == "" {
-		return true
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if time.Since(h.at) >= hoursFor {
-		files, _, err := ReadTeamFiles(h.dir, *h.app.teams.Load(), h.app.running().Readiness)
-		h.at, h.fail = time.Now(), err != nil
-		h.by = make(map[identity.Team]func(time.Time) bool, len(files))
-		for _, f := range files {
-			h.by[f.Team] = f.Open
-		}
-	}
-	open := h.by[team]
-	return !h.fail && (open == nil || open(now))
 }

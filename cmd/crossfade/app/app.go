@@ -27,6 +27,7 @@ import (
 	"crossfade/gateway/shadow"
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
+	"crossfade/rollout/assess"
 	"crossfade/rollout/effect"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/fleet"
@@ -88,10 +89,15 @@ type App struct {
 	// static credentials.
 	teams       atomic.Pointer[[]string]
 	credentials atomic.Pointer[map[identity.Team][]string]
-	shadow      *shadow.Runner
-	transport   *http.Transport
-	accessLog   *accessLog
-	audit       *audit.Trail // nil without one
+	// assessor says how ready teams are, by the settings of the running configuration
+	// and what the teams' files say.
+	assessor  *assess.Assessor
+	settings  atomic.Pointer[settings]
+	files     *fileView
+	shadow    *shadow.Runner
+	transport *http.Transport
+	accessLog *accessLog
+	audit     *audit.Trail // nil without one
 	// auditor is what must be ready before anything is served, nil if nothing
 	// must.
 	auditor gateway.Auditor
@@ -102,10 +108,9 @@ type App struct {
 
 	handler atomic.Pointer[gateway.Handler]
 	// console is the admin API, nil without a listener for it; oneTime is the token
-	// that is printed, and hours when raises are applied.
+	// that is printed.
 	console atomic.Pointer[console.Console]
 	oneTime identity.Secret
-	hours   *hours
 	cert    atomic.Pointer[tls.Certificate]
 	// adminTLS tells that the admin listener speaks TLS, with adminCert.
 	adminTLS  bool
@@ -211,6 +216,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.transport = gateway.NewTransport()
 	a.transport.ResponseHeaderTimeout = c.Upstream.Timeout
+	a.files = &fileView{dir: string(c.Rollout.Dir), read: a.readFiles}
+	if err = a.assessTeams(); err != nil {
+		return nil, err
+	}
 	if err = a.listenAdmin(c); err != nil {
 		return nil, err
 	}
@@ -266,7 +275,7 @@ func (a *App) apply(c *config.Config) error {
 	running.Upstream.Profile = a.profile
 	handler, err := NewHandler(&running, parts, Shared{
 		Rollout: a.runs, Registry: a.registry, Upstream: a.transport, Shadow: a.shadow,
-		Recorder: recorder{a.telemetry, a.audit, a.evidence, a.options.OnEvent}, Auditor: a.auditor,
+		Recorder: recorder{a.telemetry, a.audit, a.evidence, &a.settings, a.options.OnEvent}, Auditor: a.auditor,
 		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
 		Deprecated: a.started,
 		ErrorLog:   slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -285,6 +294,7 @@ func (a *App) apply(c *config.Config) error {
 	a.setTeams(parts.Directory.Teams())
 	credentials := CredentialsOf(parts.Keyring)
 	a.credentials.Store(&credentials)
+	a.settings.Store(settingsOf(c, parts.Keyring, a.keying))
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
 		a.telemetry.CertificateExpiry(telemetry.ListenerClients, cert.Leaf.NotAfter)
@@ -417,6 +427,7 @@ type recorder struct {
 	*telemetry.Telemetry
 	audit    *audit.Trail
 	evidence *evidence.Recorder
+	settings *atomic.Pointer[settings]
 	listener func(*gateway.Event)
 }
 
@@ -428,6 +439,7 @@ func (r recorder) Observe(ctx context.Context, ev *gateway.Event) {
 	r.audit.Observe(ctx, ev)
 	var o evidence.Observation
 	if observation(ev, &o) {
+		o.Config = r.settings.Load().hashes.Of(o.Account)
 		r.evidence.Observe(&o)
 	}
 }

@@ -19,14 +19,10 @@ import (
 
 // follow starts to follow the teams' files, if there is a directory of them, and
 // to watch raises.
-func (a *App) follow(c *config.Config) error {
-	guard, err := evidence.NewGuard(a.store.Store, nil)
-	if err != nil {
-		return err
-	}
+func (a *App) follow(c *config.Config) (err error) {
 	files := &teamFiles{app: a, dir: string(c.Rollout.Dir)}
 	a.reconciler, err = reconcile.New(reconcile.Options{
-		Table: a.table, Lease: a.store.Store, Guard: guard, Files: files.read, Holder: a.name,
+		Table: a.table, Lease: a.store.Store, Guard: a.assessor, Files: files.read, Holder: a.name,
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
 		Evidence:    a.store.Store, Alert: func(team identity.Team, why string) {
 			a.log.Error("accounts are refused after a raise; look at it", "team", team, "why", why)

@@ -1,0 +1,210 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"crossfade/config"
+	"crossfade/gateway/identity"
+	"crossfade/legacy"
+	"crossfade/rollout"
+	"crossfade/rollout/assess"
+	"crossfade/rollout/fleet"
+	"crossfade/rollout/readiness"
+)
+
+// AssessStore is what readiness is assessed from.
+type AssessStore interface {
+	assess.Store
+	Fleet(ctx context.Context) (all []fleet.Replica, now time.Time, err error)
+}
+
+// NewAssessor returns what says how ready teams are, for a command without a
+// gateway: by its configuration, the teams' files in dir, "" for none, and the
+// static credentials of a keyring, which may be nil.
+func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout.Keying, s AssessStore) (*assess.Assessor, error) {
+	var teams []identity.Team
+	known := make(map[identity.Team]bool)
+	for _, p := range c.Principals {
+		if team := identity.Team(p.Team); p.Team != "" && !known[team] {
+			known[team] = true
+			teams = append(teams, team)
+		}
+	}
+	files := &fileView{dir: dir, read: func() ([]config.TeamFile, error) {
+		read, _, err := config.LoadTeamFiles(dir, config.TeamOptions{Platform: &c.Readiness, Reasons: Reasons()})
+		return read, err
+	}}
+	settings := settingsOf(c, k, keying)
+	return assess.New(assess.Options{
+		Store: s, Teams: func() []identity.Team { return teams },
+		Settings: func(team identity.Team) assess.Settings { return settings.of(team, files) },
+		Skewed: func(ctx context.Context) (bool, error) {
+			all, now, err := s.Fleet(ctx)
+			return skewed(all, now), err
+		},
+	})
+}
+
+// assessTeams makes what says how ready teams are, by the configuration that is in
+// force.
+func (a *App) assessTeams() (err error) {
+	a.assessor, err = assess.New(assess.Options{
+		Store: a.store.Store, Teams: func() []identity.Team {
+			var teams []identity.Team
+			for _, name := range *a.teams.Load() {
+				teams = append(teams, identity.Team(name))
+			}
+			return teams
+		},
+		Settings: func(team identity.Team) assess.Settings { return a.settings.Load().of(team, a.files) },
+		Skewed: func(context.Context) (bool, error) {
+			if a.member == nil {
+				return false, nil
+			}
+			return skewed(a.member.Known(), time.Now()), nil
+		},
+	})
+	return err
+}
+
+// readFiles reads what the teams' files say, past those with a mistake.
+func (a *App) readFiles() ([]config.TeamFile, error) {
+	platform := a.running().Readiness
+	read, _, err := config.LoadTeamFiles(a.files.dir, config.TeamOptions{Teams: *a.teams.Load(), Platform: &platform, Reasons: Reasons()})
+	return read, err
+}
+
+// skewed reports whether gateways that are alive serve by configurations that
+// differ.
+func skewed(all []fleet.Replica, now time.Time) bool {
+	config := ""
+	for _, r := range all {
+		switch {
+		case now.Sub(r.Seen) > fleet.Silent:
+		case config == "":
+			config = r.Config
+		case config != r.Config:
+			return true
+		}
+	}
+	return false
+}
+
+// settings are what a configuration says of all teams.
+type settings struct {
+	limits   readiness.Limits
+	waivers  map[identity.Team][]readiness.Waiver
+	accounts map[identity.Team]map[string]readiness.Account
+	hashes   config.EvidenceHashes
+	key      func(account, pipeline string) string
+}
+
+func settingsOf(c *config.Config, k *legacy.Keyring, keying rollout.Keying) *settings {
+	s := &settings{
+		limits: limitsOf(c.Readiness.LongestCycle, c.Readiness.Limits), hashes: c.EvidenceHashes(), key: keying.Key(),
+		waivers: make(map[identity.Team][]readiness.Waiver), accounts: make(map[identity.Team]map[string]readiness.Account),
+	}
+	for _, w := range c.Readiness.Waivers {
+		team := identity.Team(w.Team)
+		s.waivers[team] = append(s.waivers[team], readiness.Waiver{
+			Account: w.Account, Reason: identity.Reason(w.Reason), Owner: w.Owner, Why: w.Why, Until: w.Until,
+		})
+	}
+	secrets := make(map[string]bool)
+	if k != nil {
+		for _, credential := range k.Credentials() {
+			secrets[credential.Principal.Name] = true
+		}
+	}
+	for _, p := range c.Principals {
+		team := identity.Team(p.Team)
+		if team == "" {
+			continue
+		}
+		if s.accounts[team] == nil {
+			s.accounts[team] = make(map[string]readiness.Account)
+		}
+		s.accounts[team][p.Name] = readiness.Account{
+			Owner: p.Owner, Legacy: secrets[p.Name] || k == nil && len(p.Legacy) > 0, OIDC: len(p.OIDC) > 0,
+		}
+	}
+	return s
+}
+
+// of returns what the configuration and the team's file say of a team. A file
+// that cannot be read says nothing.
+func (s *settings) of(team identity.Team, files *fileView) assess.Settings {
+	o := assess.Settings{Limits: s.limits, Waivers: s.waivers[team], Accounts: s.accounts[team], Config: s.hashes.Of, Key: s.key}
+	f, ok := files.of(team)
+	if !ok {
+		return o
+	}
+	o.Limits = o.Limits.Stricter(limitsOf(f.LongestCycle, f.Limits))
+	for _, fix := range f.Fixed {
+		o.Fixed = append(o.Fixed, readiness.Fix{Account: fix.Account, Pipeline: fix.Pipeline, Reason: identity.Reason(fix.Reason), At: fix.At})
+	}
+	return o
+}
+
+func limitsOf(cycle time.Duration, l config.Limits) readiness.Limits {
+	return readiness.Limits{
+		Cycle: cycle, Window: l.Window, Missing: float64(l.Missing), Tokens: float64(l.TokensSent), CleanAfter: l.CleanAfter,
+		BadRuns: float64(l.BadRuns), Confidence: float64(l.Confidence), BrokenADay: l.BrokenADay, CensusDays: l.CensusDays,
+		Indeterminate: float64(l.Indeterminate), SoakRuns: l.SoakRuns, RetireAfter: l.RetireAfter,
+	}
+}
+
+// filesFor is how long it is remembered what the teams' files say.
+const filesFor = time.Second
+
+// fileView is what the teams' files say now, for whoever asks while requests are
+// made of them elsewhere. It is safe for concurrent use.
+type fileView struct {
+	dir  string // "" without a directory
+	read func() ([]config.TeamFile, error)
+
+	mu   sync.Mutex
+	at   time.Time
+	by   map[identity.Team]config.TeamFile
+	fail bool
+}
+
+// look reads the files unless it was done a moment ago, with the lock held.
+func (v *fileView) look() {
+	if time.Since(v.at) < filesFor {
+		return
+	}
+	files, err := v.read()
+	v.at, v.fail = time.Now(), err != nil
+	v.by = make(map[identity.Team]config.TeamFile, len(files))
+	for _, f := range files {
+		v.by[identity.Team(f.Team)] = f
+	}
+}
+
+// of returns a team's file; ok is false if there is none that can be read.
+func (v *fileView) of(team identity.Team) (f config.TeamFile, ok bool) {
+	if v.dir == "" {
+		return config.TeamFile{}, false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.look()
+	f, ok = v.by[team]
+	return f, ok
+}
+
+// open reports whether a team's raises may be applied at a time: always without a
+// file, as for the reconciler, and never while the files cannot be read.
+func (v *fileView) open(team identity.Team, now time.Time) bool {
+	if v.dir == "" {
+		return true
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.look()
+	f, ok := v.by[team]
+	return !v.fail && (!ok || f.Open(now))
+}
