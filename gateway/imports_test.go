@@ -48,7 +48,7 @@ var stores = map[string][]string{
 // them, since everything else goes through those.
 var exclusive = map[string][]string{
 	"github.com/knadh/koanf":              {"config"},
-	"github.com/xhit/go-str2duration":      {"config"},
+	"github.com/xhit/go-str2duration":     {"config"},
 	"github.com/coreos/go-oidc":           {"gateway/oidcauth"},
 	"github.com/redis/go-redis":           {"rollout/redisstore", "cmd"},
 	"github.com/alicebob/miniredis":       {"rollout/redisstore", "cmd"},
