@@ -8,6 +8,8 @@
 // once as [Errors]. The struct types below are the only list of keys: files,
 // environment variables and flags are all checked against them by reflection.
 //
+// A duration is like 30s, 5m or 14d, a share like 0.01 or 1%, a size like 4MiB.
+//
 // Relative paths are relative to the file that names them; in environment
 // variables and flags to the working directory. Secrets are of types that
 // print themselves as "[redacted]".

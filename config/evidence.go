@@ -21,7 +21,8 @@ type EvidenceHashes struct {
 // account: how all issuers' tokens are verified, the claim rules of the roles
 // file with the roles that they give, authorization, and of the entry of the
 // account all but its owner, with the roles that it has. An account without an
-// entry has the hash of the rest. It costs one look-up and no memory.
+// entry has the hash of the rest, and of whether there are entries at all. It
+// costs one look-up and no memory.
 //
 // What changes nothing about a token does not change the hash: another account's
 // entry, a listener, Redis, limits, the order of entries, and how keys are
@@ -37,14 +38,14 @@ func (h EvidenceHashes) Of(account string) string {
 // evidenceBasis is what is hashed. Whatever is at its zero value is left out, so
 // that a key that comes with a newer version leaves the evidence as it is.
 type evidenceBasis struct {
-	Issuers       []map[string]any `json:"issuers,omitempty"`
-	Claims        any              `json:"claims,omitempty"`
-	Teams         any              `json:"teams,omitempty"`
-	Roles         map[string]any   `json:"roles,omitempty"`
-	Ruled         bool             `json:"ruled,omitempty"` // there is a roles file, so that who has no role may do nothing
-	Authorization Authorization    `json:"authorization,omitempty"`
-	Mapped        bool             `json:"mapped,omitempty"` // there are entries, so that who has none is mapped to nobody
-	Entry         map[string]any   `json:"entry,omitempty"`
+	Issuers       []map[string]any             `json:"issuers,omitempty"`
+	Claims        map[string]map[string]string `json:"claims,omitempty"`
+	Teams         map[string]map[string]string `json:"teams,omitempty"`
+	Roles         map[string]any               `json:"roles,omitempty"`
+	Ruled         bool                         `json:"ruled,omitempty"` // there is a roles file, so that who has no role may do nothing
+	Authorization Authorization                `json:"authorization,omitempty"`
+	Mapped        bool                         `json:"mapped,omitempty"` // there are entries, so that who has none is mapped to nobody
+	Entry         map[string]any               `json:"entry,omitempty"`
 }
 
 // EvidenceHashes computes the hashes of all accounts. Call it once for a

@@ -107,16 +107,13 @@ func (l *loader) checkReadiness(c *Config) {
 			{"why", w.Why == ""},
 			{"until", w.Until.IsZero()},
 		})
-		if missing {
-			continue
-		}
-		if wrong := checkTeam(w.Team); wrong != "" && !l.main.broken(join(path, "team")) {
+		if wrong := checkTeam(w.Team); w.Team != "" && wrong != "" && !l.main.broken(join(path, "team")) {
 			at := join(path, "team")
 			l.add(l.main.origin(at), shown(at), nearestTeam(w.Team), "%s, not %q", wrong, clip(w.Team))
 		}
 		l.checkReason(l.main, path, w.Reason, l.src.Reasons)
 		of := signal{w.Team, w.Account, w.Reason}
-		if seen[of] && !l.main.broken(path) {
+		if seen[of] && !missing && !l.main.broken(path) {
 			l.add(l.main.origin(path), shown(path), "", "waives %s of %s a second time: leave one out", clip(w.Reason), clip(w.Account))
 		}
 		seen[of] = true

@@ -87,7 +87,8 @@ func (f TeamFile) Open(now time.Time) bool {
 }
 
 // Digest tells files apart that ask for different things. What is only said, as
-// comments and the reason, and the order of keys do not matter.
+// comments and the reason, what readiness is judged by, which is no request, and
+// the order of keys do not matter.
 func (f TeamFile) Digest() string {
 	text, err := json.Marshal(struct {
 		Percent   int

@@ -70,6 +70,7 @@ func TestCheckFindsWhatWouldKeepServeFromStarting(t *testing.T) {
 	for name, tc := range map[string]struct{ key, value, said string }{
 		"an authority for Redis that is none": {"redis", "{ url: rediss://127.0.0.1:1/0, ca_file: users.htpasswd }", "redis.ca_file"},
 		"an authority for an issuer":          {"oidc", "{ issuer: https://idp.example, audience: luigi, ca_file: users.htpasswd }", "PEM"},
+		"a waiver for a reason that is none":  {"readiness", "{ waivers: { team: data-eng, account: a, reason: rolemissing, owner: b, why: c, until: 2027-03-31 } }", `readiness.waivers[0].reason: is "rolemissing", which is no reason that a verdict can have (did you mean "role_missing"?)`},
 		"a certificate that is none":          {"listen", "{ address: 127.0.0.1:0, tls: { cert: users.htpasswd, key: users.htpasswd } }", "listen.tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
