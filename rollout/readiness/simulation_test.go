@@ -52,6 +52,8 @@ type simulation struct {
 	jobs []job
 	// breaks is the share of runs that break by themselves.
 	breaks float64
+	// even spreads the runs evenly, not by chance.
+	even bool
 	// limits changes the default ones.
 	limits func(*readiness.Limits)
 	// run changes a run, lead what the team or its platform does after the report of
@@ -100,6 +102,13 @@ func (s *simulation) live(d int) {
 		if j.every > 0 {
 			if d%j.every == 0 {
 				s.add(j, from.Add(14*time.Hour))
+			}
+			continue
+		}
+		if s.even {
+			between := time.Duration(float64(day) / j.aDay)
+			for at := between / 2; at < day; at += between {
+				s.add(j, from.Add(at))
 			}
 			continue
 		}
