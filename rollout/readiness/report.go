@@ -107,8 +107,9 @@ type Check struct {
 	Have string `json:"have"`
 	Need string `json:"need"`
 	// Of one that does not pass: Blocks tells that somebody must repair something,
-	// Why is the report's reason if this check is the first, Owner who acts, and
-	// Wait how long it will take at the current rate, 0 if that is not known.
+	// Why is the report's reason if this check is the first, Owner who acts, "" if
+	// only time has to pass, and Wait how long it will take if the runs go on at
+	// their rate and no more of them go wrong, 0 if that is not known.
 	Blocks bool           `json:"blocks,omitempty"`
 	Why    string         `json:"why,omitempty"`
 	Owner  identity.Owner `json:"owner,omitempty"`
