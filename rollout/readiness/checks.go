@@ -3,7 +3,6 @@ package readiness
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -135,9 +134,9 @@ func (t *tally) covered() Check {
 	case len(dirty) > 0:
 		c.Owner, c.Why = identity.OwnerTeam, "no clean run yet of "+some(dirty)
 	case len(again) > 0 && len(changed) > 0:
-		c.Why, c.Wait = "no run since the configuration has changed of "+some(again), t.cycleAfter(t.ConfigSince)
+		c.Why, c.Wait = "no run since the configuration has changed of "+some(again), t.untilAll(pipelines)
 	case len(again) > 0:
-		c.Why, c.Wait = "no run that counts yet of "+some(again), t.cycleAfter(t.Younger)
+		c.Why, c.Wait = "no run that counts yet of "+some(again), t.untilAll(pipelines)
 	default:
 		c.Owner, c.Why = identity.OwnerTeam, "no run was seen yet"
 	}
@@ -160,15 +159,6 @@ func uncovered(accounts map[string]coverage, pipelines map[pair]coverage, is cov
 		}
 	}
 	return names
-}
-
-// cycleAfter is how long it takes until a cycle after a time has passed; 0 of a
-// time that is not known.
-func (t *tally) cycleAfter(at time.Time) time.Duration {
-	if at.IsZero() {
-		return 0
-	}
-	return max(0, t.Limits.Cycle-t.Now.Sub(at))
 }
 
 // known asks that no failure is open.
@@ -209,9 +199,10 @@ func (t *tally) unknown(r Report, reach rollout.Percent) Check {
 	case !r.Census && r.Bound > t.Limits.BadRuns:
 		c = t.untilBound(c, r)
 	case t.State.Percent < rollout.Full && reach <= t.State.Percent:
-		c.Why = fmt.Sprintf("1%% more may break %.1f runs a day, the limit is %.1f", r.RunsADay*r.Bound/100, t.Limits.BrokenADay)
+		c.Why = fmt.Sprintf("1%% more may break %.1f runs a day, the limit is %.1f", r.AtWorst/100, t.Limits.BrokenADay)
+		bound := UpperBound(r.Bad, r.Runs, t.Limits.Confidence)
 		c = t.better(c, func(s sums) bool {
-			return r.RunsADay*UpperBound(s.broken, s.n(), t.Limits.Confidence)/100 <= t.Limits.BrokenADay
+			return r.AtWorst/100*UpperBound(s.broken, s.n(), t.Limits.Confidence)/bound <= t.Limits.BrokenADay
 		})
 	default:
 		c.Pass = true
@@ -233,43 +224,13 @@ func (t *tally) untilBound(c Check, r Report) Check {
 	return t.better(c, holds)
 }
 
-// rhythm is on how many days an account and pipeline was seen, and on how many it
-// was clean since it last failed.
-type rhythm struct {
-	seen, clean         int
-	lastSeen, lastClean int64 // days of UTC since 1970
-	first, last         time.Time
-}
-
 // censusCheck asks that each account and pipeline was clean on so many days since
 // it last failed; on each day on which it was seen, if the window has not as many
 // cycles. A team that is near to enough runs for a bound must have no bad run
 // either, as for a bound of so many: or a week with few runs would take it to the
 // milder rule.
 func (t *tally) censusCheck(r Report) Check {
-	rhythms := make(map[pair]*rhythm)
-	for _, r := range t.runs { // the oldest first
-		if r.class == silent {
-			continue
-		}
-		p := rhythms[r.pair]
-		if p == nil {
-			p = &rhythm{lastSeen: math.MinInt64, lastClean: math.MinInt64, first: r.First}
-			rhythms[r.pair] = p
-		}
-		on := r.unix / (24 * 60 * 60)
-		p.last = r.First
-		if on != p.lastSeen {
-			p.seen, p.lastSeen = p.seen+1, on
-		}
-		switch {
-		case !r.counts:
-		case r.class == broken:
-			p.clean, p.lastClean = 0, math.MinInt64
-		case r.class == clean && on != p.lastClean:
-			p.clean, p.lastClean = p.clean+1, on
-		}
-	}
+	rhythms := t.rhythms()
 	c := Check{Name: UnknownFailures, Need: "each clean on " + counted(t.Limits.CensusDays, "day")}
 	good, foreseen := 0, true
 	var names []string
@@ -284,12 +245,8 @@ func (t *tally) censusCheck(r Report) Check {
 			continue
 		}
 		names = append(names, p.String())
-		if of.seen < 2 {
-			foreseen = false
-			continue
-		}
-		between := of.last.Sub(of.first) / time.Duration(of.seen-1)
-		c.Wait = max(c.Wait, time.Duration(need-of.clean)*between-t.Now.Sub(of.last))
+		wait, ok := of.until(need, t.Now)
+		c.Wait, foreseen = max(c.Wait, wait), foreseen && ok
 	}
 	if !foreseen {
 		c.Wait = 0
@@ -409,7 +366,7 @@ func (t *tally) current() Check {
 	case t.stale > 0 && t.all() == 0:
 		c.Pass = false
 		c.Have = fmt.Sprintf("%s of another one", counted(t.stale, "run"))
-		c.Why, c.Wait = "no run yet since issuers, roles or principals have changed", t.cycleAfter(t.ConfigSince)
+		c.Why, c.Wait = "no run yet since issuers, roles or principals have changed", t.untilAny()
 	case t.stale > 0:
 		c.Have += fmt.Sprintf(", %s older", counted(t.stale, "run"))
 	}

@@ -19,5 +19,15 @@
 // because people look every day (see UpperBound). A raise must keep the broken
 // runs that it may cause a day, step x runs a day x U, below a limit as well.
 // Who has too few runs for such a bound is judged by a census instead: each
-// account and each pipeline must have been clean on two days.
+// account and each pipeline must have been clean on two days, or whenever it ran
+// if the window has not as many cycles. A team that is within three deviations of
+// enough runs for a bound must have had no bad one: without that, of teams of 560
+// runs a window that break a quarter more than they may, three of four would be
+// called ready on some day of three months; with it one of fifty is.
+//
+// # What one account can do
+//
+// Its clean runs close nothing of another account and make no raise reach
+// further; they do count in the shares, and a team whose runs were too few for a
+// bound may have enough with them.
 package readiness

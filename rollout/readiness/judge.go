@@ -8,6 +8,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 )
 
 const day = 24 * time.Hour
@@ -31,7 +32,8 @@ func Judge(f Facts) Report {
 		r.Coverage = float64(t.n()) / float64(sent)
 	}
 	r.Census, r.near = t.census()
-	reach := t.reach(r)
+	r.AtWorst = t.atWorst()
+	reach := t.reach(r.AtWorst)
 	r.Checks = []Check{
 		t.watched(), t.tokensSent(), t.covered(), known(r.Failures), t.unknown(r, reach), signals(r.Failures),
 		t.judged(), t.renewal(), t.current(), t.soaked(),
@@ -124,13 +126,68 @@ func (t *tally) census() (census, near bool) {
 // limit, at worst. A census of a team all of whose runs are kept reaches 100
 // unless it has seen a handful of bad ones; that of one with many more runs than
 // are kept does not.
-func (t *tally) reach(r Report) rollout.Percent {
-	broken := r.RunsADay * r.Bound / 100 // by a step of one percent
+func (t *tally) reach(atWorst float64) rollout.Percent {
+	broken := atWorst / 100 // by a step of one percent
 	if broken <= 0 {
 		return rollout.Full
 	}
 	step := math.Floor(t.Limits.BrokenADay/broken + 1e-9)
 	return rollout.Percent(math.Min(float64(t.State.Percent)+step, float64(rollout.Full)))
+}
+
+// atWorst is how many runs a day would break at worst if all were enforced: the
+// runs a day times the bound. That is nearly the same number however many clean
+// runs there are, but where many runs do not enter the bound, since they are not
+// kept or do not count, others would dilute it. So it is no less than what it
+// would be without any one account: who makes thousands of clean runs makes
+// nobody else's runs any safer.
+func (t *tally) atWorst() float64 {
+	type part struct {
+		sums
+		kept int
+		full bool // of some pipeline and day as many runs are kept as can be
+	}
+	type pairDay struct {
+		pair
+		day evidence.Day
+	}
+	parts := make(map[string]*part)
+	perDay := make(map[pairDay]int)
+	full := 0 // how many accounts are
+	for _, r := range t.runs {
+		if r.class == silent {
+			continue
+		}
+		p := parts[r.Account]
+		if p == nil {
+			p = &part{}
+			parts[r.Account] = p
+		}
+		p.kept++
+		if r.counts {
+			p.add(r.class, 1)
+		}
+		if t.unkept == 0 {
+			continue
+		}
+		of := pairDay{r.pair, r.day}
+		if perDay[of]++; perDay[of] >= evidence.MaxRuns && !p.full {
+			p.full = true
+			full++
+		}
+	}
+	worst := t.aDay() * UpperBound(t.broken, t.n(), t.Limits.Confidence)
+	if len(parts) < 2 {
+		return worst
+	}
+	for _, p := range parts {
+		all := float64(t.kept - p.kept)
+		if full > 1 || full == 1 && !p.full { // the runs that are not kept may be of the others
+			all += t.unkept
+		}
+		worst = max(worst, all/t.days*UpperBound(t.broken-p.broken, t.n()-p.n(), t.Limits.Confidence))
+	}
+	return worst
 }
 
 // security reports whether the failure is a security signal.

@@ -159,7 +159,7 @@ func TestJudgeAnswers(t *testing.T) {
 			t := good()
 			t.Config = func(string) string { return "new" }
 			return t
-		}, readiness.Waiting, 0, "no run yet since issuers, roles or principals have changed", "", []readiness.CheckName{
+		}, readiness.Waiting, 0, "no run since the configuration has changed of svc-etl / ExtractOrders, svc-etl / LoadUsers", "", []readiness.CheckName{
 			readiness.TokensSent, readiness.Covered, readiness.UnknownFailures, readiness.Judged, readiness.Current,
 		}},
 		{"after another configuration a large team is still judged by the bound", func() *team {

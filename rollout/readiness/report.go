@@ -107,8 +107,9 @@ type Check struct {
 	Have string `json:"have"`
 	Need string `json:"need"`
 	// Of one that does not pass: Blocks tells that somebody must repair something,
-	// Why is the report's reason if this check is the first, Owner who acts, and
-	// Wait how long it will take at the current rate, 0 if that is not known.
+	// Why is the report's reason if this check is the first, Owner who acts, "" if
+	// only time has to pass, and Wait how long it will take if the runs go on at
+	// their rate and no more of them go wrong, 0 if that is not known.
 	Blocks bool           `json:"blocks,omitempty"`
 	Why    string         `json:"why,omitempty"`
 	Owner  identity.Owner `json:"owner,omitempty"`
@@ -210,7 +211,9 @@ type Report struct {
 	Coverage float64 `json:"coverage"`
 	// Window is how far back was looked.
 	Window time.Duration `json:"window"`
-	// BrokenADay is the limit on what a raise may break a day at worst.
+	// AtWorst is how many runs a day would break at worst if all were enforced, and
+	// BrokenADay the limit on what a raise may break of them.
+	AtWorst    float64         `json:"at_worst_a_day"`
 	BrokenADay float64         `json:"broken_a_day"`
 	Checks     []Check         `json:"checks"`
 	Retire     []Check         `json:"retire,omitempty"`
@@ -237,7 +240,7 @@ type Outlook struct {
 func (r Report) Outlook(to rollout.Percent) Outlook {
 	o := Outlook{Percent: to, Runs: r.RunsADay * float64(to) / 100, Of: r.RunsADay, Allowed: to <= r.UpTo}
 	step := (float64(to) - float64(r.Percent)) / 100
-	if broken := step * r.RunsADay * r.Bound; step > 0 && broken > 0 && !r.Census && r.Runs > 0 {
+	if broken := step * r.AtWorst; step > 0 && broken > 0 && !r.Census && r.Runs > 0 {
 		o.OneIn = 1 / broken
 	}
 	return o

@@ -50,7 +50,7 @@ func TestAFailureNamesWhoWhatAndWhen(t *testing.T) {
 }
 
 func TestOutlookSaysWhatARaiseBreaksAtWorst(t *testing.T) {
-	r := readiness.Report{Percent: 25, UpTo: 100, Runs: 1240, RunsADay: 88, Bound: readiness.UpperBound(0, 1240, 0.995)}
+	r := readiness.Report{Percent: 25, UpTo: 100, Runs: 1240, RunsADay: 88, AtWorst: 88 * readiness.UpperBound(0, 1240, 0.995)}
 	o := r.Outlook(50)
 	if o.Runs != 44 || o.Of != 88 || !o.Allowed || int(o.OneIn+0.5) != 11 {
 		t.Errorf("Outlook(50) = %+v, want 44 of 88 runs and one broken run in 11 days", o)

@@ -107,19 +107,24 @@ func (t *tally) aDay() float64     { return (float64(t.kept) + t.unkept) / t.day
 func (t *tally) keptADay() float64 { return float64(t.kept) / t.days }
 
 func newTally(f Facts) *tally {
-	const day = 24 * time.Hour
 	t := &tally{Facts: f, start: f.Now.Add(-f.Limits.window())}
 	kept := 0
 	for _, daily := range f.Days {
 		kept += len(daily.Runs)
 	}
 	all := make([]judgedRun, 0, kept)
+	unkept, begins := int64(0), 0.0
 	for d, daily := range f.Days {
 		if !d.End().After(t.start) {
 			continue
 		}
-		// Of the day in which the window begins only the rest is of it.
-		t.unkept += float64(max(daily.Unkept, 0)) * min(1, d.End().Sub(t.start).Hours()/24)
+		// Of the day in which the window begins only the rest is of it; it is added
+		// last, or the sum would depend on the order of the days.
+		if left := d.End().Sub(t.start); left < day {
+			begins = float64(max(daily.Unkept, 0)) * float64(left) / float64(day)
+		} else {
+			unkept += max(daily.Unkept, 0)
+		}
 		for key, r := range daily.Runs {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
@@ -127,6 +132,7 @@ func newTally(f Facts) *tally {
 			all = append(all, judgedRun{Run: r, key: key, day: d, unix: r.First.Unix(), class: classOf(r), pair: pair{r.Account, r.Pipeline}})
 		}
 	}
+	t.unkept = float64(unkept) + begins
 	t.runs = make([]*judgedRun, len(all))
 	for i := range all {
 		t.runs[i] = &all[i]

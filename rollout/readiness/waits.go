@@ -12,23 +12,41 @@ import (
 // holds, if from now on only clean runs come, so many a day, and those of today
 // leave the window in their turn. It is 0 if a whole window of them would not do.
 func (t *tally) until(aDay float64, holds func(sums) bool) time.Duration {
-	const steps = 400
-	left, next := t.sums, 0
+	const steps = 20 // of the window, and then of one of them
+	passed := passing{t, t.sums, 0}
 	step := t.Limits.window() / steps
 	for i := range time.Duration(steps) {
-		ahead := (i + 1) * step
-		for start := t.start.Add(ahead); next < len(t.runs) && t.runs[next].First.Before(start); next++ {
-			if t.runs[next].counts {
-				left.add(t.runs[next].class, -1)
+		from := passed
+		if !holds(passed.after((i+1)*step, aDay)) {
+			continue
+		}
+		for j := range time.Duration(steps) {
+			if ahead := i*step + (j+1)*(step/steps); holds(from.after(ahead, aDay)) {
+				return ahead
 			}
 		}
-		then := left
-		then.clean += int(aDay * float64(ahead) / float64(day))
-		if holds(then) {
-			return ahead
-		}
+		return (i + 1) * step
 	}
 	return 0
+}
+
+// passing is the window as time passes.
+type passing struct {
+	*tally
+	left sums
+	next int
+}
+
+// after is what the window holds so long from now; each call is of a later time.
+func (p *passing) after(ahead time.Duration, aDay float64) sums {
+	for start := p.start.Add(ahead); p.next < len(p.runs) && p.runs[p.next].First.Before(start); p.next++ {
+		if r := p.runs[p.next]; r.counts {
+			p.left.add(r.class, -1)
+		}
+	}
+	then := p.left
+	then.clean += int(aDay * float64(ahead) / float64(day))
+	return then
 }
 
 // better says of a check that bad runs keep from passing how long it takes until

@@ -71,7 +71,7 @@ func TestWaitsEnd(t *testing.T) {
 				t.add(time.Duration(i)*hour/200, r)
 			}
 			return t
-		}, readiness.Waiting, "no run since the configuration has changed of svc-etl / ExtractOrders", "", 18 * hour},
+		}, readiness.Waiting, "no run since the configuration has changed of svc-etl / ExtractOrders", "", 28 * time.Minute},
 		{"failures that have ceased leave with the window", func() *team {
 			t := good()
 			for i := range 20 {
