@@ -12,6 +12,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/readiness"
 )
@@ -28,7 +29,6 @@ type Settings struct {
 	Accounts    map[string]readiness.Account
 	Config      func(account string) string
 	ConfigSince time.Time
-	Key         func(account, pipeline string) string
 }
 
 // Store is what evidence is read from; an evidence.Store is one.
@@ -47,6 +47,8 @@ type Options struct {
 	Store Store
 	// Settings returns what the configuration in force says of a team. Required.
 	Settings func(team identity.Team) Settings
+	// Keying is what runs are bucketed by.
+	Keying rollout.Keying
 	// Teams returns all teams whose requests are counted. Required.
 	Teams func() []identity.Team
 	// Skewed reports whether gateways serve by configurations that differ; nil for
@@ -106,7 +108,14 @@ func (a *Assessor) report(ctx context.Context, s rollout.State, younger time.Tim
 		return readiness.Report{}, err
 	}
 	facts.State, facts.Younger = s, younger
-	return readiness.Judge(facts), nil
+	r := readiness.Judge(facts)
+	// The last full day, or what there is of the present one.
+	for _, d := range []evidence.Day{evidence.DayOf(facts.Now).Before(), evidence.DayOf(facts.Now)} {
+		if r.InEffect = effect.Effective(d, facts.Days[d], s, a.o.Keying); r.InEffect.Runs > 0 {
+			break
+		}
+	}
+	return r, nil
 }
 
 // facts returns what is known of a team but for its state. Two that ask at once
@@ -135,7 +144,7 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Fac
 	f := k.facts
 	f.Now, f.Limits = now, settings.Limits
 	f.Fixed, f.Waivers, f.Accounts = settings.Fixed, settings.Waivers, settings.Accounts
-	f.Config, f.ConfigSince, f.Key = settings.Config, settings.ConfigSince, settings.Key
+	f.Config, f.ConfigSince, f.Key = settings.Config, settings.ConfigSince, a.o.Keying.Key()
 	var err error
 	f.Skewed, err = a.o.Skewed(ctx)
 	return f, err

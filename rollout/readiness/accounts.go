@@ -37,7 +37,7 @@ func (t *tally) accounts() (rows []AccountReport, warnings []string) {
 		default:
 			r.State = Idle
 		}
-		r.People = legacy || token
+		r.People = (legacy || token) && !use.Run.After(t.start)
 	}
 	thresholds := make(map[pair]rollout.Percent)
 	for _, run := range t.runs {

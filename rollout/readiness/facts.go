@@ -30,7 +30,8 @@ type Facts struct {
 	// Accounts are the team's in the configuration, by name.
 	Accounts map[string]Account
 	// Config returns the hash of what judges an account in the running
-	// configuration; nil if all evidence counts, whatever it was gathered under.
+	// configuration. Nil is for who does not know that: then it is the one under
+	// which the account was judged last.
 	Config func(account string) string
 	// Since when the running configuration is in force; zero if that is not known.
 	ConfigSince time.Time

@@ -5,6 +5,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/effect"
 )
 
 // Answer is what next, in one word.
@@ -197,6 +198,9 @@ type Report struct {
 	Wait time.Duration `json:"wait,omitempty"`
 	// Signal tells of an open security signal, which no override passes.
 	Signal bool `json:"signal,omitempty"`
+	// InEffect is of how many of the last full day's runs the percentage is in
+	// effect.
+	InEffect effect.Share `json:"in_effect"`
 	// Runs is n, those that can be judged, Bad is k, those of them that were bad,
 	// and Bound is U, below which the share of bad runs is; 1 if nothing is known.
 	Runs  int     `json:"runs"`

@@ -143,6 +143,9 @@ func newTally(f Facts) *tally {
 		}
 		return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Grade, b.Grade), bytes.Compare(a.key[:], b.key[:]), cmp.Compare(a.day, b.day))
 	})
+	if t.Config == nil {
+		t.Config = t.lastConfig()
+	}
 	watched := f.Limits.window()
 	if age := f.Now.Sub(f.Since); !f.Since.IsZero() && age < watched {
 		watched = age
@@ -160,12 +163,28 @@ func newTally(f Facts) *tally {
 	return t
 }
 
+// lastConfig returns under which configuration each account was judged last.
+func (t *tally) lastConfig() func(account string) string {
+	last := make(map[string]*judgedRun)
+	for _, r := range t.runs {
+		if was := last[r.Account]; was == nil || !r.Last.Before(was.Last) {
+			last[r.Account] = r
+		}
+	}
+	return func(account string) string {
+		if r := last[account]; r != nil {
+			return r.Config
+		}
+		return ""
+	}
+}
+
 func (t *tally) judge(r *judgedRun) {
 	if r.class == silent {
 		return
 	}
 	t.kept++
-	r.stale = t.Config != nil && r.Config != t.Config(r.Account)
+	r.stale = r.Config != t.Config(r.Account)
 	switch {
 	case r.First.Before(t.Younger):
 	case r.stale:

@@ -151,7 +151,7 @@ func (f *findings) refuse(team identity.Team, accounts []string) {
 			})
 		}
 		f.runs[team] = append(f.runs[team], evidence.Run{
-			Account: account, Legacy: true, Enforced: true, Refused: true, Grade: evidence.NoToken, First: now, Last: now,
+			Account: account, Legacy: true, Enforced: true, Refused: true, Grade: evidence.NoToken, First: now, Last: now, EnforcedFrom: now, LockedOut: now,
 		})
 	}
 }

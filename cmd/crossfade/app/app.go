@@ -294,7 +294,7 @@ func (a *App) apply(c *config.Config) error {
 	a.setTeams(parts.Directory.Teams())
 	credentials := CredentialsOf(parts.Keyring)
 	a.credentials.Store(&credentials)
-	a.settings.Store(settingsOf(c, parts.Keyring, a.keying))
+	a.settings.Store(settingsOf(c, parts.Keyring))
 	a.telemetry.SetIssuers(issuerNames(c))
 	if cert != nil { // a listener that began with TLS keeps its certificate when none is named any more
 		a.telemetry.CertificateExpiry(telemetry.ListenerClients, cert.Leaf.NotAfter)

@@ -36,9 +36,10 @@ func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout
 		read, _, err := config.LoadTeamFiles(dir, config.TeamOptions{Platform: &c.Readiness, Reasons: Reasons()})
 		return read, err
 	}}
-	settings := settingsOf(c, k, keying)
+	settings := settingsOf(c, k)
+	settings.config = nil // that of the gateways counts, which this may not be
 	return assess.New(assess.Options{
-		Store: s, Teams: func() []identity.Team { return teams },
+		Store: s, Keying: keying, Teams: func() []identity.Team { return teams },
 		Settings: func(team identity.Team) assess.Settings { return settings.of(team, files) },
 		Skewed: func(ctx context.Context) (bool, error) {
 			all, now, err := s.Fleet(ctx)
@@ -51,7 +52,7 @@ func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout
 // force.
 func (a *App) assessTeams() (err error) {
 	a.assessor, err = assess.New(assess.Options{
-		Store: a.store.Store, Teams: func() []identity.Team {
+		Store: a.store.Store, Keying: a.keying, Teams: func() []identity.Team {
 			var teams []identity.Team
 			for _, name := range *a.teams.Load() {
 				teams = append(teams, identity.Team(name))
@@ -98,14 +99,15 @@ type settings struct {
 	waivers  map[identity.Team][]readiness.Waiver
 	accounts map[identity.Team]map[string]readiness.Account
 	hashes   config.EvidenceHashes
-	key      func(account, pipeline string) string
+	config   func(account string) string
 }
 
-func settingsOf(c *config.Config, k *legacy.Keyring, keying rollout.Keying) *settings {
+func settingsOf(c *config.Config, k *legacy.Keyring) *settings {
 	s := &settings{
-		limits: limitsOf(c.Readiness.LongestCycle, c.Readiness.Limits), hashes: c.EvidenceHashes(), key: keying.Key(),
+		limits: limitsOf(c.Readiness.LongestCycle, c.Readiness.Limits), hashes: c.EvidenceHashes(),
 		waivers: make(map[identity.Team][]readiness.Waiver), accounts: make(map[identity.Team]map[string]readiness.Account),
 	}
+	s.config = s.hashes.Of
 	for _, w := range c.Readiness.Waivers {
 		team := identity.Team(w.Team)
 		s.waivers[team] = append(s.waivers[team], readiness.Waiver{
@@ -136,7 +138,7 @@ func settingsOf(c *config.Config, k *legacy.Keyring, keying rollout.Keying) *set
 // of returns what the configuration and the team's file say of a team. A file
 // that cannot be read says nothing.
 func (s *settings) of(team identity.Team, files *fileView) assess.Settings {
-	o := assess.Settings{Limits: s.limits, Waivers: s.waivers[team], Accounts: s.accounts[team], Config: s.hashes.Of, Key: s.key}
+	o := assess.Settings{Limits: s.limits, Waivers: s.waivers[team], Accounts: s.accounts[team], Config: s.config}
 	f, ok := files.of(team)
 	if !ok {
 		return o
