@@ -192,7 +192,7 @@ func poisson(rng *rand.Rand, mean float64) int {
 
 // simulations are the teams of the golden file.
 func simulations() []*simulation {
-	const large, larger = 50, 90
+	const large, larger = 45, 60
 	at := func(s *simulation, d int) time.Time { return began.Add(time.Duration(d) * day) }
 	asked := func(p rollout.Percent) *rollout.Request {
 		return &rollout.Request{Percent: p, Actor: "lead", Source: "file", At: began}

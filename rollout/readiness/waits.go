@@ -63,7 +63,7 @@ func (t *tally) better(c Check, holds func(sums) bool) Check {
 
 // goOn reports whether bad runs still come: the last of them is not four times
 // as long ago as they came apart. Of runs that go wrong at random one in fifty is
-// followed by such a pause.
+// followed by such a pause. Two are no rate.
 func (t *tally) goOn() bool {
 	var first, last time.Time
 	for _, r := range t.runs {
@@ -74,7 +74,7 @@ func (t *tally) goOn() bool {
 			last = r.First
 		}
 	}
-	return t.broken > 1 && t.Now.Sub(last) < 4*last.Sub(first)/time.Duration(t.broken-1)
+	return t.broken > 2 && t.Now.Sub(last) < 4*last.Sub(first)/time.Duration(t.broken-1)
 }
 
 // mostly is whose job most of the runs of a class are.
