@@ -32,8 +32,14 @@ func rolloutDir(t *testing.T, files map[string]string) string {
 }
 
 // gathered records runs of today: n of an account in each of its pipelines, which
-// were enforced and refused if that is the reason token_absent.
+// were enforced if they are clean, and refused, too, if that is the reason token_absent.
 func gathered(t *testing.T, redis *rollouttest.Redis, team identity.Team, account string, n int, g evidence.Grade, reason identity.Reason, pipelines ...string) {
+	t.Helper()
+	gatheredUnder(t, redis, "", team, account, n, g, reason, pipelines...)
+}
+
+// gatheredUnder is gathered by gateways whose configuration has a hash.
+func gatheredUnder(t *testing.T, redis *rollouttest.Redis, hash string, team identity.Team, account string, n int, g evidence.Grade, reason identity.Reason, pipelines ...string) {
 	t.Helper()
 	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
 	if err != nil {
@@ -46,12 +52,24 @@ func gathered(t *testing.T, redis *rollouttest.Redis, team identity.Team, accoun
 		for i := range n {
 			runs[evidence.NewRunKey(account, fmt.Sprint(pipeline, i))] = evidence.Run{
 				Account: account, Pipeline: pipeline, Grade: g, Reason: reason, First: now, Last: now, Worst: now, Legacy: true, Token: g != evidence.NoToken,
-				Enforced: reason == "token_absent", Refused: reason == "token_absent",
+				Enforced: g == evidence.Clean || reason == "token_absent", Refused: reason == "token_absent", Config: hash,
 			}
 		}
 	}
+	// What is clean was so two days ago, too, which is what a census of few runs asks
+	// for; the team has been watched for long.
+	days := map[evidence.Day]*evidence.Daily{evidence.DayOf(now): {Runs: runs}}
+	if g == evidence.Clean {
+		before, then := now.AddDate(0, 0, -2), make(map[evidence.RunKey]evidence.Run)
+		for _, pipeline := range pipelines {
+			then[evidence.NewRunKey(account, pipeline+" then")] = evidence.Run{
+				Account: account, Pipeline: pipeline, First: before, Last: before, Worst: before, Legacy: true, Token: true, Config: hash,
+			}
+		}
+		days[evidence.DayOf(before)] = &evidence.Daily{Runs: then}
+	}
 	b := evidence.Batch{Replica: "test " + account, Seq: 1, Teams: map[identity.Team]*evidence.TeamBatch{
-		team: {Days: map[evidence.Day]*evidence.Daily{evidence.DayOf(now): {Runs: runs}}},
+		team: {Days: days, Since: now.AddDate(0, 0, -90)},
 	}}
 	if err := store.Record(t.Context(), b); err != nil {
 		t.Fatal(err)
@@ -93,7 +111,8 @@ func TestAPlanSaysWhatEachFileWouldChangeAndApplyDoesIt(t *testing.T) {
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	run := luigis.run
-	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 25}, rollout.Change{Team: "ml-platform", Percent: 50}, rollout.Change{Team: "growth", Percent: 100})
+	long := time.Now().AddDate(0, 0, -40)
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 25, At: long}, rollout.Change{Team: "ml-platform", Percent: 50}, rollout.Change{Team: "growth", Percent: 100})
 	gathered(t, redis, "data-eng", "svc-etl", 7, evidence.Clean, "", "LoadUsers", "ExtractOrders", "LoadOrders", "Report", "Sessions", "Invoices", "Clicks", "Geo")
 	gathered(t, redis, "billing", "svc-billing", 20, evidence.WouldBreak, "aud_mismatch", "ExportInvoices")
 	gathered(t, redis, "ml-platform", "svc-ml", 6, evidence.WouldBreak, "token_absent", trained(20, 50), trained(0, 20))

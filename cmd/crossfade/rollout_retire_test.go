@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -15,7 +16,8 @@ import (
 	"crossfade/rollout/rollouttest"
 )
 
-// uses records when accounts of a team used a static credential.
+// uses records when accounts of a team that is watched for long used a static
+// credential.
 func uses(t *testing.T, redis *rollouttest.Redis, team identity.Team, ago map[string]time.Duration) {
 	t.Helper()
 	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
@@ -27,8 +29,9 @@ func uses(t *testing.T, redis *rollouttest.Redis, team identity.Team, ago map[st
 	for account, d := range ago {
 		accounts[account] = evidence.Use{Legacy: time.Now().Add(-d)}
 	}
-	if err := store.Record(t.Context(), evidence.Batch{Replica: t.Name(), Seq: 1, Teams: map[identity.Team]*evidence.TeamBatch{
-		team: {Accounts: accounts},
+	past := time.Now().AddDate(0, 0, -90)
+	if err := store.Record(t.Context(), evidence.Batch{Replica: rand.Text(), Seq: 1, Teams: map[identity.Team]*evidence.TeamBatch{
+		team: {Accounts: accounts, Since: past},
 	}}); err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +62,8 @@ func TestATeamIsRetiredByCommandWhenItNeedsNoPassword(t *testing.T) {
 	uses(t, redis, "growth", map[string]time.Duration{"svc-billing": 9 * 24 * time.Hour})
 	crossfade("retire", "growth").want(t, exitRefused, "no password for 9 of 14 days", "svc-billing")
 	changed(t, redis, rollout.Change{Team: "quiet", Percent: 100, At: long})
+	crossfade("retire", "quiet").want(t, exitRefused, "never seen, so remove or explain them: svc-etl")
+	uses(t, redis, "quiet", map[string]time.Duration{"svc-etl": 40 * 24 * time.Hour})
 	crossfade("retire", "quiet", "--dry-run").want(t, exitOK, "quiet may be retired", "1 static credential would")
 	run(t, "rollout", "status", "quiet", "--redis="+redis.URL()).want(t, exitOK, "enforced")
 	crossfade("retire", "quiet", "--reason", "nobody needs it").want(t, exitOK, "quiet is retired (revision 2)", "1 static credential is")

@@ -17,9 +17,19 @@ import (
 	"crossfade/rollout/readiness"
 )
 
-// memory is how long what was read of a team is taken for what there is: pages
-// and guards ask more often than evidence changes.
-const memory = 15 * time.Second
+// What was read of a team is taken for what there is for a while: pages and guards
+// ask more often than evidence changes. The while is a hundred times as long as
+// the reading took, so that reading takes a hundredth of the time at most, within
+// these bounds.
+const (
+	leastMemory = 2 * time.Second
+	mostMemory  = 30 * time.Second
+	restPerRead = 100
+)
+
+func memoryOf(took time.Duration) time.Duration {
+	return min(max(restPerRead*took, leastMemory), mostMemory)
+}
 
 // Settings are what the configuration says of a team; see readiness.Facts.
 type Settings struct {
@@ -70,6 +80,7 @@ type Assessor struct {
 // known is what was read of a team.
 type known struct {
 	at     time.Time
+	memory time.Duration
 	window time.Duration
 	facts  readiness.Facts
 }
@@ -77,6 +88,7 @@ type known struct {
 // fleetKnown is what was read of all teams together.
 type fleetKnown struct {
 	at         time.Time
+	memory     time.Duration
 	requests   map[evidence.Day]int64
 	gaps       []evidence.Gap
 	unassigned map[string]evidence.Use
@@ -127,14 +139,16 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Fac
 	a.mu.Lock()
 	k, ok := a.known[team]
 	a.mu.Unlock()
-	if !ok || k.window != window || now.Sub(k.at) >= memory || now.Before(k.at) {
+	if !ok || k.window != window || now.Sub(k.at) >= k.memory || now.Before(k.at) {
+		began := time.Now()
 		var err error
 		if k, err = a.read(ctx, team, window, settings, now); err != nil {
 			return readiness.Facts{}, fmt.Errorf("evidence of team %q: %w", string(team), err)
 		}
+		k.memory = memoryOf(time.Since(began))
 		a.mu.Lock()
 		for old, was := range a.known {
-			if now.Sub(was.at) >= memory {
+			if now.Sub(was.at) >= was.memory {
 				delete(a.known, old)
 			}
 		}
@@ -201,9 +215,10 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time) (fleetKnown, er
 	a.mu.Lock()
 	was := a.fleet
 	a.mu.Unlock()
-	if !was.at.IsZero() && now.Sub(was.at) < memory && !now.Before(was.at) {
+	if !was.at.IsZero() && now.Sub(was.at) < was.memory && !now.Before(was.at) {
 		return was, nil
 	}
+	began := time.Now()
 	is := fleetKnown{at: now, requests: make(map[evidence.Day]int64)}
 	teams := append(slices.Clone(a.o.Teams()), identity.Unassigned)
 	for i, d := range daysOf(fleetBack, now) {
@@ -224,6 +239,7 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time) (fleetKnown, er
 	if is.unassigned, err = a.o.Store.Accounts(ctx, identity.Unassigned); err != nil {
 		return fleetKnown{}, err
 	}
+	is.memory = memoryOf(time.Since(began))
 	a.mu.Lock()
 	a.fleet = is
 	a.mu.Unlock()

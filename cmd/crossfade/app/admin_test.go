@@ -53,8 +53,10 @@ func TestLeadsAndOperatorsChangeRolloutsOverTheAdminAPI(t *testing.T) {
 	s.rollouts()
 	s.lead("data-eng", "percent: 0\nreason: not yet\n")
 	s.configure("audit", "{ file: audit.jsonl, required: true }")
+	s.configure("readiness", "{ census_days: 1 }")
 	var notices lockedBuffer
 	store := inProcess(t)
+	longWatched(t, store, "data-eng")
 	g := s.start(func(o *app.Options) { o.Notices, o.Store = &notices, store }).loaded()
 	lead, other, operator := s.token("svc-etl", audience), s.token("svc-search", audience), s.token("svc-ml", audience)
 
@@ -249,6 +251,8 @@ func TestAnOperatorRetiresATeamOverTheAdminAPI(t *testing.T) {
 	s.administered()
 	s.configure("audit", "{ file: audit.jsonl }")
 	store := inProcess(t)
+	longWatched(t, store, "data-eng")
+	longWatched(t, store, "search", "svc-search")
 	if _, err := store.Write(t.Context(), rollout.Change{Team: "data-eng", Percent: 100, At: time.Now().Add(-15 * 24 * time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +262,8 @@ func TestAnOperatorRetiresATeamOverTheAdminAPI(t *testing.T) {
 		t.Errorf("at 100%%: %v", got)
 	}
 	s.eventually("that the password was used is in the way", func() bool {
-		return strings.Contains(g.answers(200, "GET", "/teams/data-eng/retire", "", "").body, `"obstacles":[{"why":"no password for 0 of 14 days: svc-etl was the last to use one","owner":"team"}]`)
+		body := g.answers(200, "GET", "/teams/data-eng/retire", "", "").body
+		return strings.Contains(body, `"obstacles":[{"why":"svc-etl used a password`) && strings.Contains(body, `for 14 days nobody may","owner":"team"}]`)
 	})
 	operator := s.token("svc-ml", audience)
 	g.answers(409, "POST", "/teams/data-eng/retire", operator, `{"reason":"done"}`, "If-Match", "*")

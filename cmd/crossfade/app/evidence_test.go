@@ -141,11 +141,14 @@ func TestWhatRequestsTeachIsRecorded(t *testing.T) {
 			if test.want != nil {
 				want = []evidence.Run{*test.want}
 			}
-			times := cmpopts.IgnoreFields(evidence.Run{}, "First", "Last", "Worst", "TraceID", "FirstExpiry", "LastExpiry", "EnforcedFrom", "LockedOut")
+			times := cmpopts.IgnoreFields(evidence.Run{}, "First", "Last", "Worst", "TraceID", "FirstExpiry", "LastExpiry", "EnforcedFrom", "LockedOut", "Config")
 			if diff := cmp.Diff(want, runs, times, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("runs (-want +got):\n%s", diff)
 			}
 			for _, r := range runs {
+				if len(r.Config) != 12 {
+					t.Errorf("the run does not tell what judged it: %+v", r)
+				}
 				if r.First.IsZero() || r.Last.Before(r.First) || r.TraceID == "" && r.Grade != evidence.Clean {
 					t.Errorf("the run has no times or no trace: %+v", r)
 				}

@@ -43,7 +43,9 @@ func TestATeamLeadEditsAFileAndTheTeamFollows(t *testing.T) {
 	s := newSite(t)
 	s.rollouts()
 	s.lead("data-eng", "percent: 0\n")
+	s.configure("readiness", "{ census_days: 1 }")
 	store := inProcess(t)
+	longWatched(t, store, "data-eng")
 	g := s.start(func(o *app.Options) { o.Store = store }).loaded()
 	requested := `crossfade_rollout_requested_ratio{team="data-eng"}`
 
@@ -58,7 +60,7 @@ func TestATeamLeadEditsAFileAndTheTeamFollows(t *testing.T) {
 		return state.Percent == 50
 	})
 	entries, err := store.History(t.Context(), "data-eng", 10)
-	if err != nil || entries[0].Kind != rollout.KindApply || entries[0].Evidence != "24 clean runs" || entries[0].Actor != "rollout.d/data-eng.yaml" {
+	if err != nil || entries[0].Kind != rollout.KindApply || entries[0].Evidence != "24 clean runs; up to 100% possible" || entries[0].Actor != "rollout.d/data-eng.yaml" {
 		t.Errorf("history: %+v, %v", entries, err)
 	}
 
