@@ -117,6 +117,9 @@ type Decision struct {
 	// it reports the end of a task that the same identity started while it was
 	// good.
 	Grace bool
+	// Denied is why the roles of the verified legacy principal that governs deny
+	// the request, whether they count or not; "" if they allow it.
+	Denied identity.Reason
 }
 
 // Forward reports whether the request goes on to the upstream.
@@ -163,7 +166,11 @@ func judge(f Facts) Decision {
 		candidate = SideToken
 	}
 	byLegacy := func(o Outcome, r identity.Reason) Decision {
-		return Decision{Outcome: o, Reason: r, Control: SideLegacy, Candidate: candidate}
+		d := Decision{Outcome: o, Reason: r, Control: SideLegacy, Candidate: candidate}
+		if f.Legacy.Status == identity.StatusVerified {
+			d.Denied = f.Legacy.Denied
+		}
+		return d
 	}
 	switch f.Legacy.Status {
 	case identity.StatusVerified:

@@ -140,12 +140,12 @@ func TestDecideSaysWhatTheDesignSays(t *testing.T) {
 		{
 			"roles that only shadow do not refuse legacy",
 			gateway.Facts{Legacy: denied(identity.RoleMissing)},
-			gateway.Decision{Outcome: gateway.Allowed, Control: legacy},
+			gateway.Decision{Outcome: gateway.Allowed, Control: legacy, Denied: identity.RoleMissing},
 		},
 		{
 			"roles that count refuse legacy",
 			gateway.Facts{Legacy: denied(identity.RoleMissing), RolesCount: true},
-			gateway.Decision{Outcome: gateway.Refused, Reason: identity.RoleMissing, Control: legacy},
+			gateway.Decision{Outcome: gateway.Refused, Reason: identity.RoleMissing, Control: legacy, Denied: identity.RoleMissing},
 		},
 		{
 			"a percentage that was never read makes legacy unavailable",

@@ -14,6 +14,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway/oidcauth"
 	"crossfade/legacy"
+	"crossfade/rollout/evidence"
 )
 
 // checkReport is what check found.
@@ -27,38 +28,83 @@ type checkReport struct {
 	Connections []app.Connection `json:"connections,omitempty"`
 }
 
+// checkFlags are the flags of check.
+type checkFlags struct {
+	connect     bool
+	same        bool
+	ignore      []string
+	wouldRefuse string
+	audit       []string
+}
+
 func (p *program) checkCommand() *cobra.Command {
-	var connect bool
+	var f checkFlags
 	c := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Validate the configuration",
+		Short: "Validate the configuration, compare two, or say who mode enforce would refuse",
 		Long: `Validate the configuration and every file that it names, and report all
 mistakes at once. With --connect also try Redis, the issuers and the upstream,
 say what was seen, and warn when the upstream answers on an address that goes
 around the gateway.
 
 Exit code 0 if the gateway would start and reach everything, 2 on mistakes,
-1 if --connect could not reach something.`,
+1 if --connect could not reach something.
+
+--same-rules FILE FILE compares two configurations, of staging and production for
+instance, by what they mean: mode, authorization, limits, help, how tokens are
+verified, who is which principal of which team, and what each role allows. A roles
+file that is written differently and allows the same is the same. What must differ
+is not compared: addresses, the upstream's URL, paths, Redis, secrets, where logs
+go, and for whom is probed. Issuers are compared with the one of the same URL, else
+of the same provider, in the order of the files: their URL, audiences and the
+addresses of their keys may differ, and of clients and tenants it counts whether
+they are limited. The files of teams with their percentages are not looked at, nor
+which static credentials there are. Variables and flags have no say. Exit code 0 if
+the rules are the same, 1 if they differ, 2 if a configuration does not load.
+
+--would-refuse SPAN says who would be refused if mode observe became mode enforce
+now: by the evidence that gateways have written to Redis in that time, the
+percentages that teams stand at, and the authorization of the configuration.
+Requests of nobody are told by reason; where they came from is in the audit trail,
+if there is one. Days are whole days of UTC, and evidence is kept for 70. Exit code
+0 if it is nobody, 3 if it is somebody, 5 if Redis cannot be reached, and 1 if
+nothing was recorded, so that nobody knows.`,
 		Example: `  crossfade check crossfade.yaml
   crossfade check --connect
-  crossfade check crossfade.yaml -o github    # annotations on a pull request`,
-		Args: cobra.MaximumNArgs(1),
+  crossfade check crossfade.yaml -o github    # annotations on a pull request
+  crossfade check --same-rules staging.yaml prod.yaml
+  crossfade check --same-rules staging.yaml prod.yaml --ignore mode --ignore 'principals.*.oidc'
+  crossfade check --would-refuse 7d
+  crossfade check --would-refuse 14d prod.yaml --audit /var/log/crossfade/audit.jsonl -o markdown`,
+		Args: cobra.MaximumNArgs(2),
 	}
 	flags := addConfigFlags(c)
-	out := outputFlag(c, "table", "json", "yaml", "github")
-	c.Flags().BoolVar(&connect, "connect", false, "try Redis, issuers and upstream")
+	out := outputFlag(c, "table", "json", "yaml", "github", "markdown")
+	c.Flags().Lookup("output").Usage = "table|json|yaml, and github, or markdown with --same-rules and --would-refuse"
+	c.Flags().BoolVar(&f.connect, "connect", false, "try Redis, issuers and upstream")
+	c.Flags().BoolVar(&f.same, "same-rules", false, "compare the rules of two configurations")
+	c.Flags().StringArrayVar(&f.ignore, "ignore", nil, "with --same-rules: leave out a key and what is below it; * stands for any text")
+	c.Flags().StringVar(&f.wouldRefuse, "would-refuse", "", "say who mode enforce would refuse, by the evidence of a time like 7d")
+	c.Flags().StringArrayVar(&f.audit, "audit", nil, "with --would-refuse: a file of the audit trail, instead of the configured one")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := out.check(); err != nil {
+		set := flags()
+		if err := f.check(c, out, args, set); err != nil {
 			return err
 		}
-		source := p.source(flags())
+		if f.same {
+			return p.runSameRules(out, [2]string{args[0], args[1]}, f.ignore)
+		}
+		source := p.source(set)
 		if len(args) == 1 {
 			if p.configFile != "" && p.configFile != args[0] {
 				return usage("two files: %s and --config %s: name one", args[0], p.configFile)
 			}
 			source.File = args[0]
 		}
-		report, err := p.check(c.Context(), source, connect)
+		if f.wouldRefuse != "" {
+			return p.runWouldRefuse(c.Context(), out, source, f)
+		}
+		report, err := p.check(c.Context(), source, f.connect)
 		if err != nil {
 			return err
 		}
@@ -74,6 +120,74 @@ Exit code 0 if the gateway would start and reach everything, 2 on mistakes,
 		return nil
 	}
 	return c
+}
+
+// check returns what is wrong with the flags together.
+func (f checkFlags) check(c *cobra.Command, out *output, args []string, set map[string]any) error {
+	changed := func(name string) bool { return c.Flags().Changed(name) }
+	formats := []string{"table", "json", "yaml", "github"}
+	if f.same || changed("would-refuse") {
+		formats = []string{"table", "json", "yaml", "markdown"}
+	}
+	if err := (&output{out.format, formats}).check(); err != nil {
+		return err
+	}
+	switch {
+	case f.same && f.connect, f.same && changed("would-refuse"), f.connect && changed("would-refuse"):
+		return usage("--connect, --same-rules and --would-refuse ask three questions: ask one")
+	case f.same && len(args) != 2:
+		return usage("--same-rules compares two configurations: crossfade check --same-rules staging.yaml prod.yaml")
+	case f.same && (len(set) > 0 || changed("config")):
+		return usage("--same-rules compares two files as they are: leave --config and the flags of keys out")
+	case !f.same && len(args) > 1:
+		return usage("two files: %s and %s: name one, or compare them by --same-rules", args[0], args[1])
+	case !f.same && len(f.ignore) > 0:
+		return usage("--ignore belongs to --same-rules")
+	case !changed("would-refuse") && len(f.audit) > 0:
+		return usage("--audit belongs to --would-refuse")
+	case changed("would-refuse") && f.wouldRefuse == "":
+		return usage("--would-refuse needs a time span like 7d")
+	}
+	return nil
+}
+
+func (p *program) runSameRules(out *output, files [2]string, ignore []string) error {
+	report, err := p.sameRules(files, ignore)
+	if err != nil {
+		return err
+	}
+	if err := p.writeSame(out, report); err != nil {
+		return err
+	}
+	if !report.Same {
+		return &exitError{exitFailure, errors.New("")}
+	}
+	return nil
+}
+
+func (p *program) runWouldRefuse(ctx context.Context, out *output, source config.Source, f checkFlags) error {
+	span, err := parseDays(f.wouldRefuse)
+	if err != nil {
+		return usage("--would-refuse %q: %w", f.wouldRefuse, err)
+	}
+	if span > evidence.Retention {
+		return usage("--would-refuse %s: evidence is kept for %d days", f.wouldRefuse, int(evidence.Retention/(24*time.Hour)))
+	}
+	source.Partial = true
+	report, err := p.wouldRefuse(ctx, source, span, f.audit)
+	if err != nil {
+		return err
+	}
+	if err := p.writeRefused(out, report); err != nil {
+		return err
+	}
+	switch {
+	case report.Seen == 0:
+		return &exitError{exitFailure, errors.New("")}
+	case len(report.Refused) > 0:
+		return &exitError{exitRefused, errors.New("")}
+	}
+	return nil
 }
 
 func (p *program) check(ctx context.Context, source config.Source, connect bool) (checkReport, error) {

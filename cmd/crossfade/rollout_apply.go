@@ -135,25 +135,17 @@ func applyError(rows []applyRow) error {
 	switch {
 	case count[resultUnknown] > 0:
 		return &exitError{exitStore, fmt.Errorf("%w\n%s not tried: look at `crossfade rollout status` before you apply again",
-			first[resultUnknown], were(count[resultNotTried]))}
+			first[resultUnknown], were(count[resultNotTried], "team"))}
 	case count[resultFailed] > 0:
-		return &exitError{exitCode(first[resultFailed]), fmt.Errorf("%s not written: %w", were(count[resultFailed]), first[resultFailed])}
+		return &exitError{exitCode(first[resultFailed]), fmt.Errorf("%s not written: %w", were(count[resultFailed], "team"), first[resultFailed])}
 	case count[resultRefused] > 0:
-		return &exitError{exitRefused, fmt.Errorf("%s refused: %w", were(count[resultRefused]), first[resultRefused])}
+		return &exitError{exitRefused, fmt.Errorf("%s refused: %w", were(count[resultRefused], "team"), first[resultRefused])}
 	case count[resultWaiting] > 0:
 		return &exitError{exitRefused, errors.New("")}
 	case count[resultConflict] > 0:
-		return &exitError{exitConflict, fmt.Errorf("%s not written, because somebody changed the team meanwhile: look at `crossfade rollout plan` and apply again", were(count[resultConflict]))}
+		return &exitError{exitConflict, fmt.Errorf("%s not written, because somebody changed the team meanwhile: look at `crossfade rollout plan` and apply again", were(count[resultConflict], "team"))}
 	}
 	return nil
-}
-
-// were begins a sentence about some teams.
-func were(n int) string {
-	if n == 1 {
-		return "1 team was"
-	}
-	return fmt.Sprintf("%d teams were", n)
 }
 
 // applyTable is what became of the files as rows.

@@ -172,6 +172,9 @@ type Observation struct {
 	// Config is the hash of what of the configuration the verdict rests on for the
 	// team: issuers, roles and principals. In lower-case hex; "" if it is not known.
 	Config string
+	// WouldRefuse is what the request would be refused as, with the account that
+	// it names; the zero value if it would not be. Its pipeline is not looked at.
+	WouldRefuse Refusal
 	// DayRun tells that a run is what the account does in a day: where clients
 	// have no life that could be told (profile http). Run is not looked at.
 	DayRun bool
@@ -331,6 +334,9 @@ type Daily struct {
 	Counts  map[Count]int64
 	Schemes map[identity.Scheme]int64
 	Runs    map[RunKey]Run
+	// Refusals are what would have been refused. A Store returns them apart: see
+	// RefusalReader.
+	Refusals map[Refusal]Refused
 	// Unkept is about how many runs were not kept, for there were enough of their
 	// kind.
 	Unkept int64
@@ -470,4 +476,5 @@ type Store interface {
 	Requests(ctx context.Context, teams []identity.Team, day Day) (int64, error)
 	// Gaps returns the losses since a time, oldest first.
 	Gaps(ctx context.Context, since time.Time) ([]Gap, error)
+	RefusalReader
 }

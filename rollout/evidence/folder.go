@@ -83,6 +83,13 @@ func (f *folder) add(o *Observation) bool {
 	daily := team.daily(today)
 	daily.Counts[Count{o.Verdict, o.Reason, o.Source}]++
 	daily.Schemes[o.Scheme]++
+	if r := o.WouldRefuse; r.Reason != "" {
+		r.Pipeline = ""
+		if r.Account != "" && r.Account == o.Account { // else it is what a stranger says
+			r.Pipeline = o.Pipeline
+		}
+		daily.refuse(r, time.UnixMilli(o.At.UnixMilli()).UTC())
+	}
 	if o.Account == "" {
 		return true
 	}

@@ -117,7 +117,7 @@ func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.
 		before := len(lost.Parts)
 		err := s.recordDay(ctx, b, name, day, d, secret)
 		if err := s.lose(ctx, lost, part, err, kept{s.teamKey(name, "count:"+string(day)), "hash"},
-			kept{s.teamKey(name, "runs:"+string(day)), "hash"}, kept{s.teamKey(name, "unkept:"+string(day)), "string"}); err != nil {
+			kept{s.teamKey(name, "runs:"+string(day)), "hash"}, kept{s.teamKey(name, "unkept:"+string(day)), "string"}, kept{s.teamKey(name, "refusals:"+string(day)), "hash"}); err != nil {
 			return err
 		}
 		if len(lost.Parts) > before {
@@ -252,6 +252,9 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 	}
 	if d.Unkept > 0 {
 		part.Counts["unkept"] = d.Unkept
+	}
+	if err := s.recordRefusals(ctx, b, team, day, d.Refusals); err != nil {
+		return err
 	}
 	rows := make([]runRow, 0, len(d.Runs))
 	for key, run := range d.Runs {

@@ -12,6 +12,8 @@ var (
 	ParseFamily  = parseFamily
 	FamilyMember = familyMember
 	AddCount     = addCount
+	ParseRefusal = parseRefusal
+	RefusalField = refusalField
 )
 
 // Incurable tells what is lost from what passes.

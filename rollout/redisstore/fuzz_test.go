@@ -112,3 +112,19 @@ func FuzzEvidence(f *testing.F) {
 		}
 	})
 }
+
+func FuzzRefusal(f *testing.F) {
+	for _, field := range []string{"w::expired:3:svcLoad", "w:ra:action_denied:0:", "w:r:x:9:svc", "w:::1:a", "seq:a", "w", ""} {
+		f.Add(field)
+	}
+	f.Fuzz(func(t *testing.T, field string) {
+		got, err := redisstore.ParseRefusal(field)
+		if err != nil {
+			return
+		}
+		again, err := redisstore.ParseRefusal(redisstore.RefusalField(got))
+		if err != nil || again != got {
+			t.Errorf("%q is read as %+v, and that as %+v, %v", field, got, again, err)
+		}
+	})
+}

@@ -34,6 +34,8 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"losses that go on leave one gap that grows":                         lossesGoOn,
 		"what can never be recorded holds nothing else up":                   neverRecorded,
 		"a loss leaves a gap, once":                                          lossLeavesGap,
+		"what would be refused adds up, once":                                refusalsAddUp,
+		"kinds of refusals beyond the bound are counted as wider ones":       manyRefusals,
 		"a call whose context has ended is unavailable":                      evidenceEnded,
 		"replicas that record at once lose nothing":                          recordRace,
 		"a team's evidence begins once, and families keep their latest uses": beginsOnce,
@@ -551,6 +553,52 @@ func neverRecorded(t *testing.T, s evidence.Store) {
 		t.Fatal(err)
 	}
 	same(t, "gaps", got, []evidence.Gap{{Replica: "a", From: moment(0), To: moment(1), Requests: 7}})
+}
+
+func refusals(t *testing.T, s evidence.Store, day evidence.Day) map[evidence.Refusal]evidence.Refused {
+	t.Helper()
+	got, err := s.Refusals(t.Context(), team, day)
+	if err != nil {
+		t.Fatalf("Refusals: %v", err)
+	}
+	return got
+}
+
+func refusalsAddUp(t *testing.T, s evidence.Store) {
+	same(t, "refusals of a day without any", refusals(t, s, day), map[evidence.Refusal]evidence.Refused{})
+	expired := evidence.Refusal{Account: "svc etl|ü", Reason: "legacy_expired"}
+	roles := evidence.Refusal{Account: "svc:1", Pipeline: "Load:Users", Reason: "action_denied", Roles: true}
+	nobody := evidence.Refusal{Reason: "token_absent", Already: true}
+	first := map[evidence.Refusal]evidence.Refused{expired: {Requests: 2, Last: moment(9)}, nobody: {Requests: 1, Last: moment(1)}}
+	record(t, s, batchOf("a", 1, evidence.Daily{Refusals: first}))
+	record(t, s, batchOf("a", 1, evidence.Daily{Refusals: first})) // again
+	record(t, s, batchOf("b", 1, evidence.Daily{Refusals: map[evidence.Refusal]evidence.Refused{
+		expired: {Requests: 40, Last: moment(3)}, roles: {Requests: 5, Last: moment(4)},
+	}}))
+	same(t, "refusals", refusals(t, s, day), map[evidence.Refusal]evidence.Refused{
+		expired: {Requests: 42, Last: moment(9)}, nobody: {Requests: 1, Last: moment(1)}, roles: {Requests: 5, Last: moment(4)},
+	})
+	same(t, "refusals of another day", refusals(t, s, "2130-01-03"), map[evidence.Refusal]evidence.Refused{})
+}
+
+func manyRefusals(t *testing.T, s evidence.Store) {
+	const more = 50
+	all := make(map[evidence.Refusal]evidence.Refused)
+	for i := range evidence.MaxRefusals + more {
+		all[evidence.Refusal{Account: "svc", Pipeline: fmt.Sprint("Made up ", i), Reason: "aud_mismatch"}] = evidence.Refused{Requests: 1, Last: moment(i)}
+	}
+	record(t, s, batchOf("a", 1, evidence.Daily{Refusals: all}))
+	got := refusals(t, s, day)
+	wide := got[evidence.Refusal{Account: "svc", Reason: "aud_mismatch"}]
+	if len(got) != evidence.MaxRefusals+1 || wide.Requests != more {
+		t.Errorf("%d kinds, and %d requests without a pipeline; want %d and %d", len(got), wide.Requests, evidence.MaxRefusals+1, more)
+	}
+	record(t, s, batchOf("a", 2, evidence.Daily{Refusals: map[evidence.Refusal]evidence.Refused{
+		{Account: "other", Pipeline: "Load", Reason: "expired"}: {Requests: 7, Last: moment(1)},
+	}}))
+	if got := refusals(t, s, day)[evidence.Refusal{Account: "other", Reason: "expired"}]; got.Requests != 7 {
+		t.Errorf("another account found no room: %+v", got)
+	}
 }
 
 func evidenceEnded(t *testing.T, s evidence.Store) {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"net/http"
 	"strings"
 
 	"crossfade/gateway"
@@ -64,6 +65,7 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 	if o.Grade == evidence.WouldBreak && token.Primary() == o.Reason {
 		o.Detail = harmless(token)
 	}
+	o.WouldRefuse = wouldRefuse(ev)
 	return true
 }
 
@@ -86,6 +88,31 @@ func harmless(token *identity.Authentication) string {
 		}
 	}
 	return token.Detail
+}
+
+// wouldRefuse is what a request that was let pass would be refused as, in mode
+// enforce or if the roles of static credentials counted; zero if it would not be.
+// The percentage of its team is not in it: that moves, and is applied to runs when
+// the question is asked.
+func wouldRefuse(ev *gateway.Event) (r evidence.Refusal) {
+	switch d := ev.Decision; {
+	case d.Outcome == gateway.WouldRefuse:
+		r.Reason, r.Roles = d.Reason, d.Control == gateway.SideLegacy && d.Denied == d.Reason
+	case !d.Forward():
+		return r // refused
+	case ev.Throttled: // judged in mode observe only
+		r.Reason = identity.Throttled
+	case d.Denied != "":
+		r.Reason, r.Roles = d.Denied, true
+	default:
+		return r
+	}
+	r.Account = ev.Principal.Name
+	if t := ev.Token; r.Account == "" && ev.Decision.Control == gateway.SideToken && t != nil && t.Token != nil && t.Token.Verified {
+		r.Account = t.Principal.Name // signed, and expired
+	}
+	r.Already = ev.Status == http.StatusUnauthorized || ev.Status == http.StatusForbidden
+	return r
 }
 
 // proven reports whether a credential that is in force names the principal. That
