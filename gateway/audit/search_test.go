@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -214,10 +215,10 @@ func TestSurveyCountsWhatAccountsDid(t *testing.T) {
 func TestASurveyIsBoundedWhateverAnAccountMakesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "audit.jsonl")
-		tr := open(t, audit.Options{File: file, Queue: 2 * audit.MaxDeeds, Waiting: 1 << 30})
-		for i := range audit.MaxDeeds + 5 {
+		tr := open(t, audit.Options{File: file})
+		for i := range audit.MaxHosts + 5 {
 			ev := addTask()
-			ev.Call.Family = fmt.Sprint("F", i)
+			ev.Client = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
 			tr.Observe(t.Context(), ev)
 		}
 		tr.close()
@@ -225,8 +226,8 @@ func TestASurveyIsBoundedWhateverAnAccountMakesUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := got.Accounts["svc-etl"]; len(s.Deeds) != audit.MaxDeeds || len(s.Families) != audit.MaxDeeds || s.Crowded != 10 {
-			t.Errorf("%d deeds, %d families, %d crowded", len(s.Deeds), len(s.Families), s.Crowded)
+		if s := got.Accounts["svc-etl"]; len(s.Hosts) != audit.MaxHosts || s.Requests != audit.MaxHosts+5 || s.Crowded != 5 {
+			t.Errorf("%d hosts of %d requests, %d crowded", len(s.Hosts), s.Requests, s.Crowded)
 		}
 	})
 }
