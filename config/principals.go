@@ -167,7 +167,7 @@ func (l *loader) loadPrincipals(c *Config) error {
 	if d == nil || err != nil {
 		return err
 	}
-	l.principals = d
+	l.principals, c.principals = d, d
 	for name, p := range entries {
 		p.Name = name
 		if p.Legacy == nil {
