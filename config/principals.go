@@ -53,9 +53,9 @@ type Roles struct {
 
 // Role lists patterns of task families by action.
 type Role struct {
-	Execute []string `koanf:"execute"`
-	View    []string `koanf:"view"`
-	Admin   []string `koanf:"admin"`
+	Execute []string `koanf:"execute" json:"execute,omitempty"`
+	View    []string `koanf:"view" json:"view,omitempty"`
+	Admin   []string `koanf:"admin" json:"admin,omitempty"`
 }
 
 // unassigned is the team of those that no entry maps; an entry may say so.
