@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -45,6 +46,8 @@ type Seen struct {
 	Hosts map[string]int64
 	// Subjects are whose tokens it sent, of those whose signature held.
 	Subjects map[Subject]int64
+	// Faults are why tokens that were sent beside a static credential were not good.
+	Faults map[identity.Reason]int64
 	// Deeds are what it did: what was forwarded, and what only its roles denied.
 	Deeds map[Deed]int64
 	// Families is how many requests and tasks were about each task family.
@@ -86,62 +89,85 @@ func Survey(files []string, since time.Time) (Census, error) {
 			continue
 		}
 		bad := 0
-		err = each(name, func(l line) error {
-			if l.ok && l.header.Kind == KindTorn && bad > 0 {
+		err = surveyed(name, func(text []byte) {
+			switch kind, ok := census.add(text, since); {
+			case kind == KindTorn && bad > 0:
 				bad-- // it accounts for the line before
-				return nil
-			}
-			if !l.ok || !census.add(l, since) {
+			case !ok:
 				bad++
 			}
-			return nil
 		})
 		if err != nil {
-			return Census{}, fmt.Errorf("survey the audit trail: %w", err)
+			return Census{}, err
 		}
 		census.Broken += bad
 	}
 	return census, nil
 }
 
-// add counts a line; it is false for one that cannot be read.
-func (c *Census) add(l line, since time.Time) bool {
-	if l.header.Time.Before(since) {
-		return true
+// surveyed passes the lines of a file on.
+func surveyed(name string, use func(text []byte)) error {
+	in, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("survey the audit trail: %w", err)
 	}
-	switch l.header.Kind {
-	case KindUse, KindCount:
-		var u Use
-		if json.Unmarshal(l.text, &u) != nil {
-			return false
+	defer func() { _ = in.Close() }() // nothing was written
+	if err := rawLines(in, use); err != nil {
+		return fmt.Errorf("survey the audit trail: %s: %w", name, err)
+	}
+	return nil
+}
+
+// add counts a line; ok is false for one that cannot be read. A line is decoded
+// once: what its kind does not have stays empty.
+func (c *Census) add(text []byte, since time.Time) (kind Kind, ok bool) {
+	if bytes.HasPrefix(text, executed) {
+		var l struct {
+			Header
+			Task
 		}
+		if json.Unmarshal(text, &l) != nil {
+			return "", false
+		}
+		c.task(l.Header, &l.Task, since)
+		return l.Kind, true
+	}
+	var l struct {
+		Header
+		Use
+	}
+	if json.Unmarshal(text, &l) != nil || l.Kind == "" || l.Replica == "" {
+		return "", false
+	}
+	if (l.Kind == KindUse || l.Kind == KindCount) && !l.Time.Before(since) {
 		c.Lines++
-		if u.Principal != "" {
-			c.account(u.Principal, u.Team, l.header.Time).use(&u, l.header.Kind == KindCount)
-		}
-	case KindTask:
-		var t Task
-		if json.Unmarshal(l.text, &t) != nil {
-			return false
-		}
-		if t.Principal == "" {
-			return true
-		}
-		a := c.account(t.Principal, t.Team, l.header.Time)
-		a.Tasks++
-		if t.Family != "" {
-			tally(a, a.Families, t.Family, 1, MaxDeeds)
-			tally(a, a.Deeds, Deed{Action: identity.ActionExecute, Family: t.Family}, 1, MaxDeeds)
+		if l.Principal != "" {
+			c.account(l.Principal, l.Team, l.Time).use(&l.Use, l.Kind == KindCount)
 		}
 	}
-	return true
+	return l.Kind, true
+}
+
+// executed is how the writer begins the lines of tasks.
+var executed = []byte(`{"kind":"` + KindTask + `",`)
+
+func (c *Census) task(h Header, t *Task, since time.Time) {
+	if h.Time.Before(since) || t.Principal == "" {
+		return
+	}
+	a := c.account(t.Principal, t.Team, h.Time)
+	a.Tasks++
+	if t.Family != "" {
+		tally(a, a.Families, t.Family, 1, MaxDeeds)
+		tally(a, a.Deeds, Deed{Action: identity.ActionExecute, Family: t.Family}, 1, MaxDeeds)
+	}
 }
 
 func (c *Census) account(name, team string, at time.Time) *Seen {
 	a := c.Accounts[name]
 	if a == nil {
 		a = &Seen{
-			First: at, Hosts: make(map[string]int64), Subjects: make(map[Subject]int64),
+			First: at, Hosts: make(map[string]int64), Subjects: make(map[Subject]int64), Faults: make(map[identity.Reason]int64),
 			Deeds: make(map[Deed]int64), Families: make(map[string]int64),
 		}
 		c.Accounts[name] = a
@@ -180,6 +206,9 @@ func (a *Seen) use(u *Use, several bool) {
 	}
 	if other != nil && other.Subject != "" {
 		tally(a, a.Subjects, Subject{other.Issuer, other.Subject}, n, MaxSubjects)
+	}
+	if other != nil && other.Scheme == oidc && other.Reason != "" {
+		a.Faults[identity.Reason(other.Reason)] += n
 	}
 	if u.Family != "" {
 		tally(a, a.Families, u.Family, n, MaxDeeds)

@@ -190,6 +190,7 @@ func TestSurveyCountsWhatAccountsDid(t *testing.T) {
 			Team: "data-eng", Requests: 9, Legacy: 9, Token: 2, Tasks: 1,
 			Hosts:    map[string]int64{"10.1.2.3": 9},
 			Subjects: map[audit.Subject]int64{{Issuer: "https://idp.example", Subject: "0oa1"}: 1},
+			Faults:   map[identity.Reason]int64{identity.PrincipalUnmapped: 1},
 			Deeds: map[audit.Deed]int64{
 				{Action: identity.ActionExecute, RPC: "add_task", Family: "LoadUsers"}: 3,
 				{Action: identity.ActionExecute, RPC: "add_task", Family: "Denied"}:    1,

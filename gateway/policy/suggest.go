@@ -216,7 +216,7 @@ func named(shares []*share) []Suggested {
 		name := s.accounts[0]
 		if len(s.accounts) > 1 {
 			name = "shared"
-			if len(s.teams) == 1 {
+			if len(s.teams) == 1 && !s.teams[identity.Unassigned] {
 				name = string(slices.Collect(maps.Keys(s.teams))[0])
 			}
 		}

@@ -50,6 +50,10 @@ func TestSuggestReturnsTheLeastRoles(t *testing.T) {
 			in:   []policy.Observed{did("b", "billing", ran("A")...), did("a", "data-eng", ran("A")...)},
 			want: []role{{"shared", "a b", policy.Grant{execute: {"A"}}}},
 		},
+		"whoever has no team has no role of that name": {
+			in:   []policy.Observed{did("legacy:b", "unassigned", ran("A")...), did("legacy:a", "unassigned", ran("A")...)},
+			want: []role{{"shared", "legacy:a legacy:b", policy.Grant{execute: {"A"}}}},
+		},
 		"no two roles have one name": {
 			in: []policy.Observed{
 				did("a", "x", ran("A")...), did("b", "x", ran("A")...),

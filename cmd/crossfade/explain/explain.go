@@ -125,8 +125,8 @@ type Line struct {
 var means = map[shadow.Verdict]string{
 	shadow.MatchAllow:    "Password and token would both be let in, as the same account with the same rights.",
 	shadow.MatchDeny:     "Neither credential would be let in.",
-	shadow.WouldBreak:    "It was let in by its static credential; the token that was sent would not be.",
-	shadow.NoToken:       "It was let in by its static credential; no token was sent.",
+	shadow.WouldBreak:    "The static credential was good; the token that was sent would not be let in.",
+	shadow.NoToken:       "The static credential was good; no token was sent.",
 	shadow.WouldOpen:     "The roles of the static credential deny what the token would allow: a security signal.",
 	shadow.LegacyLapsed:  "The static credential was not good, the token is.",
 	shadow.IdentityDrift: "Both credentials would be let in, as another account, team or permission: a security signal.",

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"crossfade/gateway"
 	"crossfade/gateway/audit"
 	"crossfade/gateway/identity"
+	"crossfade/gateway/luigi"
 	"crossfade/gateway/policy"
 	"crossfade/legacy"
 	"crossfade/rollout"
@@ -147,19 +149,25 @@ func (p *Present) rights(u *audit.Use, who identity.Principal, say func(string, 
 		say("No roles are configured, so %s may do everything.", who.Name)
 		return ""
 	}
-	about := u.Action
-	if u.Family != "" {
+	r := policy.Request{Action: identity.Action(u.Action), Family: u.Family}
+	about := cmp.Or(u.Action, "a call that is not known")
+	switch _, families, known := luigi.Procedure(u.RPC); {
+	case u.Family != "":
 		about += " on " + u.Family
-	} else {
-		*unknown = append(*unknown, "Whether a right to every task family is needed: the line names none.")
+	case known && !families && r.Action == identity.ActionAdmin:
+		r.EveryFamily = true // a call for administrators that is about no task is about all
+		about += " on every task family"
+	case known && !families, p.HTTP:
+	default:
+		*unknown = append(*unknown, "Which task family the right must be to: the line names none.")
 	}
-	denied := p.Policy.Denies(who.Roles, policy.Request{Action: identity.Action(u.Action), Family: u.Family})
+	denied := p.Policy.Denies(who.Roles, r)
 	roles := make([]string, len(who.Roles))
 	for i, r := range who.Roles {
 		roles[i] = string(r)
 	}
 	counts := ""
-	if !p.RolesCount {
+	if !p.RolesCount && u.Scheme != identity.SchemeOIDC.String() {
 		counts = " (with authorization: shadow that is a verdict only, for a static credential)"
 	}
 	if denied == "" {

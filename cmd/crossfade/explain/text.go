@@ -115,11 +115,19 @@ func (e Explanation) who() string {
 	if !e.Verified {
 		return "nobody was verified"
 	}
-	text := fmt.Sprintf("%s, team %s, verified", e.Account, e.Team)
+	text := fmt.Sprintf("%s, team %s", e.Account, e.Team)
+	refused := false
 	for _, c := range e.Presented {
-		if c.Governs && c.Reason != "" {
-			text = fmt.Sprintf("%s, team %s: the credential is known, and not accepted", e.Account, e.Team)
+		switch {
+		case c.Status == identity.StatusVerified.String() && c.Name != "":
+			return text + ", verified by " + c.Name
+		case c.Status == identity.StatusVerified.String():
+			return text + ", verified by its token"
 		}
+		refused = refused || c.Governs && c.Reason != ""
+	}
+	if refused {
+		return text + ": its credential is known, and not accepted"
 	}
 	return text
 }

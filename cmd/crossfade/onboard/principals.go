@@ -129,6 +129,7 @@ type draft struct {
 	Entry
 	families, hosts map[string]bool
 	subjects        map[audit.Subject]int64
+	faults          map[identity.Reason]int64
 }
 
 // suggester is one pass of Principals.
@@ -163,7 +164,7 @@ func newSuggester(b Basis) *suggester {
 
 func (s *suggester) draft(key string) *draft {
 	if s.entries[key] == nil {
-		s.entries[key] = &draft{families: map[string]bool{}, hosts: map[string]bool{}, subjects: map[audit.Subject]int64{}}
+		s.entries[key] = &draft{families: map[string]bool{}, hosts: map[string]bool{}, subjects: map[audit.Subject]int64{}, faults: map[identity.Reason]int64{}}
 	}
 	return s.entries[key]
 }
@@ -224,6 +225,9 @@ func (e *draft) census(a *audit.Seen) {
 	for subject, n := range a.Subjects {
 		e.subjects[subject] += n
 	}
+	for reason, n := range a.Faults {
+		e.faults[reason] += n
+	}
 }
 
 // complete turns what was gathered into lists.
@@ -236,6 +240,13 @@ func (e *draft) complete(b Basis) {
 	slices.SortFunc(e.Subjects, func(a, b SubjectCount) int {
 		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Issuer, b.Issuer), cmp.Compare(a.Subject.Subject, b.Subject.Subject))
 	})
+	for _, reason := range slices.Sorted(maps.Keys(e.faults)) {
+		info, known := reason.Info()
+		// That it is mapped nowhere is what an entry cures.
+		if known && (info.Stage != identity.StageIdentity || e.Configured) {
+			e.Notes = append(e.Notes, fmt.Sprintf("its tokens were not good in %s: %s: %s", plural(e.faults[reason], "request"), reason, info.Means))
+		}
+	}
 	switch {
 	case !e.Last.IsZero() && !e.Last.Before(b.Since):
 		e.Seen = SeenNow

@@ -43,9 +43,10 @@ type LeftOut struct {
 }
 
 // Observed is what accounts were seen to do, in order of their names: the deeds of
-// the trail, and what the evidence knows beyond them. The evidence does not tell
-// actions, so a family that only it knows counts as executed by an account that
-// has runs, and as looked at by one that has none, which are people.
+// the trail, and what the evidence knows beyond them. The evidence tells neither
+// actions nor what was refused, so a family that only it knows counts as executed
+// by an account that has runs, and as looked at by one that has none, which are
+// people, or of which the trail says that it looked at some.
 func Observed(b Basis) []policy.Observed {
 	did := make(map[string]*policy.Observed)
 	of := func(name, team string) *policy.Observed {
@@ -62,7 +63,8 @@ func Observed(b Basis) []policy.Observed {
 		}
 		return principal, team
 	}
-	known := make(map[string]map[string]bool) // the families of deeds
+	known := make(map[string]map[string]bool) // the families that the trail saw, also in what was refused
+	looks := make(map[string]bool)            // who looked at families that the trail does not tell
 	if b.Census != nil {
 		for _, principal := range slices.Sorted(maps.Keys(b.Census.Accounts)) {
 			seen := b.Census.Accounts[principal]
@@ -72,8 +74,12 @@ func Observed(b Basis) []policy.Observed {
 				known[name] = make(map[string]bool)
 			}
 			for deed := range seen.Deeds {
-				o.Did = append(o.Did, request(deed))
-				known[name][deed.Family] = true
+				r := request(deed)
+				o.Did = append(o.Did, r)
+				looks[name] = looks[name] || r.Action == identity.ActionView && r.EveryFamily
+			}
+			for family := range seen.Families {
+				known[name][family] = true
 			}
 		}
 	}
@@ -82,7 +88,7 @@ func Observed(b Basis) []policy.Observed {
 		name, team := today(principal, string(a.Team))
 		o := of(name, team)
 		action := identity.ActionView
-		if a.Runs > 0 {
+		if a.Runs > 0 && !looks[name] {
 			action = identity.ActionExecute
 		}
 		for family := range a.Families {
@@ -110,12 +116,12 @@ func request(d audit.Deed) policy.Request {
 		r.EveryFamily = true
 		return r
 	}
-	call := luigi.Classify("POST", "/api/"+d.RPC, "", "", nil)
+	_, families, _ := luigi.Procedure(d.RPC)
 	switch d.Action {
 	case identity.ActionAdmin:
-		r.EveryFamily = !call.Families || d.Counted
+		r.EveryFamily = !families || d.Counted
 	case identity.ActionView:
-		r.EveryFamily = call.Families
+		r.EveryFamily = families
 	case identity.ActionExecute: // a worker's, about what it executes
 	}
 	return r
@@ -211,7 +217,7 @@ func WriteRoles(w io.Writer, head string, r Roles) error {
 
 // line is the account's part of its entry.
 func (h Holder) line() string {
-	text := fmt.Sprintf("%s: { team: %s, roles: [%s] }", printable(h.Account), printable(cmp.Or(h.Team, Placeholder)), h.Role)
+	text := fmt.Sprintf("%s: { team: %s, roles: [%s] }", printable(strings.TrimPrefix(h.Account, "legacy:")), printable(cmp.Or(h.Team, Placeholder)), h.Role)
 	switch {
 	case strings.HasPrefix(h.Account, "oidc:"):
 		return text + "    # a token without an entry: give it one, or the role by a claim"
