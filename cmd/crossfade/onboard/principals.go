@@ -411,7 +411,11 @@ func (e Entry) comments() []string {
 		if e.Tasks != nil && *e.Tasks > 0 {
 			parts = append(parts, plural(*e.Tasks, "task"))
 		}
-		parts = append(parts, "last seen "+e.Last.UTC().Format("2006-01-02 15:04"))
+		last := "last seen " + e.Last.UTC().Format("2006-01-02 15:04")
+		if e.Seen == SeenBefore {
+			last = "not seen in this time, " + last
+		}
+		parts = append(parts, last)
 		lines = append(lines, strings.Join(parts, ", "))
 	}
 	for _, l := range []struct {
