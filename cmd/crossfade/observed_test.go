@@ -188,6 +188,9 @@ func (s observedSite) record(t *testing.T) {
 
 var minutes = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`)
 
+// places are where lines stand in a trail.
+var places = regexp.MustCompile(`(:|"line": |line: |"seq": |seq: )\d+(, \d+ of)?`)
+
 // shown is a result without what differs from run to run.
 func (s observedSite) shown(text string) string {
 	text = strings.ReplaceAll(text, s.redis.URL(), "REDIS")

@@ -307,6 +307,10 @@ func (e *Explanation) enforced(u *audit.Use, reason identity.Reason, say func(st
 	switch {
 	case reason == identity.LegacyRetired:
 		say("Team %s has given up its static credentials for good.", u.Team)
+	case percent >= 100 && !byPassword:
+		say("Team %s was at 100%%, where every run must use OIDC.", u.Team)
+	case percent == 0 && byPassword:
+		say("Team %s was at 0%%, where no run must use OIDC.", u.Team)
 	case e.Bucket == nil && byPassword && percent > 0 && percent < 100:
 		say("Team %s was at %d%%, and the run was not among those that must use OIDC, or began before they had to.", u.Team, percent)
 	case e.Bucket == nil:
@@ -347,6 +351,6 @@ func (e *Explanation) probe(p *audit.Probe) {
 	}
 	e.Why = append(e.Why, fmt.Sprintf("The gateway itself obtained a token as the account would, by %s; no client sent this request.", p.Source))
 	if p.Verdict != "" {
-		e.Verdict = &Verdict{Verdict: p.Verdict, Means: means[shadow.Verdict(p.Verdict)]}
+		e.Verdict = &Verdict{Verdict: p.Verdict}
 	}
 }

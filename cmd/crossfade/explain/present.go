@@ -91,8 +91,12 @@ func (p *Present) now(u *audit.Use, was *Bucket) (now, unknown []string) {
 		}
 		alone := gateway.Decide(f)
 		f.Companion, f.Token = true, gateway.Judged{Status: identity.StatusVerified, Denied: denied}
-		say("%s the right static credential alone would be %s; with a good token of the same account beside it, %s.",
-			c.provided, outcome(alone), outcome(gateway.Decide(f)))
+		if both := gateway.Decide(f); both.Outcome == alone.Outcome && both.Reason == alone.Reason {
+			say("%s the right static credential would be %s, with or without a good token of the same account beside it.", c.provided, outcome(alone))
+		} else {
+			say("%s the right static credential alone would be %s; with a good token of the same account beside it, %s.",
+				c.provided, outcome(alone), outcome(both))
+		}
 	}
 	if u.Candidate != nil {
 		unknown = append(unknown, "Whether the token that was sent would be good today: it is not kept. `crossfade token inspect` judges one that you have.")
@@ -218,6 +222,10 @@ func (p *Present) percentage(u *audit.Use, who identity.Principal, say func(stri
 	case percent >= rollout.Full:
 		say("Team %s is at 100%%: every run must use OIDC.", who.Team)
 		return []possibility{{true, so}}, state
+	case state.Algorithm != rollout.Algorithm:
+		say("Team %s is at %s%%.", who.Team, percent)
+		*unknown = append(*unknown, "Whether that selects the run: the team's buckets are of a version that this program does not know.")
+		return both, state
 	case bucket == nil:
 		say("Team %s is at %s%%.", who.Team, percent)
 		*unknown = append(*unknown, "Whether that selects the run: the line does not name what it is selected by.")

@@ -70,7 +70,9 @@ func (e Explanation) Rows() []Row {
 	if len(e.Presented) == 0 {
 		add(label, "nothing")
 	}
-	add("asked", "%s", e.Call.text())
+	if e.Kind != audit.KindProbe {
+		add("asked", "%s", e.Call.text())
+	}
 	if run := e.run(); run != "" {
 		add("run", "%s", run)
 	}
@@ -116,7 +118,7 @@ func (e Explanation) who() string {
 		return "nobody was verified"
 	}
 	text := fmt.Sprintf("%s, team %s", e.Account, e.Team)
-	refused := false
+	refused, unjudged := false, false
 	for _, c := range e.Presented {
 		switch {
 		case c.Status == identity.StatusVerified.String() && c.Name != "":
@@ -125,6 +127,10 @@ func (e Explanation) who() string {
 			return text + ", verified by its token"
 		}
 		refused = refused || c.Governs && c.Reason != ""
+		unjudged = unjudged || c.Governs && c.Status == identity.StatusUnavailable.String()
+	}
+	if unjudged {
+		return text + ": its credential could not be judged"
 	}
 	if refused {
 		return text + ": its credential is known, and not accepted"
