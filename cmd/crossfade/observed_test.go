@@ -188,8 +188,8 @@ func (s observedSite) record(t *testing.T) {
 
 var minutes = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`)
 
-// places are where lines stand in a trail.
-var places = regexp.MustCompile(`(:|"line": |line: |"seq": |seq: )\d+(, \d+ of)?`)
+// lineNumbers are those of the lines of a trail.
+var lineNumbers = regexp.MustCompile(`(audit\.jsonl:|"line": |  line: |"seq": |  seq: )\d+(, \d+ of)?`)
 
 // shown is a result without what differs from run to run.
 func (s observedSite) shown(text string) string {
