@@ -66,14 +66,14 @@ func (o *observing) load(p *program, c *cobra.Command, more map[string]any) (*co
 }
 
 // basis reads what was seen, and says of what, for the head of a file.
-func (p *program) basis(c *cobra.Command, o *observing, credentials bool) (onboard.Basis, []string, *config.Config, error) {
+func (p *program) basis(c *cobra.Command, o *observing, credentials bool) (onboard.Basis, []string, error) {
 	back, err := parseDays(o.observed)
 	if err != nil {
-		return onboard.Basis{}, nil, nil, usage("--observed %w", err)
+		return onboard.Basis{}, nil, usage("--observed %w", err)
 	}
 	cfg, err := o.load(p, c, nil)
 	if err != nil {
-		return onboard.Basis{}, nil, nil, err
+		return onboard.Basis{}, nil, err
 	}
 	now := time.Now()
 	b := onboard.Basis{Since: now.Add(-back), Configured: cfg.Principals}
@@ -84,7 +84,7 @@ func (p *program) basis(c *cobra.Command, o *observing, credentials bool) (onboa
 	if credentials && cfg.Legacy.Configured() {
 		keyring, err := app.NewKeyring(cfg)
 		if err != nil {
-			return b, nil, nil, err
+			return b, nil, err
 		}
 		b.Credentials = keyring.Credentials()
 		from = append(from, credentialFiles(cfg)...)
@@ -93,18 +93,18 @@ func (p *program) basis(c *cobra.Command, o *observing, credentials bool) (onboa
 		ctx, cancel := context.WithTimeout(c.Context(), evidenceTimeout)
 		defer cancel()
 		if b.Evidence, err = readEvidence(ctx, cfg, b.Since, now); err != nil {
-			return b, nil, nil, err
+			return b, nil, err
 		}
 		from = append(from, "the evidence in "+cfg.Redis.URL.String())
 	}
 	files, err := o.trail(cfg)
 	if err != nil {
-		return b, nil, nil, err
+		return b, nil, err
 	}
 	if len(files) > 0 {
 		census, err := audit.Survey(files, b.Since)
 		if err != nil {
-			return b, nil, nil, err
+			return b, nil, err
 		}
 		b.Census = &census
 		from = append(from, trailName(files))
@@ -112,7 +112,7 @@ func (p *program) basis(c *cobra.Command, o *observing, credentials bool) (onboa
 			_, _ = fmt.Fprintf(p.stderr, "%s cannot be read: `crossfade audit verify` says more.\n", plural(census.Broken, "line"))
 		}
 	}
-	return b, from, cfg, nil
+	return b, from, nil
 }
 
 // readEvidence reads what Redis knows of the accounts of all teams that it or the

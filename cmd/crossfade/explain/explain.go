@@ -189,7 +189,7 @@ func (e *Explanation) use(u *audit.Use, present *Present) {
 	if present == nil {
 		return
 	}
-	e.Now, e.Unknown = present.now(u, e.Bucket)
+	e.Now, e.Unknown = present.now(u)
 }
 
 // presented are the credentials of a request, the governing one first.

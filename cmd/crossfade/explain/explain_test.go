@@ -103,8 +103,10 @@ func TestExplanationsSayWhyAndWhatWouldBeToday(t *testing.T) {
 		present func(*explain.Present)
 	}{
 		{"a password that was let in", etl(nil), nil},
-		{"a password that must not be used any more", etl(func(u *audit.Use) { *u.Percent = 98; refused(u, gateway.Refused, identity.LegacyRefused) }),
-			func(p *explain.Present) { p.Rollouts["data-eng"] = rollout.State{Percent: 100} }},
+		{
+			"a password that must not be used any more", etl(func(u *audit.Use) { *u.Percent = 98; refused(u, gateway.Refused, identity.LegacyRefused) }),
+			func(p *explain.Present) { p.Rollouts["data-eng"] = rollout.State{Percent: 100} },
+		},
 		{"a run that keeps what it began with", etl(func(u *audit.Use) { *u.Percent = 98 }), nil},
 		{"a run that was latched before a lowering", etl(func(u *audit.Use) { refused(u, gateway.Refused, identity.LegacyRefused) }), nil},
 		{"a token for another audience beside the password", etl(func(u *audit.Use) {
@@ -143,8 +145,10 @@ func TestExplanationsSayWhyAndWhatWouldBeToday(t *testing.T) {
 		{"the end of a task by grace", etl(func(u *audit.Use) { u.Grace = true }), nil},
 		{"a line of before verdicts were told", etl(func(u *audit.Use) { u.Verdict, u.VerdictReason = "", "" }), nil},
 		{"a reason of a later version", etl(func(u *audit.Use) { refused(u, gateway.Refused, "quantum_noise") }), nil},
-		{"a retired team", etl(func(u *audit.Use) { refused(u, gateway.Refused, identity.LegacyRetired) }),
-			func(p *explain.Present) { p.Rollouts["data-eng"] = rollout.State{Percent: 100, Retired: true} }},
+		{
+			"a retired team", etl(func(u *audit.Use) { refused(u, gateway.Refused, identity.LegacyRetired) }),
+			func(p *explain.Present) { p.Rollouts["data-eng"] = rollout.State{Percent: 100, Retired: true} },
+		},
 		{"a password that is gone", etl(nil), func(p *explain.Present) { p.Credentials = nil }},
 		{"a key that has expired", etl(nil), func(p *explain.Present) {
 			p.Credentials["basic:svc-etl"] = legacy.Info{ID: "basic:svc-etl", Expires: at}

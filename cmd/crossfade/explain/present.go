@@ -61,7 +61,7 @@ type account struct {
 }
 
 // now says what the same request would get, and what nobody can say.
-func (p *Present) now(u *audit.Use, was *Bucket) (now, unknown []string) {
+func (p *Present) now(u *audit.Use) (now, unknown []string) {
 	say := func(format string, args ...any) { now = append(now, fmt.Sprintf(format, args...)) }
 	if u.Configuration != "" && u.Configuration != p.Configuration {
 		say("The configuration is another one than then (%s, now %s).", short(u.Configuration), short(p.Configuration))

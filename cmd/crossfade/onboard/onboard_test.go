@@ -261,7 +261,8 @@ func TestFamiliesThatOnlyTheEvidenceKnowsAreExecutedByRunsAndLookedAtByPeople(t 
 	want := onboard.Roles{
 		Roles: map[string]config.Role{"both": {View: []string{"*"}}, "person": {View: []string{"A", "Refused"}}, "svc": {Execute: []string{"A"}}},
 		Accounts: []onboard.Holder{
-			{Account: "both", Team: "x", Role: "both"}, {Account: "person", Team: "x", Role: "person"},
+			{Account: "both", Team: "x", Role: "both"},
+			{Account: "person", Team: "x", Role: "person"},
 			{Account: "svc", Team: "data-eng", Role: "svc", Entry: true, Has: []string{"old"}},
 		},
 		LeftOut: []onboard.LeftOut{},
