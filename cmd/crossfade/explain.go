@@ -31,8 +31,9 @@ under the present configuration. That needs neither the password nor the token,
 which are kept nowhere; what cannot be known without them is said.
 
 The id stands in the reply that a refused client gets, in what ` + "`crossfade agent`" + `
-prints, in the gateway's access log and on the pages of the console. The trail is the
-configured one with its rotated files, else --audit.`,
+prints and, as trace_id, in the gateway's access log. The trail is the configured one
+with its rotated files, else --audit. It believes the files but for one thing: it says
+whether the next line of the chain names the one that it found.`,
 		Example: `  crossfade explain 4bf92f3577b34da6
   crossfade explain 4bf92f3577b34da6a3ce929d0e0e4736 --audit /var/log/crossfade/audit.jsonl
   crossfade explain 4bf92f35 -o markdown`,

@@ -280,7 +280,7 @@ func TestPrincipalsAreSuggestedWithWhateverThereIs(t *testing.T) {
 	suggest("--audit", filepath.Join(bare, "none")).want(t, exitUsage, "none")
 	suggest("--audit", bare).want(t, exitUsage, "is a directory")
 	suggest(htpasswd, "svc-etl").want(t, exitUsage)
-	suggest(htpasswd, "--redis", "redis://"+unused(t)+"/0").want(t, exitStore, "connection refused")
+	suggest(htpasswd, "--redis", "redis://:hunter2@"+unused(t)+"/0").want(t, exitStore, "connection refused").secretless(t)
 }
 
 func TestRolesAreSuggestedFromWhatRan(t *testing.T) {
