@@ -223,7 +223,9 @@ func (e *draft) census(a *audit.Seen) {
 		e.hosts[host] = true
 	}
 	for subject, n := range a.Subjects {
-		e.subjects[subject] += n
+		if subject.Subject != "" {
+			e.subjects[subject] += n
+		}
 	}
 	for reason, n := range a.Faults {
 		e.faults[reason] += n
