@@ -64,6 +64,8 @@ type Config struct {
 	Roles *Roles `koanf:"-"`
 
 	warnings []Mistake
+	// principals knows where the entries were written; nil without a file.
+	principals *document
 }
 
 // Mode is the platform's switch for the whole gateway.

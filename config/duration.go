@@ -25,15 +25,15 @@ func ParseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// formatDuration writes whole days as days and anything else as Go does.
-func formatDuration(d time.Duration) string {
+// FormatDuration writes whole days as days and anything else as Go does.
+func FormatDuration(d time.Duration) string {
 	if d != 0 && d%str2duration.Day == 0 {
 		return fmt.Sprintf("%dd", d/str2duration.Day)
 	}
 	return d.String()
 }
 
-// durationHook decodes what formatDuration wrote.
+// durationHook decodes what FormatDuration wrote.
 func durationHook() mapstructure.DecodeHookFuncType {
 	return func(_, to reflect.Type, data any) (any, error) {
 		text, ok := data.(string)

@@ -177,7 +177,7 @@ func empty(v reflect.Value) bool {
 func encodeLeaf(v reflect.Value) *yaml.Node {
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return textNode(formatDuration(x))
+		return textNode(FormatDuration(x))
 	case *url.URL:
 		return textNode(x.String())
 	case time.Time:

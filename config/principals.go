@@ -56,9 +56,9 @@ type Roles struct {
 
 // Role lists patterns of task families by action.
 type Role struct {
-	Execute []string `koanf:"execute"`
-	View    []string `koanf:"view"`
-	Admin   []string `koanf:"admin"`
+	Execute []string `koanf:"execute" json:"execute,omitempty"`
+	View    []string `koanf:"view" json:"view,omitempty"`
+	Admin   []string `koanf:"admin" json:"admin,omitempty"`
 }
 
 // unassigned is the team of those that no entry maps; an entry may say so.
@@ -174,7 +174,7 @@ func (l *loader) loadPrincipals(c *Config) error {
 	if d == nil || err != nil {
 		return err
 	}
-	l.principals = d
+	l.principals, c.principals = d, d
 	for name, p := range entries {
 		p.Name = name
 		if p.Legacy == nil {

@@ -92,7 +92,7 @@ const unmet = "asks for clean runs on %d days, and only %s of evidence count: lo
 func (l *loader) checkReadiness(c *Config) {
 	r := &c.Readiness
 	if r.beyond() && !l.main.broken(join("readiness", "window")) && !l.main.broken(join("readiness", "longest_cycle")) {
-		l.bad("readiness.census_days", unmet, r.CensusDays, formatDuration(max(r.Window, r.LongestCycle)))
+		l.bad("readiness.census_days", unmet, r.CensusDays, FormatDuration(max(r.Window, r.LongestCycle)))
 	}
 	type signal struct{ team, account, reason string }
 	seen := map[signal]bool{}

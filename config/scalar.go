@@ -136,7 +136,7 @@ func parse(s spec, text string) (canonical, suggestion string, err error) {
 		if !within(s, func(bound string) int { b, _ := ParseDuration(bound); return sign(v - b) }) {
 			return "", "", fmt.Errorf("must be %s", describe(s))
 		}
-		return formatDuration(v), "", nil
+		return FormatDuration(v), "", nil
 	case reflect.TypeFor[Size]():
 		var v Size
 		if err := v.UnmarshalText([]byte(text)); err != nil || !within(s, func(bound string) int {

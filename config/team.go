@@ -247,7 +247,7 @@ func (l *loader) checkTeamLimits(d *document, f *TeamFile, platform *Readiness) 
 	both.Window = max(both.Window, f.Limits.Window)
 	both.CensusDays = max(both.CensusDays, f.Limits.CensusDays)
 	if at := join("limits", "census_days"); both.beyond() && !d.broken("limits") {
-		l.add(d.origin(at), shown(at), "", unmet, both.CensusDays, formatDuration(max(both.Window, both.LongestCycle)))
+		l.add(d.origin(at), shown(at), "", unmet, both.CensusDays, FormatDuration(max(both.Window, both.LongestCycle)))
 	}
 }
 

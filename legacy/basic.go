@@ -10,7 +10,6 @@ import (
 type user struct {
 	credential
 	hash hash
-	line int
 	// afterFailure are the computations that follow when hash did not match.
 	afterFailure []step
 }

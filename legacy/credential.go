@@ -27,6 +27,7 @@ type credential struct {
 	id      string // without the scheme
 	owner   string
 	scheme  identity.Scheme
+	line    int       // of its file
 	expires time.Time // zero for never
 	revoked bool
 

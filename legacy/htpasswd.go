@@ -68,11 +68,8 @@ func loadUsers(path string, dir *identity.Directory) (map[string]*user, error) {
 		}
 		// A user whose hash is refused is kept too, for the sake of duplicates:
 		// without a hash it reaches no keyring, because Load fails.
-		users[name] = &user{
-			credential: newCredential(identity.SchemeBasic, name, name, dir),
-			hash:       h,
-			line:       number,
-		}
+		users[name] = &user{credential: newCredential(identity.SchemeBasic, name, name, dir), hash: h}
+		users[name].line = number
 	}
 	return users, m.err()
 }

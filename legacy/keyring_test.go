@@ -309,12 +309,12 @@ func TestCredentialsAndSummary(t *testing.T) {
 		return identity.Principal{Name: "legacy:" + owner, Team: identity.Unassigned}
 	}
 	want := []legacy.Info{
-		{ID: "api_key:one", Scheme: identity.SchemeAPIKey, Owner: "svc-etl", Principal: etl, Expires: end},
-		{ID: "basic:bob", Scheme: identity.SchemeBasic, Owner: "bob", Principal: nobody("bob"), Hash: legacy.APR1, Cost: 1},
-		{ID: "basic:dan", Scheme: identity.SchemeBasic, Owner: "dan", Principal: nobody("dan"), Hash: legacy.APR1, Cost: 1},
-		{ID: "basic:eve", Scheme: identity.SchemeBasic, Owner: "eve", Principal: nobody("eve"), Hash: legacy.SHA512Crypt, Cost: 1500},
-		{ID: "basic:svc-etl", Scheme: identity.SchemeBasic, Owner: "svc-etl", Principal: etl, Hash: legacy.Bcrypt, Cost: 4},
-		{ID: "static_bearer:two", Scheme: identity.SchemeStaticBearer, Owner: "x", Principal: nobody("x"), Revoked: true},
+		{ID: "api_key:one", Scheme: identity.SchemeAPIKey, Line: 1, Owner: "svc-etl", Principal: etl, Expires: end},
+		{ID: "basic:bob", Scheme: identity.SchemeBasic, Line: 2, Owner: "bob", Principal: nobody("bob"), Hash: legacy.APR1, Cost: 1},
+		{ID: "basic:dan", Scheme: identity.SchemeBasic, Line: 4, Owner: "dan", Principal: nobody("dan"), Hash: legacy.APR1, Cost: 1},
+		{ID: "basic:eve", Scheme: identity.SchemeBasic, Line: 3, Owner: "eve", Principal: nobody("eve"), Hash: legacy.SHA512Crypt, Cost: 1500},
+		{ID: "basic:svc-etl", Scheme: identity.SchemeBasic, Line: 1, Owner: "svc-etl", Principal: etl, Hash: legacy.Bcrypt, Cost: 4},
+		{ID: "static_bearer:two", Scheme: identity.SchemeStaticBearer, Line: 1, Owner: "x", Principal: nobody("x"), Revoked: true},
 	}
 	if diff := cmp.Diff(want, k.Credentials()); diff != "" {
 		t.Errorf("Credentials (-want +got):\n%s", diff)

@@ -71,6 +71,7 @@ func loadKeys(path string, scheme identity.Scheme, dir *identity.Directory) (map
 		}
 		digests[e.digest] = e.digestLine
 		c := newCredential(scheme, e.id, e.owner, dir)
+		c.line = e.idLine
 		c.limit(e.expires, e.revoked)
 		keys[e.digest] = &c
 	}

@@ -14,6 +14,7 @@ import (
 type Info struct {
 	ID        string // "basic:svc-etl", as in Authentication.CredentialID
 	Scheme    identity.Scheme
+	Line      int    // of the user, or of the key's id, in its file
 	Owner     string // the user name, or the owner of a key or token
 	Principal identity.Principal
 	Hash      string // the hash scheme of a password; empty for keys and tokens
@@ -43,6 +44,7 @@ func (c *credential) info() Info {
 	return Info{
 		ID:        c.good.CredentialID,
 		Scheme:    c.scheme,
+		Line:      c.line,
 		Owner:     c.owner,
 		Principal: c.good.Principal,
 		Expires:   c.expires,

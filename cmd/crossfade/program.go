@@ -115,7 +115,7 @@ returns its command's, or 77 if that was refused. Results go to stdout, talk to 
 	})
 	root.AddCommand(
 		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
-		p.rolloutCommand(), p.auditCommand(), p.tokenCommand(), p.probeCommand(), p.legacyCommand(), p.agentCommand(),
+		p.rolloutCommand(), p.principalsCommand(), p.policyCommand(), p.auditCommand(), p.explainCommand(), p.tokenCommand(), p.probeCommand(), p.legacyCommand(), p.agentCommand(),
 		p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand(),
 	)
 	root.SetIn(p.stdin)

@@ -204,7 +204,7 @@ func issuerRules(i config.Issuer) map[string]any {
 	rules := i.Rules()
 	rules["preset"] = presetOf(i)
 	for key, otherwise := range map[string]any{
-		"algorithms": []string{"ES256", "RS256"}, "subject_claim": "sub", "max_lifetime": oidcauth.DefaultMaxLifetime.String(),
+		"algorithms": []string{"ES256", "RS256"}, "subject_claim": "sub", "max_lifetime": config.FormatDuration(oidcauth.DefaultMaxLifetime),
 	} {
 		if v := unset(rules[key]); v == nil || v == "0s" {
 			rules[key] = otherwise

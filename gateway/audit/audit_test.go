@@ -23,6 +23,7 @@ import (
 	"crossfade/gateway/audit"
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
+	"crossfade/gateway/shadow"
 	"crossfade/rollout"
 )
 
@@ -224,6 +225,8 @@ func TestLinesSayWhoDidWhatAndHoldNoSecret(t *testing.T) {
 		refused.Decision = gateway.Decision{Outcome: gateway.Refused, Reason: identity.LegacyRefused, Control: gateway.SideLegacy, Candidate: gateway.SideToken}
 		refused.Presented.Token, refused.Presented.Companion, refused.Token = true, true, &identity.Authentication{Status: identity.StatusPending}
 		refused.Shadowed, refused.ShadowToken = true, forged
+		refused.Shadow = shadow.Result{Verdict: shadow.WouldBreak, Reason: identity.SignatureInvalid}
+		refused.Enforcement.Pipeline = "LoadAll"
 		grace := byToken(addTask(), expired)
 		grace.Principal, grace.Decision.Grace = p, true
 		unsigned := byToken(addTask(), forged)

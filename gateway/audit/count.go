@@ -111,7 +111,7 @@ func (n *count) use() Use {
 	r.trace, r.configuration, r.percent = n.example.trace, n.example.configuration, n.example.percent
 	r.governing.detail, r.candidate.detail = n.example.governing.detail, n.example.candidate.detail
 	if n.example.principal != "" {
-		r.client = n.example.client
+		r.client, r.pipeline = n.example.client, n.example.pipeline
 	}
 	u := r.use()
 	u.N, u.First = n.n, moment(n.first)

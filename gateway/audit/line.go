@@ -86,8 +86,13 @@ type Use struct {
 	Path      string `json:"path,omitempty"`
 	Status    int    `json:"status,omitempty"`
 	Client    string `json:"client,omitempty"`
-	// Percent is what the team stood at, where it was asked for.
-	Percent *int `json:"percent,omitempty"`
+	// Percent is what the team stood at, where it was asked for, and Pipeline the
+	// run's, where it was known.
+	Percent  *int   `json:"percent,omitempty"`
+	Pipeline string `json:"pipeline,omitempty"`
+	// Verdict is the shadow's on the two credentials, and VerdictReason why.
+	Verdict       string `json:"verdict,omitempty"`
+	VerdictReason string `json:"verdict_reason,omitempty"`
 
 	// Candidate is the other credential of the request, which did not govern.
 	Candidate *Candidate `json:"candidate,omitempty"`

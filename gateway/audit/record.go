@@ -8,6 +8,7 @@ import (
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi"
+	"crossfade/gateway/shadow"
 )
 
 // record is what is kept of one request until its line is written. It is a
@@ -43,6 +44,11 @@ type record struct {
 	client    netip.Addr
 	// percent is that of the team, -1 where nobody asked.
 	percent int16
+	// pipeline is the run's, where it is known.
+	pipeline string
+	// verdict is the shadow's, why its primary reason.
+	verdict shadow.Verdict
+	why     identity.Reason
 
 	trace, configuration string
 }
@@ -84,6 +90,7 @@ func recordOf(ev *gateway.Event, configuration string) record {
 		outcome: ev.Decision.Outcome, reason: ev.Decision.Reason, grace: ev.Decision.Grace, mode: ev.Mode,
 		action: ev.Call.Action, rpc: clip(ev.Call.Method, maxName), family: clip(ev.Call.Family, maxName),
 		run: clip(ev.Call.Run, maxName), clientRun: clip(ev.ClientRun, maxName), method: clip(ev.Method, maxMethod), status: ev.Status, client: ev.Client.WithZone(""),
+		verdict: ev.Shadow.Verdict, why: ev.Shadow.Reason,
 		percent: -1, trace: clip(ev.TraceID, maxName), configuration: configuration,
 	}
 	if !ev.Call.RPC {
@@ -94,6 +101,7 @@ func recordOf(ev *gateway.Event, configuration string) record {
 	if ev.Enforcement.Known {
 		r.percent = int16(ev.Enforcement.Percent)
 	}
+	r.pipeline = clip(ev.Enforcement.Pipeline, maxName)
 
 	judged := ev.Token
 	if ev.Shadowed {
@@ -144,7 +152,7 @@ func frequent(ev *gateway.Event) bool {
 // set, the address.
 func (r record) key(told bool) record {
 	k := r
-	k.at, k.trace, k.family, k.path, k.status, k.percent, k.configuration = time.Time{}, "", "", "", 0, 0, ""
+	k.at, k.trace, k.family, k.path, k.pipeline, k.status, k.percent, k.configuration = time.Time{}, "", "", "", "", 0, 0, ""
 	k.counted, k.governing.detail, k.candidate.detail = true, "", ""
 	if r.principal != "" {
 		k.client = netip.Addr{}
@@ -169,6 +177,7 @@ func (r record) use() Use {
 		Scheme: r.governing.scheme.String(), Credential: clean(r.governing.credential),
 		Outcome: string(r.outcome), Reason: string(r.reason), Grace: r.grace, Mode: r.mode.String(),
 		Action: string(r.action), Method: clean(r.method), Status: r.status,
+		Verdict: string(r.verdict), VerdictReason: string(r.why),
 		TraceID: clean(r.trace), Configuration: clean(r.configuration),
 	}
 	if r.client.IsValid() {
@@ -181,7 +190,7 @@ func (r record) use() Use {
 	var word Unverified
 	if r.principal != "" {
 		u.RPC, u.Family, u.Run, u.Path = clean(r.rpc), clean(r.family), clean(r.run), clean(r.path)
-		u.ClientRun = clean(r.clientRun)
+		u.ClientRun, u.Pipeline = clean(r.clientRun), clean(r.pipeline)
 	} else {
 		word.RPC, word.Family, word.Run, word.Path = clean(r.rpc), clean(r.family), clean(r.run), clean(r.path)
 		word.ClientRun = clean(r.clientRun)

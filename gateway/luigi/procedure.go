@@ -72,3 +72,11 @@ var procedures = map[string]procedure{
 	"update_resources":            {identity.ActionAdmin, false, workerIgnored, "", ""},
 	"update_metrics_task_started": {identity.ActionAdmin, false, workerIgnored, "", ""},
 }
+
+// Procedure tells of a procedure what its name alone says: the action that it
+// needs a right to, and whether that depends on particular task families, as
+// Call.Families. known is false for a name that the scheduler does not have.
+func Procedure(name string) (action identity.Action, families, known bool) {
+	p, known := procedures[name]
+	return p.action, p.families, known
+}

@@ -99,6 +99,17 @@ func NewKeyring(c *config.Config) (*legacy.Keyring, error) {
 	return k, nil
 }
 
+// Rights builds the directory and the policy of a configuration alone, for
+// commands that only look at who may do what. The error is a *ConfigError.
+func Rights(c *config.Config) (*identity.Directory, *policy.Policy, error) {
+	directory, err := directoryOf(c)
+	rules, other := policyOf(c)
+	if err := errors.Join(err, other); err != nil {
+		return nil, nil, &ConfigError{err}
+	}
+	return directory, rules, nil
+}
+
 // NewVerifier builds the verifier of a configuration alone, for commands that
 // only look at tokens. Issuers, directory and deny-list of o are replaced.
 func NewVerifier(c *config.Config, o oidcauth.Options) (*oidcauth.Verifier, error) {
