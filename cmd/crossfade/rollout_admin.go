@@ -395,7 +395,7 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 		}
 		if row.step.Outcome == rollout.Raise && f.Open != nil && !f.Open(now) {
 			row.step.Outcome, row.Outcome = rollout.Closed, rollout.Closed.String()
-			row.Keep = 0
+			row.Keep, row.OneIn = 0, 0
 			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now} // asks for nothing now
 		}
 		rows[i] = row
