@@ -105,7 +105,7 @@ func TestDaysCountWhatHappenedOnThem(t *testing.T) {
 	team.add(time.Hour, bad("a", "P", identity.Expired))
 	team.add(time.Hour, graded(clean("a", "P"), evidence.Indeterminate, identity.ShadowTimeout))
 	team.add(time.Hour, evidence.Run{Account: "a", Pipeline: "P", Legacy: true}) // did nothing that could be judged
-	team.add(20*day, clean("a", "P"))                                           // before the window
+	team.add(20*day, clean("a", "P"))                                            // before the window
 	team.Fixed = []readiness.Fix{{Account: "a", Pipeline: "P", Reason: identity.AudMismatch, At: now.Add(-day)}}
 	want := []readiness.DayReport{
 		{Day: "2026-05-24", Runs: 1, Tokenless: 1, LeftOut: 2},

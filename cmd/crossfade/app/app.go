@@ -92,6 +92,7 @@ type App struct {
 	// assessor says how ready teams are, by the settings of the running configuration
 	// and what the teams' files say.
 	assessor  *assess.Assessor
+	assessed  *assess.Watcher
 	settings  atomic.Pointer[settings]
 	files     *fileView
 	shadow    *shadow.Runner
@@ -227,6 +228,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.watchEffect(); err != nil {
+		return nil, err
+	}
+	if err = a.watchReadiness(); err != nil {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {
@@ -471,6 +475,7 @@ func (a *App) shut(ctx context.Context) error {
 		func() { closeIf(a.probes) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.reconciler) },                   // gives its lease back
+		func() { closeIf(a.assessed) },
 		func() { closeIf(a.effect) },
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },
