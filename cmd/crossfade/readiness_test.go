@@ -189,3 +189,98 @@ func TestReadinessIsShownInEveryFormat(t *testing.T) {
 		t.Errorf("the JSON is read as %+v, %v", got, err)
 	}
 }
+
+func TestReadinessTellsWrongInputs(t *testing.T) {
+	_, config := fiveTeams(t)
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there.md")
+	if err := os.WriteFile(there, []byte("# mine\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		args []string
+		code int
+		said string
+	}{
+		{[]string{"biling"}, exitUsage, `there is no team "biling": did you mean billing?`},
+		{[]string{"quite-another"}, exitUsage, "`crossfade readiness` lists all"},
+		{[]string{"unassigned"}, exitUsage, `there is no team "unassigned"`},
+		{[]string{"bil/ling"}, exitUsage, "team"},
+		{[]string{"billing", "search"}, exitUsage, "--help"},
+		{[]string{"billing", "-o", "xml"}, exitUsage, "table, json, yaml, markdown"},
+		{[]string{"billing", "--what-if", "101"}, exitUsage, "from 0 to 100"},
+		{[]string{"billing", "--what-if", ""}, exitUsage, "from 0 to 100"},
+		{[]string{"billing", "--what-if", "fifty"}, exitUsage, "from 0 to 100"},
+		{[]string{"--what-if", "50"}, exitUsage, "crossfade readiness TEAM --what-if 50"},
+		{[]string{"--report", "x.md"}, exitUsage, "crossfade readiness TEAM --report x.md"},
+		{[]string{"billing", "--report", filepath.Join(dir, "x.pdf")}, exitUsage, ".md or .json"},
+		{[]string{"billing", "--report", there}, exitUsage, "exists"},
+		{[]string{"billing", "--report", filepath.Join(dir, "nowhere", "x.md")}, exitFailure, "no such file"},
+		{[]string{"--verify", there}, exitUsage, "no evidence that Crossfade has written"},
+		{[]string{"--verify", filepath.Join(dir, "none.md")}, exitUsage, "no such file"},
+		{[]string{"billing", "--verify", there}, exitUsage, "leave the rest out"},
+		{[]string{"--verify", ""}, exitUsage, "name the file"},
+		{[]string{"--redis", "redis://127.0.0.1:1"}, exitStore, "connection refused"},
+		{[]string{"billing", "--redis", "nonsense"}, exitUsage, "redis"},
+	} {
+		got := run(t, append([]string{"readiness", "-c", config}, row.args...)...).want(t, row.code, row.said)
+		if got.stdout != "" {
+			t.Errorf("%v: results of what failed: %v", row.args, got)
+		}
+	}
+	run(t, "readiness").want(t, exitStore, "no Redis is configured")
+	if text := read(t, there); text != "# mine\n" {
+		t.Errorf("a file that was there is now %q", text)
+	}
+}
+
+func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
+	_, config := fiveTeams(t)
+	for _, row := range []struct {
+		team, percent string
+		code          int
+		said          string
+	}{
+		{"data-eng", "50", exitOK, "data-eng at 50%: YES. 1,144 clean runs."},
+		{"data-eng", "100%", exitOK, "at worst 1 broken run in 3 days"},
+		{"data-eng", "10", exitOK, "data-eng at 10%: YES. Lowering is always allowed."},
+		{"data-eng", "25", exitOK, "data-eng at 25%: YES. The team is at 25%."},
+		{"billing", "10", exitRefused, "billing at 10%: NO. aud_mismatch in svc-billing / ExportInvoices, 4 runs."},
+		{"search", "10", exitRefused, "search at 10%: WAIT. 0% of runs sent a token, 99% needed."},
+		{"ml-platform", "50", exitRefused, "ml-platform at 50%: HELD. Rolled back, 6 known runs refused."},
+		{"ml-platform", "0", exitOK, "Lowering is always allowed."},
+	} {
+		run(t, "readiness", "-c", config, row.team, "--what-if", row.percent).want(t, row.code, row.said)
+	}
+}
+
+func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
+	redis, config := fiveTeams(t)
+	dir := t.TempDir()
+	for _, name := range []string{"growth.md", "growth.json"} {
+		file := filepath.Join(dir, name)
+		got := run(t, "readiness", "-c", config, "growth", "--report", file).want(t, exitOK, "The evidence of growth is in "+file)
+		sum := regexp.MustCompile(`[0-9a-f]{64}`).FindString(got.stderr)
+		run(t, "readiness", "--verify", file).want(t, exitOK, "is as it was written, SHA-256 "+sum)
+		text := read(t, file)
+		for _, want := range []string{"svc-growth", "no password for 9 of 14 days", sum} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s does not say %q", name, want)
+			}
+		}
+		if err := os.WriteFile(file, []byte(strings.Replace(text, "9 of 14 days", "14 of 14 days", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "readiness", "--verify", file).want(t, exitFailure, "it was changed after it was written")
+	}
+
+	file := filepath.Join(dir, "retired.md")
+	run(t, "rollout", "retire", "growth", "-c", config, "--report", filepath.Join(dir, "growth.md")).want(t, exitUsage, "exists")
+	run(t, "rollout", "retire", "growth", "-c", config, "--dry-run", "--report", file).want(t, exitRefused, "growth is not retired: no password for 9 of 14 days")
+	run(t, "readiness", "--verify", file).want(t, exitOK)
+
+	// All that is in the way is said.
+	changed(t, redis, rollout.Change{Team: "growth", Percent: 50}, rollout.Change{Team: "growth", Percent: 100, At: time.Now().Add(-3 * aDay)})
+	run(t, "rollout", "retire", "growth", "-c", config, "--dry-run").want(t, exitRefused,
+		"growth is not retired: at 100% for 3 of 14 days; no password for 9 of 14 days: svc-growth was the last to use one")
+}
