@@ -43,7 +43,7 @@ func (p teamPage) headline() string {
 	word := answerWord(r.Answer)
 	switch full := r.Percent >= rollout.Full; {
 	case r.Answer == readiness.Ready && full:
-		return fmt.Sprintf("%s: %s. Its static credentials can end for good: %s", r.Team, word, sentence(r.Why))
+		return fmt.Sprintf("%s: %s. Its static credentials can end for good: %s.", r.Team, word, printable(r.Why))
 	case r.Answer == readiness.Ready:
 		return fmt.Sprintf("%s: %s. You may raise to any value up to %s%%.", r.Team, word, r.UpTo)
 	case r.Answer == readiness.Waiting && full:
@@ -60,17 +60,17 @@ func (p teamPage) next() string {
 	if p.whatIf {
 		owner = p.Outlook.Owner
 	}
-	change := fmt.Sprintf("%s: percent: %s", p.File, p.Outlook.Percent)
+	change := fmt.Sprintf("%s: percent: %s", p.File, min(p.Outlook.Percent, max(r.UpTo, r.Percent)))
 	switch {
 	case p.whatIf && p.Outlook.Allowed && p.Outlook.Percent != r.Percent && p.File != "":
 		return change
-	case p.whatIf && p.Outlook.Allowed:
+	case p.whatIf && (p.Outlook.Allowed || owner == ""):
 		return ""
 	case owner != "":
 		return "Who acts: " + whose(owner, r.Team)
 	case r.Answer == readiness.Ready && r.Percent >= rollout.Full:
 		return "crossfade rollout retire " + string(r.Team)
-	case r.Answer == readiness.Ready && p.Outlook.Allowed && p.File != "":
+	case r.Answer == readiness.Ready && p.File != "":
 		return change
 	default:
 		return ""
@@ -96,7 +96,7 @@ func whose(owner identity.Owner, team identity.Team) string {
 // facts are the few lines below the headline, each with its name.
 func (p teamPage) facts() (lines [][2]string) {
 	r := p.Report
-	asked := "set"
+	asked := "live"
 	if r.Requested != nil && *r.Requested == r.Percent {
 		asked = "asked"
 	}
@@ -124,6 +124,9 @@ func (p teamPage) facts() (lines [][2]string) {
 		if r.Census && o.Percent > r.Percent {
 			text += "; too few runs to say how many may break"
 		}
+		if r.Answer == readiness.Ready && !o.Allowed && !p.whatIf {
+			text += "; " + o.Why
+		}
 		lines = append(lines, [2]string{fmt.Sprintf("at %s%%", o.Percent), text})
 	}
 	if r.Wait > 0 && r.Answer != readiness.Ready {
@@ -142,6 +145,12 @@ func waits(r readiness.Report) string {
 	default:
 		return "waits for its checks"
 	}
+}
+
+// checks are the groups of them, first those that the question now is about.
+func (p teamPage) checks() [][]readiness.Check {
+	all := [][]readiness.Check{p.Report.Retire, p.Report.Checks}
+	return slices.DeleteFunc(all, func(group []readiness.Check) bool { return len(group) == 0 })
 }
 
 // checkTable is a group of checks as rows.
@@ -243,11 +252,7 @@ func (p teamPage) text(w io.Writer) error {
 			b.WriteString(broken("     "+printable(text), hang, pageWidth))
 		}
 	}
-	groups := [][]readiness.Check{p.Report.Checks}
-	if len(p.Report.Retire) > 0 { // what the question is now
-		groups = [][]readiness.Check{p.Report.Retire, p.Report.Checks}
-	}
-	for _, checks := range groups {
+	for _, checks := range p.checks() {
 		b.WriteByte('\n')
 		var rows strings.Builder
 		if err := checkTable(checks).text(&rows); err != nil {
@@ -292,11 +297,7 @@ func (p teamPage) markdown(w io.Writer) error {
 			fmt.Fprintf(&b, "   - %s\n", marked(strings.TrimSpace(line[0]+" "+line[1])))
 		}
 	}
-	groups := [][]readiness.Check{p.Report.Checks}
-	if len(p.Report.Retire) > 0 {
-		groups = [][]readiness.Check{p.Report.Retire, p.Report.Checks}
-	}
-	for _, checks := range groups {
+	for _, checks := range p.checks() {
 		b.WriteByte('\n')
 		t := checkTable(checks)
 		for _, row := range t {

@@ -284,3 +284,73 @@ func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
 	run(t, "rollout", "retire", "growth", "-c", config, "--dry-run").want(t, exitRefused,
 		"growth is not retired: at 100% for 3 of 14 days; no password for 9 of 14 days: svc-growth was the last to use one")
 }
+
+func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
+	a := administer(t, "address: 127.0.0.1:0")
+	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 25}, rollout.Change{Team: "growth", Percent: 100})
+	by := []string{"--admin", a.url, "--token-file", a.tokenFile}
+	over := func(args ...string) ran { return run(t, append(append([]string{"readiness"}, args...), by...)...) }
+	eventually(t, "the gateway knows the teams", func() bool { return strings.Contains(over().stdout, "growth") })
+	alike := func(text string) string {
+		return soon.ReplaceAllString(ages.ReplaceAllString(timestamps.ReplaceAllString(text, "TIME"), ""), "about N hours")
+	}
+	for _, args := range [][]string{{}, {"-o", "markdown"}, {"data-eng"}, {"data-eng", "--what-if", "10"}, {"data-eng", "--what-if", "75"}, {"growth"}} {
+		straight := run(t, append([]string{"readiness", "-c", a.config}, args...)...)
+		got := over(args...)
+		if got.code != straight.code || alike(got.stdout) != alike(straight.stdout) {
+			t.Errorf("%v over the API: %v\nstraight: %v", args, got, straight)
+		}
+	}
+	over("data-egn").want(t, exitUsage, "Did you mean data-eng?")
+	over("data-eng", "--what-if", "75").want(t, exitRefused, "data-eng at 75%: WAIT.")
+	var got console.Readiness
+	if err := json.Unmarshal([]byte(over("growth", "-o", "json").want(t, exitOK).stdout), &got); err != nil || got.Report.Percent != 100 || got.Report.Window != 14*aDay || len(got.Report.Retire) != 5 {
+		t.Errorf("the JSON is read as %+v, %v", got, err)
+	}
+	file := filepath.Join(t.TempDir(), "growth.md")
+	over("growth", "--report", file).want(t, exitOK, file)
+	run(t, "readiness", "--verify", file).want(t, exitOK)
+	if text := read(t, file); !strings.Contains(text, "All gateways serve by the configuration ") {
+		t.Errorf("the gateway is not in it:\n%s", text)
+	}
+}
+
+func TestAPageSaysWhatIsRare(t *testing.T) {
+	at := time.Date(2026, 5, 26, 12, 0, 0, 0, time.UTC)
+	fifty := rollout.Percent(50)
+	closed := readiness.Failure{
+		Account: "svc-etl", Pipeline: "Load", Reason: identity.Expired, Verdict: "would_break", Owner: identity.OwnerTeam, Runs: 3, Last: at.Add(-50 * time.Hour),
+		Closes: "closed by 12 later clean runs; its runs leave the bound with the window, or at once when the team's file records the fix",
+	}
+	signal := readiness.Failure{
+		Account: "svc-etl", Reason: identity.PrincipalMismatch, Verdict: "identity_drift", Owner: identity.OwnerSecurity, Runs: 1, Last: at.Add(-3 * time.Minute), Open: true,
+		Detail: "password and token are of two accounts\x1b[2J", Advice: readiness.Advice(identity.PrincipalMismatch),
+		Closes: "with the window after it was last seen, or by a waiver in the platform's file",
+	}
+	for name, report := range map[string]readiness.Report{
+		"retire": {Team: "growth", At: at, Phase: rollout.PhaseEnforced, Percent: 100, UpTo: 100, Answer: readiness.Ready, Why: "no password for 14 days",
+			Checks: []readiness.Check{{Name: readiness.Watched, Pass: true, Have: "40 days", Need: "14 days"}},
+			Retire: []readiness.Check{{Name: readiness.NoLegacy, Pass: true, Have: "20 days", Need: "14 days"}}},
+		"retired": {Team: "growth", At: at, Phase: rollout.PhaseRetired, Percent: 100, UpTo: 100, Answer: readiness.Done, Why: "its static credentials have ended"},
+		"signal": {Team: "data-eng", At: at, Phase: rollout.PhaseRamp, Percent: 10, Requested: &fifty, UpTo: 10, Answer: readiness.Blocked, Signal: true,
+			Why: "identity_drift: principal_mismatch in svc-etl, 1 run", Owner: identity.OwnerSecurity, Runs: 900, RunsADay: 64.3, AtWorst: 0.4, BrokenADay: 1,
+			Failures: []readiness.Failure{signal, closed}, Warnings: []string{"people use a password in browsers, which 100% refuses: ana"}},
+		"step": {Team: "data-eng", At: at, Phase: rollout.PhaseRamp, Percent: 10, Requested: &fifty, UpTo: 40, Answer: readiness.Ready, Why: "4,000 runs, 2 of them bad",
+			Runs: 4000, Bad: 2, RunsADay: 290, AtWorst: 3.3, BrokenADay: 1},
+	} {
+		for _, what := range []struct {
+			ending string
+			write  func(teamPage, *strings.Builder) error
+		}{
+			{"table", func(p teamPage, b *strings.Builder) error { return p.text(b) }},
+			{"markdown", func(p teamPage, b *strings.Builder) error { return p.markdown(b) }},
+		} {
+			var b strings.Builder
+			page := teamPage{Readiness: console.Readiness{Report: report, Outlook: report.Outlook(report.Next()), File: "rollout.d/" + string(report.Team) + ".yaml"}}
+			if err := what.write(page, &b); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, "readiness.page."+name+"."+what.ending, b.String())
+		}
+	}
+}

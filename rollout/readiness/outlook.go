@@ -67,18 +67,22 @@ func runsADay(n float64) string {
 }
 
 // Next is the percentage that a report looks ahead to: what the team asks for
-// beyond the live one, else the next of 10, 25, 50, 75 and 100; 100 of a team that
-// stands there.
+// beyond the live one, else the next of 10, 25, 50, 75 and 100, but no more than
+// the checks allow where they allow any; 100 of a team that stands there.
 func (r Report) Next() rollout.Percent {
 	if r.Requested != nil && *r.Requested > r.Percent {
 		return *r.Requested
 	}
-	for _, step := range []rollout.Percent{10, 25, 50, 75} {
+	next := rollout.Full
+	for _, step := range []rollout.Percent{75, 50, 25, 10} {
 		if step > r.Percent {
-			return step
+			next = step
 		}
 	}
-	return rollout.Full
+	if r.UpTo > r.Percent {
+		next = min(next, r.UpTo)
+	}
+	return next
 }
 
 // Retirement are the checks that a retirement asks for: none but of a team that

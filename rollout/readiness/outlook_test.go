@@ -63,7 +63,10 @@ func TestTheNextStepIsWhatIsAskedForOrASensibleOne(t *testing.T) {
 			t.Errorf("at %d, asked for %d: %d, want %d", row.at, row.asked, got, row.want)
 		}
 	}
-	if got := (readiness.Report{Percent: 25}).Next(); got != 50 {
+	if got := (readiness.Report{Percent: 25, UpTo: 33}).Next(); got != 33 {
+		t.Errorf("at 25 with a reach of 33: %d, want 33", got)
+	}
+	if got := (readiness.Report{Percent: 25, UpTo: 25}).Next(); got != 50 {
 		t.Errorf("without a request at 25: %d, want 50", got)
 	}
 }
