@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"crossfade/cmd/crossfade/app"
+	"crossfade/config"
 	"crossfade/gateway/console"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
@@ -101,7 +103,7 @@ func judgedClean(account, pipeline string) evidence.Run {
 
 // fiveTeams is a Redis with the teams that a first page shows, and the
 // configuration of a command that reads it.
-func fiveTeams(t *testing.T) (redis *rollouttest.Redis, config string) {
+func fiveTeams(t *testing.T) (redis *rollouttest.Redis, conf string) {
 	t.Helper()
 	redis = rollouttest.StartRedis(t)
 	long := time.Now().Add(-9 * aDay)
@@ -165,8 +167,8 @@ var (
 )
 
 func TestReadinessIsShownInEveryFormat(t *testing.T) {
-	_, config := fiveTeams(t)
-	show := func(args ...string) ran { return run(t, append([]string{"readiness", "-c", config}, args...)...) }
+	_, conf := fiveTeams(t)
+	show := func(args ...string) ran { return run(t, append([]string{"readiness", "-c", conf}, args...)...) }
 	clean := func(r ran) string {
 		if strings.Contains(r.stdout, "\x1b") {
 			t.Errorf("there are colours: %q", r.stdout)
@@ -191,7 +193,7 @@ func TestReadinessIsShownInEveryFormat(t *testing.T) {
 }
 
 func TestReadinessTellsWrongInputs(t *testing.T) {
-	_, config := fiveTeams(t)
+	_, conf := fiveTeams(t)
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there.md")
 	if err := os.WriteFile(there, []byte("# mine\n"), 0o600); err != nil {
@@ -223,7 +225,7 @@ func TestReadinessTellsWrongInputs(t *testing.T) {
 		{[]string{"--redis", "redis://127.0.0.1:1"}, exitStore, "connection refused"},
 		{[]string{"billing", "--redis", "nonsense"}, exitUsage, "redis"},
 	} {
-		got := run(t, append([]string{"readiness", "-c", config}, row.args...)...).want(t, row.code, row.said)
+		got := run(t, append([]string{"readiness", "-c", conf}, row.args...)...).want(t, row.code, row.said)
 		if got.stdout != "" {
 			t.Errorf("%v: results of what failed: %v", row.args, got)
 		}
@@ -235,7 +237,7 @@ func TestReadinessTellsWrongInputs(t *testing.T) {
 }
 
 func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
-	_, config := fiveTeams(t)
+	_, conf := fiveTeams(t)
 	for _, row := range []struct {
 		team, percent string
 		code          int
@@ -250,16 +252,16 @@ func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
 		{"ml-platform", "50", exitRefused, "ml-platform at 50%: HELD. Rolled back, 6 known runs refused."},
 		{"ml-platform", "0", exitOK, "Lowering is always allowed."},
 	} {
-		run(t, "readiness", "-c", config, row.team, "--what-if", row.percent).want(t, row.code, row.said)
+		run(t, "readiness", "-c", conf, row.team, "--what-if", row.percent).want(t, row.code, row.said)
 	}
 }
 
 func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
-	redis, config := fiveTeams(t)
+	redis, conf := fiveTeams(t)
 	dir := t.TempDir()
 	for _, name := range []string{"growth.md", "growth.json"} {
 		file := filepath.Join(dir, name)
-		got := run(t, "readiness", "-c", config, "growth", "--report", file).want(t, exitOK, "The evidence of growth is in "+file)
+		got := run(t, "readiness", "-c", conf, "growth", "--report", file).want(t, exitOK, "The evidence of growth is in "+file)
 		sum := regexp.MustCompile(`[0-9a-f]{64}`).FindString(got.stderr)
 		run(t, "readiness", "--verify", file).want(t, exitOK, "is as it was written, SHA-256 "+sum)
 		text := read(t, file)
@@ -275,13 +277,13 @@ func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
 	}
 
 	file := filepath.Join(dir, "retired.md")
-	run(t, "rollout", "retire", "growth", "-c", config, "--report", filepath.Join(dir, "growth.md")).want(t, exitUsage, "exists")
-	run(t, "rollout", "retire", "growth", "-c", config, "--dry-run", "--report", file).want(t, exitRefused, "growth is not retired: no password for 9 of 14 days")
+	run(t, "rollout", "retire", "growth", "-c", conf, "--report", filepath.Join(dir, "growth.md")).want(t, exitUsage, "exists")
+	run(t, "rollout", "retire", "growth", "-c", conf, "--dry-run", "--report", file).want(t, exitRefused, "growth is not retired: no password for 9 of 14 days")
 	run(t, "readiness", "--verify", file).want(t, exitOK)
 
 	// All that is in the way is said.
 	changed(t, redis, rollout.Change{Team: "growth", Percent: 50}, rollout.Change{Team: "growth", Percent: 100, At: time.Now().Add(-3 * aDay)})
-	run(t, "rollout", "retire", "growth", "-c", config, "--dry-run").want(t, exitRefused,
+	run(t, "rollout", "retire", "growth", "-c", conf, "--dry-run").want(t, exitRefused,
 		"growth is not retired: at 100% for 3 of 14 days; no password for 9 of 14 days: svc-growth was the last to use one")
 }
 
@@ -353,4 +355,42 @@ func TestAPageSaysWhatIsRare(t *testing.T) {
 			golden(t, "readiness.page."+name+"."+what.ending, b.String())
 		}
 	}
+}
+
+func TestAPlanSaysWhatARaiseBreaksAtWorst(t *testing.T) {
+	_, conf := fiveTeams(t)
+	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 50\n", "billing": "percent: 10\n"})
+	const why, worst = "1,144 clean runs, none would break; up to 100% possible", "at worst 1 broken run in 10 days"
+	for _, format := range []string{"table", "markdown"} {
+		run(t, "rollout", "plan", "-c", conf, "--dir", dir, "-o", format).want(t, exitRefused, why, worst)
+	}
+	var rows []struct {
+		Team  string
+		OneIn float64 `json:"one_broken_run_in_days"`
+	}
+	got := run(t, "rollout", "plan", "-c", conf, "--dir", dir, "-o", "json").want(t, exitRefused, why)
+	if err := json.Unmarshal([]byte(got.stdout), &rows); err != nil || len(rows) != 2 || rows[0].OneIn != 0 || int(rows[1].OneIn) != 10 {
+		t.Errorf("%+v, %v: want nothing of billing, which is refused, and one run in 10 days of data-eng", rows, err)
+	}
+}
+
+func TestAPlanOverTheAdminAPISaysWhatARaiseBreaksAtWorst(t *testing.T) {
+	a := administer(t, "address: 127.0.0.1:0")
+	cfg, err := config.Load(config.Source{File: a.config, Reasons: app.Reasons(), Partial: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := judgedClean("svc-etl", "LoadUsers")
+	kind.Config = cfg.EvidenceHashes().Of(kind.Account) // or a gateway takes it for that of another configuration
+	of := newPast("data-eng", 21*aDay)
+	for i := range 5 {
+		kind.Pipeline = fmt.Sprint("Load", i)
+		of.daily(20, kind)
+	}
+	of.use("svc-etl", time.Minute, time.Minute).record(t, a.redis)
+	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 10\n"})
+	by := []string{"--admin", a.url, "--token-file", a.tokenFile}
+	run(t, append([]string{"rollout", "plan", "--dir", dir}, by...)...).want(t, exitOK,
+		"1,300 clean runs, none would break; up to 100% possible", "at worst 1 broken run in 26 days")
+	run(t, append([]string{"readiness", "data-eng"}, by...)...).want(t, exitOK, "data-eng: YES. You may raise to any value up to 100%.", "at worst 1 broken run in 26 days")
 }
