@@ -228,16 +228,16 @@ func (p teamPage) text(w io.Writer) error {
 	head, next := p.headline(), p.next()
 	switch n := utf8.RuneCountInString(head); {
 	case next == "":
-		b.WriteString(broken(head, 0, pageWidth))
+		b.WriteString(broken(head, 0))
 	case max(n+2, 59)+utf8.RuneCountInString(next) <= pageWidth:
 		fmt.Fprintf(&b, "%-57s  %s\n", head, next)
 	default:
-		b.WriteString(broken(head, 0, pageWidth))
+		b.WriteString(broken(head, 0))
 		fmt.Fprintf(&b, "%s\n", next)
 	}
 	b.WriteByte('\n')
 	for _, line := range p.facts() {
-		b.WriteString(broken(fmt.Sprintf("  %-8s  %s", line[0], line[1]), 12, pageWidth))
+		b.WriteString(broken(fmt.Sprintf("  %-8s  %s", line[0], line[1]), 12))
 	}
 	open, closed := p.failures()
 	for i, f := range open {
@@ -249,7 +249,7 @@ func (p teamPage) text(w io.Writer) error {
 			if line[0] != "" {
 				text, hang = fmt.Sprintf("%-8s%s", line[0], text), 13
 			}
-			b.WriteString(broken("     "+printable(text), hang, pageWidth))
+			b.WriteString(broken("     "+printable(text), hang))
 		}
 	}
 	for _, checks := range p.checks() {
@@ -267,13 +267,13 @@ func (p teamPage) text(w io.Writer) error {
 			b.WriteString("\n  Closed:\n")
 		}
 		where, often := failed(f)
-		b.WriteString(broken(fmt.Sprintf("  %s   %s   %s, %s", reasonOf(f), where, often, printable(f.Closes)), 4, pageWidth))
+		b.WriteString(broken(fmt.Sprintf("  %s   %s   %s, %s", reasonOf(f), where, often, printable(f.Closes)), 4))
 	}
 	for i, warning := range p.Report.Warnings {
 		if i == 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString(broken("  Mind: "+printable(warning)+".", 8, pageWidth))
+		b.WriteString(broken("  Mind: "+printable(warning)+".", 8))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -360,17 +360,17 @@ var markdownText = strings.NewReplacer(
 	`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "#", `\#`, "~", `\~`,
 )
 
-// broken breaks a text at a width, the lines after the first one indented.
-func broken(text string, indent, width int) string {
+// broken breaks a text at the width of a page, the lines after the first one indented.
+func broken(text string, indent int) string {
 	var b strings.Builder
 	for {
 		runes := []rune(text)
-		if len(runes) <= width {
+		if len(runes) <= pageWidth {
 			b.WriteString(strings.TrimRight(text, " ") + "\n")
 			return b.String()
 		}
-		at := width
-		for i := width; i > indent; i-- {
+		at := pageWidth
+		for i := pageWidth; i > indent; i-- {
 			if runes[i] == ' ' {
 				at = i
 				break

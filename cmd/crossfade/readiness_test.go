@@ -330,15 +330,21 @@ func TestAPageSaysWhatIsRare(t *testing.T) {
 		Closes: "with the window after it was last seen, or by a waiver in the platform's file",
 	}
 	for name, report := range map[string]readiness.Report{
-		"retire": {Team: "growth", At: at, Phase: rollout.PhaseEnforced, Percent: 100, UpTo: 100, Answer: readiness.Ready, Why: "no password for 14 days",
+		"retire": {
+			Team: "growth", At: at, Phase: rollout.PhaseEnforced, Percent: 100, UpTo: 100, Answer: readiness.Ready, Why: "no password for 14 days",
 			Checks: []readiness.Check{{Name: readiness.Watched, Pass: true, Have: "40 days", Need: "14 days"}},
-			Retire: []readiness.Check{{Name: readiness.NoLegacy, Pass: true, Have: "20 days", Need: "14 days"}}},
+			Retire: []readiness.Check{{Name: readiness.NoLegacy, Pass: true, Have: "20 days", Need: "14 days"}},
+		},
 		"retired": {Team: "growth", At: at, Phase: rollout.PhaseRetired, Percent: 100, UpTo: 100, Answer: readiness.Done, Why: "its static credentials have ended"},
-		"signal": {Team: "data-eng", At: at, Phase: rollout.PhaseRamp, Percent: 10, Requested: &fifty, UpTo: 10, Answer: readiness.Blocked, Signal: true,
+		"signal": {
+			Team: "data-eng", At: at, Phase: rollout.PhaseRamp, Percent: 10, Requested: &fifty, UpTo: 10, Answer: readiness.Blocked, Signal: true,
 			Why: "identity_drift: principal_mismatch in svc-etl, 1 run", Owner: identity.OwnerSecurity, Runs: 900, RunsADay: 64.3, AtWorst: 0.4, BrokenADay: 1,
-			Failures: []readiness.Failure{signal, closed}, Warnings: []string{"people use a password in browsers, which 100% refuses: ana"}},
-		"step": {Team: "data-eng", At: at, Phase: rollout.PhaseRamp, Percent: 10, Requested: &fifty, UpTo: 40, Answer: readiness.Ready, Why: "4,000 runs, 2 of them bad",
-			Runs: 4000, Bad: 2, RunsADay: 290, AtWorst: 3.3, BrokenADay: 1},
+			Failures: []readiness.Failure{signal, closed}, Warnings: []string{"people use a password in browsers, which 100% refuses: ana"},
+		},
+		"step": {
+			Team: "data-eng", At: at, Phase: rollout.PhaseRamp, Percent: 10, Requested: &fifty, UpTo: 40, Answer: readiness.Ready, Why: "4,000 runs, 2 of them bad",
+			Runs: 4000, Bad: 2, RunsADay: 290, AtWorst: 3.3, BrokenADay: 1,
+		},
 	} {
 		for _, what := range []struct {
 			ending string

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -230,7 +231,11 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err = a.watchEffect(); err != nil {
 		return nil, err
 	}
-	if err = a.watchReadiness(); err != nil {
+	stateDir := ""
+	if path != "" {
+		stateDir = filepath.Dir(path)
+	}
+	if err = a.watchReadiness(stateDir); err != nil {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {

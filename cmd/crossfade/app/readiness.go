@@ -71,10 +71,11 @@ func (a *App) assessTeams() (err error) {
 }
 
 // watchReadiness tells telemetry once a minute how ready the teams are: neither a
-// scrape nor a request waits for evidence.
-func (a *App) watchReadiness() (err error) {
+// scrape nor a request waits for evidence. In the state directory, "" for none, it
+// keeps on what evidence teams were retired.
+func (a *App) watchReadiness(stateDir string) (err error) {
 	a.assessed, err = assess.Watch(assess.WatchOptions{
-		Report: a.assessor.Report, Told: a.telemetry.Readiness,
+		Report: a.assessor.Report, Told: func(r readiness.Report) { a.noteReadiness(stateDir, r) },
 		States: func() ([]rollout.State, bool) {
 			var states []rollout.State
 			for _, name := range *a.teams.Load() {
