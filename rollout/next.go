@@ -26,6 +26,9 @@ type Answer struct {
 	Owner identity.Owner
 	// Signal tells of an open security signal, which no override passes.
 	Signal bool
+	// Obstacles are all that is in the way of a retirement, the decisive one first;
+	// Why is one of them. Of a raise there are none.
+	Obstacles []Obstacle
 }
 
 // Guard says how far a team may be raised. Lowering asks nobody.

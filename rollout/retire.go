@@ -54,7 +54,10 @@ func AskRetire(ctx context.Context, g Guard, s State, now time.Time) (why string
 // obstacles is the rule of AskRetire. It is pure.
 func obstacles(s State, answer Answer, now time.Time) []Obstacle {
 	var all []Obstacle
-	if answer.UpTo < Full || answer.Signal {
+	switch refused := answer.UpTo < Full || answer.Signal; {
+	case refused && len(answer.Obstacles) > 0:
+		all = append(all, answer.Obstacles...)
+	case refused:
 		all = append(all, Obstacle{Why: answer.Why, Owner: answer.Owner})
 	}
 	if s.Hold.Active(now) {

@@ -34,6 +34,9 @@ func TestATeamIsRetiredOnlyWhenNothingIsInTheWay(t *testing.T) {
 	gone.Retired = true
 	yes := rollout.Answer{UpTo: rollout.Full, Why: "no password for 14 days"}
 	no := rollout.Answer{Why: "no password for 9 of 14 days: svc-old was the last to use one", Owner: identity.OwnerTeam}
+	several := rollout.Answer{Why: "svc-old was never seen", Owner: identity.OwnerTeam, Obstacles: []rollout.Obstacle{
+		{Why: "svc-old was never seen", Owner: identity.OwnerTeam}, {Why: "at 100% for 3 of 14 days"},
+	}}
 	signal := rollout.Answer{UpTo: rollout.Full, Signal: true, Why: "1 of 30 runs is a security signal", Owner: identity.OwnerSecurity}
 	for name, tt := range map[string]struct {
 		state    rollout.State
@@ -43,6 +46,7 @@ func TestATeamIsRetiredOnlyWhenNothingIsInTheWay(t *testing.T) {
 		"nothing is in the way":         {full, retirer{answer: yes}, yes.Why, ""},
 		"the guard says no":             {full, retirer{answer: no}, "", "growth is not retired: " + no.Why},
 		"there is a security signal":    {full, retirer{answer: signal}, "", "growth is not retired: " + signal.Why},
+		"several things are in the way": {held, retirer{answer: several}, "", "growth is not retired: svc-old was never seen; at 100% for 3 of 14 days; it is held: until Monday"},
 		"somebody holds it":             {held, retirer{answer: yes}, "", "growth is not retired: it is held: until Monday"},
 		"the guard says no and a hold":  {held, retirer{answer: no}, "", "growth is not retired: " + no.Why + "; it is held: until Monday"},
 		"the hold has ended":            {over, retirer{answer: yes}, yes.Why, ""},

@@ -102,6 +102,7 @@ returns its command's, or 77 if that was refused. Results go to stdout, talk to 
 		Example: `  crossfade demo
   crossfade serve --upstream http://127.0.0.1:8083 --profile luigi --mode observe --listen :8082
   crossfade check crossfade.yaml --connect
+  crossfade readiness
   crossfade rollout status`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -115,7 +116,8 @@ returns its command's, or 77 if that was refused. Results go to stdout, talk to 
 	})
 	root.AddCommand(
 		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
-		p.rolloutCommand(), p.principalsCommand(), p.policyCommand(), p.auditCommand(), p.explainCommand(), p.tokenCommand(), p.probeCommand(), p.legacyCommand(), p.agentCommand(),
+		p.readinessCommand(), p.rolloutCommand(), p.principalsCommand(), p.policyCommand(), p.auditCommand(), p.explainCommand(),
+		p.tokenCommand(), p.probeCommand(), p.legacyCommand(), p.agentCommand(),
 		p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand(),
 	)
 	root.SetIn(p.stdin)

@@ -292,8 +292,7 @@ func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State,
 // live says which gateways serve by the store of this one; "" where an older one
 // does not tell.
 func (a *adminAPI) live(ctx context.Context) (string, error) {
-	var list console.Replicas
-	err := a.call(ctx, http.MethodGet, "replicas", nil, nil, &list)
+	all, now, err := a.gateways(ctx)
 	var unknown *adminProblem
 	if errors.As(err, &unknown) && unknown.Reason == reasonRoute {
 		return "", nil
@@ -301,11 +300,20 @@ func (a *adminAPI) live(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	all := make([]fleet.Replica, 0, len(list.Replicas))
+	return liveWords(all, now), nil
+}
+
+// gateways returns those that serve by the store of this one, and the time by its
+// clock.
+func (a *adminAPI) gateways(ctx context.Context) (all []fleet.Replica, now time.Time, err error) {
+	var list console.Replicas
+	if err := a.call(ctx, http.MethodGet, "replicas", nil, nil, &list); err != nil {
+		return nil, now, err
+	}
 	for _, r := range list.Replicas {
 		all = append(all, fleet.Replica{ID: r.ID, Version: r.Version, Config: r.Config, Started: r.Started, Seen: r.Seen})
 	}
-	return liveWords(all, list.AsOf), nil
+	return all, list.AsOf, nil
 }
 
 // history returns a team's last changes.
@@ -395,7 +403,7 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 		}
 		if row.step.Outcome == rollout.Raise && f.Open != nil && !f.Open(now) {
 			row.step.Outcome, row.Outcome = rollout.Closed, rollout.Closed.String()
-			row.Keep = 0
+			row.Keep, row.OneIn = 0, 0
 			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now} // asks for nothing now
 		}
 		rows[i] = row

@@ -14,6 +14,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/assess"
 	"crossfade/rollout/effect"
 	"crossfade/rollout/reconcile"
 	"crossfade/rollout/redisstore"
@@ -164,7 +165,7 @@ func teamsOf(cfg *config.Config) []string {
 }
 
 // planOf says what would become of each file, where runs are bucketed as k says.
-func planOf(ctx context.Context, s *redisstore.Store, guard rollout.Guard, files []reconcile.File, k rollout.Keying, now time.Time) ([]planRow, error) {
+func planOf(ctx context.Context, s *redisstore.Store, guard *assess.Assessor, files []reconcile.File, k rollout.Keying, now time.Time) ([]planRow, error) {
 	snapshot, err := s.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -180,7 +181,7 @@ func planOf(ctx context.Context, s *redisstore.Store, guard rollout.Guard, files
 			Team: f.Team, From: int(step.From), To: int(step.To), Outcome: step.Outcome.String(), Why: step.Why, Owner: step.Owner,
 			Overridden: step.Overridden, state: state, file: f, step: step,
 		}
-		if row.Forecast, err = app.ForecastOf(ctx, s, state, step, k, now); err != nil {
+		if row.Forecast, err = app.ForecastOf(ctx, s, guard, state, step, k, now); err != nil {
 			return nil, err
 		}
 		rows = append(rows, row)

@@ -16,7 +16,10 @@ import (
 )
 
 func (p *program) rolloutRetire() *cobra.Command {
-	var dry bool
+	var (
+		dry    bool
+		report string
+	)
 	c := newChangeCommand(&cobra.Command{
 		Use:   "retire TEAM",
 		Short: "End a team's static credentials for good",
@@ -26,13 +29,18 @@ by a command.
 
 It is done when the team has stood at 100% for 14 days, none of its accounts has
 used a static credential in that time and nobody holds it; else the exit code is 3,
-and what is in the way is said. Over the admin API it is for operators.`,
+and all that is in the way is said. Over the admin API it is for operators.
+
+--report FILE.md or FILE.json writes down before that on what evidence it is done, as
+` + "`crossfade readiness TEAM --report`" + ` does; where that cannot be written nothing is
+retired.`,
 		Example: `  crossfade rollout retire growth --dry-run
-  crossfade rollout retire growth --reason "nobody needs a password any more"
+  crossfade rollout retire growth --report growth.md --reason "nobody needs a password any more"
   crossfade rollout retire growth --dry-run --admin https://crossfade.internal:8081`,
 		Args: cobra.ExactArgs(1),
 	})
 	c.Flags().BoolVar(&dry, "dry-run", false, "say whether it could be done, and do nothing")
+	c.Flags().StringVar(&report, "report", "", "first write the evidence to a new file, .md or .json")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if err := c.out.check(); err != nil {
 			return err
@@ -40,6 +48,21 @@ and what is in the way is said. Over the admin API it is for operators.`,
 		team := identity.Team(args[0])
 		if err := rollout.ValidateTeam(team); err != nil {
 			return usage("%w", err)
+		}
+		if c.Flags().Changed("report") {
+			if err := reportName(report); err != nil {
+				return err
+			}
+			err := p.withAssessments(c.Command, func(ctx context.Context, s assessments) error {
+				got, err := s.assess(ctx, team, nil)
+				if err != nil {
+					return err
+				}
+				return p.writeEvidence(ctx, s, got.Report, report)
+			})
+			if err != nil {
+				return err
+			}
 		}
 		api, err := p.admin(c.Command)
 		switch {

@@ -24,6 +24,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	retirement := ask{method: "GET", path: "/teams/data-eng/retire"}
 	replicas := ask{method: "GET", path: "/replicas"}
 	restoration := ask{method: "GET", path: "/restore"}
+	ready := ask{method: "GET", path: "/readiness/data-eng"}
 	// What nobody can take back is for whoever may raise at once.
 	retire := ask{method: "POST", path: "/teams/data-eng/retire", header: match("*")}
 	restore := ask{method: "POST", path: "/restore"}
@@ -54,7 +55,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 				t.Errorf("%s, %s %s from %q: %v, want %d", tt.who, q.method, q.path, from, got, want)
 			}
 		}
-		for _, q := range []ask{read, plan, retirement, replicas, restoration} {
+		for _, q := range []ask{read, plan, retirement, replicas, restoration, ready, {method: "GET", path: "/readiness"}} {
 			check(newAPI(t), q, "", tt.here)
 			check(newAPI(t, remote), q, elsewhere, tt.far)
 			check(newAPI(t, remote), q, "", tt.far)

@@ -103,6 +103,8 @@ type Options struct {
 	History History
 	Store   Store
 	Guard   rollout.Guard
+	// Readiness says how ready teams are.
+	Readiness Assessor
 	// Forecast is asked about each step of a plan.
 	Forecast Forecast
 	// InEffect, if set, returns for how many of its runs a team's percentage is in
@@ -165,8 +167,8 @@ type Console struct {
 
 // New checks the options and builds the API.
 func New(o Options) (*Console, error) {
-	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Store == nil || o.Guard == nil || o.Forecast == nil || o.Files == nil || o.Open == nil || o.Log == nil {
-		return nil, errors.New("admin API: tokens, table, history, store, guard, forecast, files, hours and a log are needed")
+	if o.Tokens == nil || o.Table == nil || o.History == nil || o.Store == nil || o.Guard == nil || o.Readiness == nil || o.Forecast == nil || o.Files == nil || o.Open == nil || o.Log == nil {
+		return nil, errors.New("admin API: tokens, table, history, store, guard, readiness, forecast, files, hours and a log are needed")
 	}
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }

@@ -17,6 +17,7 @@ import (
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
 	"crossfade/rollout/fleet"
+	"crossfade/rollout/readiness"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -87,6 +88,9 @@ type api struct {
 	now   time.Time
 	// closed keeps raises out of their hours.
 	closed bool
+	// report is how ready every team is, unassessed why that cannot be said.
+	report     readiness.Report
+	unassessed error
 	// forecast is the error of looking at what becomes of runs.
 	forecast error
 
@@ -106,12 +110,19 @@ func (s shared) Fleet(context.Context) ([]fleet.Replica, time.Time, error) {
 	return s.a.fleet, s.a.now, s.a.away
 }
 
+// Report implements console.Assessor.
+func (s shared) Report(_ context.Context, state rollout.State) (readiness.Report, error) {
+	r := s.a.report
+	r.Team, r.Percent, r.Phase = state.Team, state.Percent, state.Phase()
+	return r, s.a.unassessed
+}
+
 // remote makes a listener that others reach.
 func remote(o *console.Options) { o.Loopback = false }
 
 func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 	t.Helper()
-	a := &api{T: t, store: rollouttest.NewMemory(), guard: &guard{}, counts: make(map[string]int)}
+	a := &api{T: t, store: rollouttest.NewMemory(), guard: &guard{}, report: judged(0), counts: make(map[string]int)}
 	a.guard.say(rollout.Answer{UpTo: rollout.Full, Why: "30 clean runs"}, nil)
 	var err error
 	if a.table, err = rollout.NewTable(rollout.TableOptions{Store: a.store}); err != nil {
@@ -122,7 +133,7 @@ func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 		t.Fatal(err)
 	}
 	o := console.Options{
-		Tokens: people, Table: a.table, History: a.store, Store: shared{a.store, a}, Guard: a.guard, Self: "b",
+		Tokens: people, Table: a.table, History: a.store, Store: shared{a.store, a}, Guard: a.guard, Readiness: shared{a.store, a}, Self: "b",
 		Credentials: func(team identity.Team) []string { return []string{"htpasswd:svc-" + string(team)} },
 		Nearest: func(word string, candidates []string) string {
 			for _, c := range candidates {

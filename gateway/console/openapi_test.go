@@ -275,6 +275,10 @@ func TestEveryStatusOfTheDescriptionCanBeHad(t *testing.T) {
 			try(func(_ *api, q *ask) { q.header.Set("If-Match", `"7"`) })
 			try(func(_ *api, q *ask) { q.header.Del("If-Match") })
 			try(func(a *api, _ *ask) { a.guard.say(noEvidence, nil) })
+			try(func(a *api, _ *ask) { a.unassessed = errors.New("redis is away") })
+			if path == "/readiness/{team}" {
+				try(func(_ *api, q *ask) { q.path += "?percent=101" })
+			}
 			if path == "/teams/{team}/history" {
 				try(func(_ *api, q *ask) { q.path += "?limit=none" })
 			}

@@ -33,6 +33,8 @@ func (c *Console) resources() []resource {
 		{"teams/{team}/rollback", map[string]handler{http.MethodPost: c.changing(c.rollback)}},
 		{"teams/{team}/retire", map[string]handler{http.MethodGet: c.retirement, http.MethodPost: c.operating(c.retire)}},
 		{"teams/{team}/history", map[string]handler{http.MethodGet: c.history}},
+		{"readiness", map[string]handler{http.MethodGet: c.readinesses}},
+		{"readiness/{team}", map[string]handler{http.MethodGet: c.readiness}},
 		{"replicas", map[string]handler{http.MethodGet: c.replicas}},
 		{"restore", map[string]handler{http.MethodGet: c.restoration, http.MethodPost: c.operating(c.restore)}},
 		{"plan", map[string]handler{http.MethodPost: c.plan}},

@@ -46,6 +46,7 @@ type metrics struct {
 	signals     *prometheus.CounterVec
 	audit       *prometheus.CounterVec
 	probes      *prometheus.CounterVec
+	readiness   readinessGauges
 
 	cacheHit, cacheMiss prometheus.Counter
 	jwksRefresh         *prometheus.CounterVec
@@ -148,6 +149,7 @@ func newMetrics(version string, lostLines, lostSpans func() float64) *metrics {
 	m.certificate = gauge("tls_not_after_timestamp_seconds", "When the certificate of a listener expires; absent without TLS.", "listener")
 	m.admin = counter("admin_requests_total", "Answers of the admin API, by what was asked and the status; 401 and 403 are those who may not.", "route", "code")
 
+	m.readiness = newReadinessGauges(gauge)
 	reasons := gauge("reason_info", "The closed list of reasons, with who can do something about each.", "reason", "owner")
 	for _, info := range identity.Reasons() {
 		reasons.WithLabelValues(string(info.Reason), string(info.Owner)).Set(1)

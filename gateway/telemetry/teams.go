@@ -33,7 +33,8 @@ type verdictKey struct {
 }
 
 // SetTeams replaces the set of team labels, as a reload does. What was counted
-// stays; a team that left is counted as unassigned from now on.
+// stays; a team that left is counted as unassigned from now on, and how ready it
+// was is no more told.
 //
 // Every series that an alert needs exists from here on: a counter that appears
 // with its first failure has no rate for it.
@@ -49,6 +50,11 @@ func (t *Telemetry) SetTeams(teams []identity.Team) {
 		}
 		if next[team] = known[team]; next[team] == nil {
 			next[team] = m.newTeam(string(team))
+		}
+	}
+	for team := range known {
+		if next[team] == nil {
+			m.readiness.drop(string(team))
 		}
 	}
 	m.teams.Store(&next)
@@ -102,6 +108,9 @@ func (m *metrics) newTeam(team string) *teamSeries {
 	}
 	s.zero(team)
 	m.alerts.WithLabelValues(team)
+	if team != string(identity.Unassigned) {
+		m.readiness.zero(team)
+	}
 	for _, direction := range directions() {
 		for _, source := range sources() {
 			m.changes.WithLabelValues(team, direction, source)

@@ -35,6 +35,8 @@ func (a *Assessor) MayRetire(ctx context.Context, s rollout.State) (rollout.Answ
 		answer.Why = fmt.Sprintf("the team is at %s%%, not at 100%%", s.Percent)
 	case r.Answer == readiness.Ready:
 		answer.UpTo = rollout.Full
+	default:
+		answer.Obstacles = obstacles(r)
 	}
 	return answer, nil
 }
@@ -43,7 +45,26 @@ func (a *Assessor) MayRetire(ctx context.Context, s rollout.State) (rollout.Answ
 func answerOf(r readiness.Report) rollout.Answer {
 	answer := rollout.Answer{UpTo: r.UpTo, Why: r.Why, Owner: r.Owner, Signal: r.Signal}
 	if r.Answer == readiness.Ready {
+		if r.Bad == 0 {
+			answer.Why += ", none would break"
+		}
 		answer.Why += fmt.Sprintf("; up to %s%% possible", r.UpTo)
 	}
 	return answer
+}
+
+// obstacles are the checks that are in the way of a retirement, the one that
+// decides first.
+func obstacles(r readiness.Report) []rollout.Obstacle {
+	var all []rollout.Obstacle
+	for _, c := range r.Retirement() {
+		switch o := (rollout.Obstacle{Why: c.Why, Owner: c.Owner}); {
+		case c.Pass:
+		case c.Why == r.Why:
+			all = append([]rollout.Obstacle{o}, all...)
+		default:
+			all = append(all, o)
+		}
+	}
+	return all
 }

@@ -175,6 +175,24 @@ type Forecast struct {
 	// judged again by the lower percentage.
 	Regain int   `json:"regain_password,omitempty"`
 	Freed  int64 `json:"judged_again,omitempty"`
+	// OneIn is the number of days in which a raise breaks at worst one run, by what
+	// the evidence bounds; 0 if nothing can be said.
+	OneIn float64 `json:"one_broken_run_in_days,omitempty"`
+}
+
+// AtWorst says in a few words what one broken run in so many days is: "at worst 1
+// broken run in 11 days". It is "" for 0, of which nothing can be said.
+func AtWorst(days float64) string {
+	switch {
+	case days <= 0:
+		return ""
+	case days >= 2:
+		return fmt.Sprintf("at worst 1 broken run in %.0f days", math.Floor(days))
+	case days >= 1:
+		return "at worst 1 broken run a day"
+	default:
+		return fmt.Sprintf("at worst %.0f broken runs a day", math.Ceil(1/days))
+	}
 }
 
 // Lines say the forecast, one matter a line, the most important first.
@@ -186,6 +204,9 @@ func (f Forecast) Lines() []string {
 		lines = append(lines, fmt.Sprintf("newly selected: %s (about %s a day)", some(f.Selected), runs))
 	case f.RunsADay > 0:
 		lines = append(lines, fmt.Sprintf("newly selected: about %s a day, each by itself", runs))
+	}
+	if worst := AtWorst(f.OneIn); worst != "" {
+		lines = append(lines, worst)
 	}
 	add := func(n int64, one, many string) {
 		if n == 1 {

@@ -251,6 +251,9 @@ func TestAForecastIsSaidInWholeSentences(t *testing.T) {
 		"a raise of one": {effect.Forecast{Selected: []string{"a / B"}, RunsADay: 1.2, Keep: 1}, []string{
 			"newly selected: a / B (about 1 more run a day)", "1 run in flight keeps its password until it ends",
 		}},
+		"that may break":  {effect.Forecast{Selected: []string{"a"}, RunsADay: 3, OneIn: 11.4}, []string{"newly selected: a (about 3 more runs a day)", "at worst 1 broken run in 11 days"}},
+		"that often may":  {effect.Forecast{OneIn: 0.4}, []string{"at worst 3 broken runs a day"}},
+		"that daily may":  {effect.Forecast{OneIn: 1.9}, []string{"at worst 1 broken run a day"}},
 		"of rare runs":    {effect.Forecast{Selected: []string{"a"}, RunsADay: 0.28}, []string{"newly selected: a (about 0.3 more runs a day)"}},
 		"by run":          {effect.Forecast{RunsADay: 3}, []string{"newly selected: about 3 more runs a day, each by itself"}},
 		"of many":         {effect.Forecast{Selected: many, RunsADay: 30}, []string{"newly selected: svc-0, svc-1, svc-2, svc-3, svc-4, svc-5, svc-6, svc-7 and 2 more (about 30 more runs a day)"}},

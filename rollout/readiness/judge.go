@@ -40,6 +40,7 @@ func Judge(f Facts) Report {
 	}
 	r.Signal = slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Open && f.security() })
 	r.Accounts, r.Warnings = t.accounts()
+	r.Days = t.byDay()
 	if s.Percent >= rollout.Full {
 		r.Retire = t.retire()
 	}

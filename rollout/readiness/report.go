@@ -6,6 +6,7 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/evidence"
 )
 
 // Answer is what next, in one word.
@@ -114,7 +115,7 @@ type Check struct {
 	Blocks bool           `json:"blocks,omitempty"`
 	Why    string         `json:"why,omitempty"`
 	Owner  identity.Owner `json:"owner,omitempty"`
-	Wait   time.Duration  `json:"wait,omitempty"`
+	Wait   time.Duration  `json:"-"`
 }
 
 // Failure is one way in which runs go wrong: an account, a pipeline and a reason.
@@ -178,6 +179,21 @@ type AccountReport struct {
 	Next rollout.Percent `json:"next_selected_at,omitempty"`
 }
 
+// DayReport is how many runs of a day say something, whether they count or not.
+type DayReport struct {
+	// Day is a day of UTC; a run is of the one on which it started.
+	Day evidence.Day `json:"day"`
+	// Runs could be judged, Bad of them were bad; Tokenless sent no token, Unjudged
+	// could not be judged.
+	Runs      int `json:"runs"`
+	Bad       int `json:"bad"`
+	Tokenless int `json:"tokenless"`
+	Unjudged  int `json:"unjudged"`
+	// LeftOut is how many of all these do not count: they are of another
+	// configuration, or of before a repair that the team's file records.
+	LeftOut int `json:"left_out"`
+}
+
 // Report is what is known of a team's readiness.
 type Report struct {
 	Team    identity.Team   `json:"team"`
@@ -195,7 +211,7 @@ type Report struct {
 	Why   string         `json:"why"`
 	Owner identity.Owner `json:"owner,omitempty"`
 	// Wait is how long it will take at the current rate, 0 if that is not known.
-	Wait time.Duration `json:"wait,omitempty"`
+	Wait time.Duration `json:"-"`
 	// Signal tells of an open security signal, which no override passes.
 	Signal bool `json:"signal,omitempty"`
 	// InEffect is of how many of the last full day's runs the percentage is in
@@ -214,7 +230,7 @@ type Report struct {
 	// Coverage is the share of runs whose client sent a token, 0 to 1; 0 of none.
 	Coverage float64 `json:"coverage"`
 	// Window is how far back was looked.
-	Window time.Duration `json:"window"`
+	Window time.Duration `json:"-"`
 	// AtWorst is how many runs a day would break at worst if all were enforced, and
 	// BrokenADay the limit on what a raise may break of them.
 	AtWorst    float64         `json:"at_worst_a_day"`
@@ -223,31 +239,10 @@ type Report struct {
 	Retire     []Check         `json:"retire,omitempty"`
 	Failures   []Failure       `json:"failures,omitempty"`
 	Accounts   []AccountReport `json:"accounts,omitempty"`
+	// Days are those of the window on which there were runs, the first one first.
+	Days []DayReport `json:"days,omitempty"`
 	// Warnings are what is in nobody's way yet.
 	Warnings []string `json:"warnings,omitempty"`
-}
-
-// Outlook is what a raise would do.
-type Outlook struct {
-	Percent rollout.Percent `json:"percent"`
-	// Runs is about how many of the runs of a day it selects, Of how many there are.
-	Runs float64 `json:"runs"`
-	Of   float64 `json:"of"`
-	// OneIn is the number of days in which at worst one run breaks; 0 if nothing can
-	// be said, as for a census.
-	OneIn float64 `json:"one_broken_run_in_days,omitempty"`
-	// Allowed tells that the checks allow it.
-	Allowed bool `json:"allowed"`
-}
-
-// Outlook says what a percentage would do.
-func (r Report) Outlook(to rollout.Percent) Outlook {
-	o := Outlook{Percent: to, Runs: r.RunsADay * float64(to) / 100, Of: r.RunsADay, Allowed: to <= r.UpTo}
-	step := (float64(to) - float64(r.Percent)) / 100
-	if broken := step * r.AtWorst; step > 0 && broken > 0 && !r.Census && r.Runs > 0 {
-		o.OneIn = 1 / broken
-	}
-	return o
 }
 
 // Check returns a check by its name; ok is false if the report has none such.

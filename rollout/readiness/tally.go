@@ -3,6 +3,7 @@ package readiness
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -161,6 +162,40 @@ func newTally(f Facts) *tally {
 		}
 	}
 	return t
+}
+
+// byDay counts the runs of each day.
+func (t *tally) byDay() []DayReport {
+	by := make(map[evidence.Day]*DayReport)
+	for _, r := range t.runs {
+		if r.class == silent {
+			continue
+		}
+		d := by[r.day]
+		if d == nil {
+			d = &DayReport{Day: r.day}
+			by[r.day] = d
+		}
+		switch r.class {
+		case tokenless:
+			d.Tokenless++
+		case unjudged:
+			d.Unjudged++
+		case broken:
+			d.Bad++
+			d.Runs++
+		default:
+			d.Runs++
+		}
+		if !r.counts {
+			d.LeftOut++
+		}
+	}
+	days := make([]DayReport, 0, len(by))
+	for _, day := range slices.Sorted(maps.Keys(by)) {
+		days = append(days, *by[day])
+	}
+	return days
 }
 
 // lastConfig returns under which configuration each account was judged last.

@@ -144,3 +144,13 @@ func thousands(n int) string {
 	}
 	return b.String()
 }
+
+// About writes a duration in its largest unit: "5 days".
+func About(d time.Duration) string { return about(d) }
+
+// Counted is "1 run" or "1,240 runs".
+func Counted(n int, what string) string { return counted(n, what) }
+
+// Ratio writes a share of 0 to 1 in percent. What is not all is never "100%", and
+// what is something never "0%".
+func Ratio(x float64) string { return ratio(x) }

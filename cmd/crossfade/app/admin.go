@@ -63,9 +63,9 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 	}
 	return console.New(console.Options{
 		Ready:  ready,
-		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Store: a.store.Store, Self: a.name, Guard: a.assessor, Open: a.files.open,
+		Tokens: parts.Verifier, Table: a.table, History: a.store.Store, Store: a.store.Store, Self: a.name, Guard: a.assessor, Readiness: a.assessor, Open: a.files.open,
 		Forecast: func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error) {
-			return ForecastOf(ctx, a.store.Store, s, step, a.keying, time.Now())
+			return ForecastOf(ctx, a.store.Store, a.assessor, s, step, a.keying, time.Now())
 		},
 		InEffect: a.inEffect,
 		Teams:    parts.Directory.Teams(), Files: a.fileStatus, Nearest: config.Nearest,

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,7 @@ type App struct {
 	// assessor says how ready teams are, by the settings of the running configuration
 	// and what the teams' files say.
 	assessor  *assess.Assessor
+	assessed  *assess.Watcher
 	settings  atomic.Pointer[settings]
 	files     *fileView
 	shadow    *shadow.Runner
@@ -227,6 +229,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.watchEffect(); err != nil {
+		return nil, err
+	}
+	stateDir := ""
+	if path != "" {
+		stateDir = filepath.Dir(path)
+	}
+	if err = a.watchReadiness(stateDir); err != nil {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {
@@ -471,6 +480,7 @@ func (a *App) shut(ctx context.Context) error {
 		func() { closeIf(a.probes) },
 		func() { errs = append(errs, a.audit.Close(ctx)) }, // after the last event, before the store
 		func() { closeIf(a.reconciler) },                   // gives its lease back
+		func() { closeIf(a.assessed) },
 		func() { closeIf(a.effect) },
 		func() { closeIf(a.runs) },
 		func() { closeIf(a.table) },

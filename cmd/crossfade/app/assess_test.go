@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -119,7 +120,7 @@ func TestTheGuardLetsARaiseThroughOnceTheEvidenceIsThere(t *testing.T) {
 	}
 	w.day(t, "data-eng", 20, clean)
 	got, err = a.MayRaise(t.Context(), state, time.Time{})
-	if err != nil || got.UpTo != 100 || got.Why != "280 clean runs; up to 100% possible" {
+	if err != nil || got.UpTo != 100 || got.Why != "280 clean runs, none would break; up to 100% possible" {
 		t.Errorf("after 14 days: %+v, %v", got, err)
 	}
 	w.day(t, "billing", 500, evidence.Run{Legacy: true, Token: true, Grade: evidence.WouldBreak, Reason: identity.AudMismatch})
@@ -219,6 +220,12 @@ func TestRetirementWaitsForAccountsOfNobody(t *testing.T) {
 	got, err = a.MayRetire(t.Context(), state)
 	if err != nil || got.UpTo != 0 || got.Owner != identity.OwnerPlatform || got.Why != "nobody knows whose they are: svc-etl" {
 		t.Errorf("an account of nobody: %+v, %v", got, err)
+	}
+	state.RaisedAt = w.now.Add(-3 * day)
+	got, err = a.MayRetire(t.Context(), state)
+	want := []rollout.Obstacle{{Why: "nobody knows whose they are: svc-etl", Owner: identity.OwnerPlatform}, {Why: "at 100% for 3 of 14 days"}}
+	if err != nil || !slices.Equal(got.Obstacles, want) {
+		t.Errorf("two things in the way: %+v, %v, want %+v", got.Obstacles, err, want)
 	}
 	state.Percent = 50
 	if got, err := a.MayRetire(t.Context(), state); err != nil || got.UpTo != 0 {

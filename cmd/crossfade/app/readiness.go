@@ -70,6 +70,32 @@ func (a *App) assessTeams() (err error) {
 	return err
 }
 
+// watchReadiness tells telemetry once a minute how ready the teams are: neither a
+// scrape nor a request waits for evidence. In the state directory, "" for none, it
+// keeps on what evidence teams were retired.
+func (a *App) watchReadiness(stateDir string) (err error) {
+	a.assessed, err = assess.Watch(assess.WatchOptions{
+		Report: a.assessor.Report, Told: func(r readiness.Report) { a.noteReadiness(stateDir, r) },
+		States: func() ([]rollout.State, bool) {
+			var states []rollout.State
+			for _, name := range *a.teams.Load() {
+				s, _ := a.table.Lookup(identity.Team(name))
+				s.Team = identity.Team(name)
+				states = append(states, s)
+			}
+			return states, a.table.Loaded()
+		},
+		Failed: func(team identity.Team, err error) {
+			if err != nil {
+				a.log.Warn("it cannot be said how ready a team is; its metrics stay as they were", "team", team, "error", err)
+				return
+			}
+			a.log.Info("it can be said again how ready a team is", "team", team)
+		},
+	})
+	return err
+}
+
 // readFiles reads what the teams' files say, past those with a mistake.
 func (a *App) readFiles() ([]config.TeamFile, error) {
 	platform := a.running().Readiness

@@ -7,6 +7,7 @@ import (
 	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/assess"
 	"crossfade/rollout/effect"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/fleet"
@@ -58,9 +59,9 @@ type ForecastStore interface {
 }
 
 // ForecastOf says what a step of a team would do to its runs, by the evidence of
-// the last days and by what is in flight: of a raise that still waits only whom
-// it selects.
-func ForecastOf(ctx context.Context, s ForecastStore, state rollout.State, step rollout.Step, k rollout.Keying, now time.Time) (f effect.Forecast, err error) {
+// the last days, by how ready a is told that the team is, and by what is in flight:
+// of a raise that still waits only whom it selects.
+func ForecastOf(ctx context.Context, s ForecastStore, a *assess.Assessor, state rollout.State, step rollout.Step, k rollout.Keying, now time.Time) (f effect.Forecast, err error) {
 	if step.To > step.From {
 		samples := make([]effect.Sample, 0, selectedOf)
 		day := evidence.DayOf(now)
@@ -76,6 +77,13 @@ func ForecastOf(ctx context.Context, s ForecastStore, state rollout.State, step 
 	}
 	if !step.Outcome.Applies() {
 		return f, nil
+	}
+	if step.Outcome == rollout.Raise {
+		report, err := a.Report(ctx, state)
+		if err != nil {
+			return f, err
+		}
+		f.OneIn = report.Outlook(step.To).OneIn
 	}
 	latches, err := s.CountLatches(ctx, state.Team)
 	if err != nil {

@@ -76,10 +76,15 @@ func saveSnapshot(path string, s rollout.Snapshot) error {
 	if err != nil {
 		return err
 	}
+	return replaceFile(path, text)
+}
+
+// replaceFile writes a file as a whole, in a directory that is made if need be.
+func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), snapshotFile+".*")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
