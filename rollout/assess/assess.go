@@ -3,6 +3,7 @@
 package assess
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,9 @@ import (
 	"crossfade/rollout/readiness"
 )
 
-// memory is how long what was read of a team is taken for what there is: pages
-// and guards ask more often than evidence changes.
-const memory = 15 * time.Second
+// DefaultMemory is how long what was read of a team is taken for what there is:
+// pages and guards ask more often than evidence changes.
+const DefaultMemory = 15 * time.Second
 
 // Settings are what the configuration says of a team; see readiness.Facts.
 type Settings struct {
@@ -54,6 +55,9 @@ type Options struct {
 	// Skewed reports whether gateways serve by configurations that differ; nil for
 	// never.
 	Skewed func(ctx context.Context) (bool, error)
+	// Memory is how long what was read is taken for what there is; DefaultMemory
+	// when 0.
+	Memory time.Duration
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -87,6 +91,10 @@ func New(o Options) (*Assessor, error) {
 	if o.Store == nil || o.Settings == nil || o.Teams == nil {
 		return nil, errors.New("assess readiness: a store, settings and teams are needed")
 	}
+	if o.Memory < 0 {
+		return nil, fmt.Errorf("assess readiness: a memory of %s is negative", o.Memory)
+	}
+	o.Memory = cmp.Or(o.Memory, DefaultMemory)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -127,14 +135,14 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Fac
 	a.mu.Lock()
 	k, ok := a.known[team]
 	a.mu.Unlock()
-	if !ok || k.window != window || now.Sub(k.at) >= memory || now.Before(k.at) {
+	if !ok || k.window != window || now.Sub(k.at) >= a.o.Memory || now.Before(k.at) {
 		var err error
 		if k, err = a.read(ctx, team, window, settings, now); err != nil {
 			return readiness.Facts{}, fmt.Errorf("evidence of team %q: %w", string(team), err)
 		}
 		a.mu.Lock()
 		for old, was := range a.known {
-			if now.Sub(was.at) >= memory {
+			if now.Sub(was.at) >= a.o.Memory {
 				delete(a.known, old)
 			}
 		}
@@ -201,7 +209,7 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time) (fleetKnown, er
 	a.mu.Lock()
 	was := a.fleet
 	a.mu.Unlock()
-	if !was.at.IsZero() && now.Sub(was.at) < memory && !now.Before(was.at) {
+	if !was.at.IsZero() && now.Sub(was.at) < a.o.Memory && !now.Before(was.at) {
 		return was, nil
 	}
 	is := fleetKnown{at: now, requests: make(map[evidence.Day]int64)}
