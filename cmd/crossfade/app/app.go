@@ -59,6 +59,10 @@ type Options struct {
 	// ProbeSettle is within which time a new probe has its first turn; the zero
 	// value is right for all but tests.
 	ProbeSettle time.Duration
+	// EvidenceMemory is how long evidence that was read is taken for what there is;
+	// the zero value is right for all but a demonstration in which seconds stand for
+	// days. See assess.Options.
+	EvidenceMemory time.Duration
 	// Keys says how keys of issuers are fetched; the zero value is right for
 	// all but tests. OnRefresh is the App's own.
 	Keys oidcauth.ProviderOptions
@@ -79,8 +83,10 @@ type App struct {
 	name      string                 // of this process among all gateways
 	hash      atomic.Pointer[string] // of the running configuration
 	member    *fleet.Member
-	// reconciler follows the teams' files and watches raises.
+	// reconciler follows the teams' files and watches raises; mistakes are those of
+	// the files.
 	reconciler *reconcile.Reconciler
+	mistakes   atomic.Pointer[config.Errors]
 	// keying is what runs are bucketed by, and effect how much of each team its
 	// percentage is in effect for.
 	keying rollout.Keying

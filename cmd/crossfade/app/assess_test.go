@@ -170,6 +170,29 @@ func TestWhatWasReadIsKnownForAWhile(t *testing.T) {
 	}
 }
 
+func TestHowLongWhatWasReadIsKnownCanBeSet(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, func(o *assess.Options) { o.Memory = time.Second })
+	w.day(t, "data-eng", 20, clean)
+	var reads []int
+	for range 3 {
+		before := w.reads
+		if _, err := a.Report(t.Context(), rollout.State{Team: "data-eng"}); err != nil {
+			t.Fatal(err)
+		}
+		reads = append(reads, w.reads-before)
+		w.now = w.now.Add(600 * time.Millisecond)
+	}
+	if reads[0] == 0 || reads[1] != 0 || reads[2] == 0 {
+		t.Errorf("the store was read %v times, 0.6 s apart", reads)
+	}
+	if _, err := assess.New(assess.Options{
+		Store: w, Teams: func() []identity.Team { return nil }, Settings: func(identity.Team) assess.Settings { return assess.Settings{} }, Memory: -1,
+	}); err == nil {
+		t.Error("a memory that is negative is taken")
+	}
+}
+
 func TestAStoreThatIsAwayIsNoAnswer(t *testing.T) {
 	w := newShelf(t)
 	a := w.assessor(t, nil)

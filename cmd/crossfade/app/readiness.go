@@ -66,8 +66,17 @@ func (a *App) assessTeams() (err error) {
 			}
 			return skewed(a.member.Known(), time.Now()), nil
 		},
+		Memory: a.options.EvidenceMemory,
 	})
 	return err
+}
+
+// Readiness says how ready a team is as it stands, by the checks that its raises
+// are guarded by. Errors match rollout.ErrUnavailable. Safe for concurrent use.
+func (a *App) Readiness(ctx context.Context, team identity.Team) (readiness.Report, error) {
+	s, _ := a.table.Lookup(team)
+	s.Team = team
+	return a.assessor.Report(ctx, s)
 }
 
 // readFiles reads what the teams' files say, past those with a mistake.
