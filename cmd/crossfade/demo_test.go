@@ -340,36 +340,52 @@ func TestWhatTheTableSaysOfAReport(t *testing.T) {
 		why, eff string
 	}{
 		"ready": {
-			readiness.Report{Answer: readiness.Ready, UpTo: 64, Why: "24 clean runs", InEffect: effect.Share{Runs: 24}}, rollout.State{},
-			demo.Raise{Text: "YES, to 64%", Mood: demo.Good}, "24 clean runs", "0 of 24",
+			readiness.Report{Answer: readiness.Ready, UpTo: 64, Why: "24 clean runs", InEffect: effect.Share{Runs: 24}},
+			rollout.State{},
+			demo.Raise{Text: "YES, to 64%", Mood: demo.Good},
+			"24 clean runs", "0 of 24",
 		},
 		"blocked": {
-			readiness.Report{Answer: readiness.Blocked, Why: "aud_mismatch", Percent: 20, InEffect: effect.Share{Runs: 24, Selected: 5, Estimated: true}}, rollout.State{},
-			demo.Raise{Text: "NO", Mood: demo.Bad}, "aud_mismatch", "~5 of 24",
+			readiness.Report{Answer: readiness.Blocked, Why: "aud_mismatch", Percent: 20, InEffect: effect.Share{Runs: 24, Selected: 5, Estimated: true}},
+			rollout.State{},
+			demo.Raise{Text: "NO", Mood: demo.Bad},
+			"aud_mismatch", "~5 of 24",
 		},
 		"waiting": {
-			readiness.Report{Answer: readiness.Waiting, Why: "watched for 3 seconds"}, rollout.State{},
-			demo.Raise{Text: "WAIT", Mood: demo.Patient}, "watched for 3 seconds", "0 of 0",
+			readiness.Report{Answer: readiness.Waiting, Why: "watched for 3 seconds"},
+			rollout.State{},
+			demo.Raise{Text: "WAIT", Mood: demo.Patient},
+			"watched for 3 seconds", "0 of 0",
 		},
 		"held after a rollback": {
-			readiness.Report{Answer: readiness.Held, Why: rolled}, rollout.State{Hold: rollout.Hold{Source: "rollback", Reason: rolled}},
-			demo.Raise{Text: "HELD", Mood: demo.Bad}, "rolled back, " + rolled, "0 of 0",
+			readiness.Report{Answer: readiness.Held, Why: rolled},
+			rollout.State{Hold: rollout.Hold{Source: "rollback", Reason: rolled}},
+			demo.Raise{Text: "HELD", Mood: demo.Bad},
+			"rolled back, " + rolled, "0 of 0",
 		},
 		"held by somebody": {
-			readiness.Report{Answer: readiness.Held, Why: "an incident"}, rollout.State{Hold: rollout.Hold{Source: "api"}},
-			demo.Raise{Text: "HELD", Mood: demo.Bad}, "an incident", "0 of 0",
+			readiness.Report{Answer: readiness.Held, Why: "an incident"},
+			rollout.State{Hold: rollout.Hold{Source: "api"}},
+			demo.Raise{Text: "HELD", Mood: demo.Bad},
+			"an incident", "0 of 0",
 		},
 		"at 100%": {
-			readiness.Report{Answer: readiness.Waiting, Why: "a password was used", Percent: 100}, rollout.State{},
-			demo.Raise{Text: "at 100%", Mood: demo.Good}, "before it is retired: a password was used", "0 of 0",
+			readiness.Report{Answer: readiness.Waiting, Why: "a password was used", Percent: 100},
+			rollout.State{},
+			demo.Raise{Text: "at 100%", Mood: demo.Good},
+			"before it is retired: a password was used", "0 of 0",
 		},
 		"ready to be retired": {
-			readiness.Report{Answer: readiness.Ready, Why: "no password", Percent: 100}, rollout.State{},
-			demo.Raise{Text: "YES, retire", Mood: demo.Good}, "no password", "0 of 0",
+			readiness.Report{Answer: readiness.Ready, Why: "no password", Percent: 100},
+			rollout.State{},
+			demo.Raise{Text: "YES, retire", Mood: demo.Good},
+			"no password", "0 of 0",
 		},
 		"retired": {
-			readiness.Report{Answer: readiness.Done, Why: "ended", Percent: 100}, rollout.State{},
-			demo.Raise{Text: "RETIRED", Mood: demo.Good}, "ended", "0 of 0",
+			readiness.Report{Answer: readiness.Done, Why: "ended", Percent: 100},
+			rollout.State{},
+			demo.Raise{Text: "RETIRED", Mood: demo.Good},
+			"ended", "0 of 0",
 		},
 	} {
 		if got := raiseOf(tc.report); got != tc.raise {
@@ -413,7 +429,8 @@ func TestTheNewsOfATeam(t *testing.T) {
 			"t: 50% -> 0%, rolled back, automatic", "t asks for 50%: held; ask for another percentage, and the checks decide",
 		}},
 		"retirement that waits": {
-			rollout.State{Percent: 100, RaisedAt: ago(time.Minute), Request: rollout.Request{Percent: 100, Retire: true, At: now}}, pending,
+			rollout.State{Percent: 100, RaisedAt: ago(time.Minute), Request: rollout.Request{Percent: 100, Retire: true, At: now}},
+			pending,
 			[]string{"t asks to be retired: pending, aud_mismatch (team)"},
 		},
 	} {

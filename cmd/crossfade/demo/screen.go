@@ -120,8 +120,7 @@ func (s *Screen) Draw(summary Summary, elapsed time.Duration) error {
 		}
 	}
 	if height > 0 { // what scrolls out at the top cannot be drawn over
-		room := max(height-1-len(lines)-len(notice), 0)
-		footer = footer[:min(len(footer), room)]
+		footer = shortened(footer, height-1-len(lines)-len(notice))
 	}
 	lines = slices.Concat(lines, footer, notice)
 	if height > 0 {
@@ -150,6 +149,17 @@ func (s *Screen) Draw(summary Summary, elapsed time.Duration) error {
 		return fmt.Errorf("draw the table: %w", err)
 	}
 	return nil
+}
+
+// shortened leaves lines out before the last one, which says how to end.
+func shortened(lines []string, room int) []string {
+	if len(lines) <= room {
+		return lines
+	}
+	if room < 1 {
+		return nil
+	}
+	return append(slices.Clone(lines[:room-1]), lines[len(lines)-1])
 }
 
 // title is the first line: what this is, since when, and where to look.

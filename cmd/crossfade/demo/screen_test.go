@@ -130,7 +130,10 @@ func TestAScreenIsNeverHigherThanItsTerminal(t *testing.T) {
 		if rows >= 24 && !strings.Contains(shown, "The team stays as it is.") {
 			t.Errorf("%d rows: the notice is cut off:\n%s", rows, shown)
 		}
-		if rows == 60 && !strings.Contains(shown, "Ctrl-C ends.") {
+		if rows >= 24 && !strings.Contains(shown, "Ctrl-C ends.") {
+			t.Errorf("%d rows: nobody learns how to end:\n%s", rows, shown)
+		}
+		if rows == 60 && !strings.Contains(shown, "Try it:") {
 			t.Errorf("the footer is cut off:\n%s", shown)
 		}
 	}
