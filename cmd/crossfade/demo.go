@@ -229,7 +229,7 @@ func (p *program) screen(w io.Writer, s *demoStage, o demoOptions) (*demo.Screen
 			fmt.Sprintf("   %-*s       percent: 0   ->   percent: 50", width, file("data-eng")),
 			fmt.Sprintf("   %-*s       percent: 0   ->   percent: 10", width, file("billing")),
 			"Try it:  curl -u svc-etl:legacy-pass " + gateway + "/api/task_list",
-			"         crossfade rollout status --admin http://" + s.app.AdminAddr(),
+			"         curl -s http://" + s.app.AdminAddr() + "/api/v1/teams/billing",
 			"         curl -s " + metrics + " | grep shadow_verdicts",
 			"Ctrl-C ends.",
 		},
