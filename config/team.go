@@ -246,7 +246,8 @@ func (l *loader) checkTeamLimits(d *document, f *TeamFile, platform *Readiness) 
 	both.LongestCycle = max(both.LongestCycle, f.LongestCycle)
 	both.Window = max(both.Window, f.Limits.Window)
 	both.CensusDays = max(both.CensusDays, f.Limits.CensusDays)
-	if at := join("limits", "census_days"); both.beyond() && !d.broken("limits") {
+	// What the platform itself asks for in vain is no mistake of the team.
+	if at := join("limits", "census_days"); both.beyond() && !platform.beyond() && !d.broken("limits") {
 		l.add(d.origin(at), shown(at), "", unmet, both.CensusDays, FormatDuration(max(both.Window, both.LongestCycle)))
 	}
 }

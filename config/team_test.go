@@ -203,6 +203,19 @@ data-eng.yaml:13: limits.retire_after: is 13d, which is looser than the platform
 	}
 }
 
+func TestACensusThatThePlatformAsksForInVainIsNoMistakeOfATeam(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "data-eng.yaml"), []byte("percent: 50\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	platform := config.Default().Readiness
+	platform.Window, platform.LongestCycle = 20*time.Second, time.Second // as only a program can set them
+	files, mistakes, err := config.LoadTeamFiles(dir, config.TeamOptions{Platform: &platform})
+	if err != nil || len(mistakes) > 0 || len(files) != 1 {
+		t.Errorf("%d files, mistakes %v, %v", len(files), mistakes, err)
+	}
+}
+
 func TestTheDigestOfATeamFileIsOfWhatItAsksFor(t *testing.T) {
 	digest := func(text string) string {
 		got, mistakes := teamFiles(t, map[string]string{"data-eng.yaml": text})

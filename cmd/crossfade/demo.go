@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"crossfade/cmd/crossfade/demo"
+	"crossfade/config"
 	"crossfade/gateway/identity"
-	"crossfade/rollout"
 )
 
 // drawEvery is how often the table is drawn: in place on a terminal, as one
@@ -41,10 +40,16 @@ func (p *program) demoCommand() *cobra.Command {
 a stand-in scheduler that answers as a real one was recorded, and replay recorded
 Luigi traffic through it as four teams. Workers have passwords; those that were
 migrated also have an agent beside them (crossfade agent), which adds a token and
-keeps it fresh. The agents of data-eng are right, one of billing was set up for
-another audience, search has none, and ml-platform, already at 50%, has one for half
-of its workers. What an agent says when its workers are refused stands below the
+keeps it fresh. What an agent says when its workers are refused stands below the
 table.
+
+Percentages follow the teams' files as they do anywhere: a raise waits until the
+checks of readiness hold, a lowering follows at once, and a raise that hurts two
+accounts is taken back. Only time is scaled: 20 seconds stand for 14 days. Then
+data-eng, whose agents are right, may be raised; billing may not, since one of its
+agents was set up for another audience; search waits, since it has no agents; and
+ml-platform asks for 50%, gets it, loses its agents at that moment, and is rolled
+back and held.
 
 Edit the rollout files that it names, save, and watch the table. Ctrl-C ends. Exit
 code 1 if what the gateway saw contradicts what was sent.`,
@@ -85,19 +90,11 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 		ctx, cancel = context.WithTimeout(ctx, o.length)
 		defer cancel()
 	}
-	percentOf := func(team identity.Team) rollout.Percent {
-		state, _ := stage.table.Lookup(team)
-		return state.Percent
-	}
 	talk := p.stderr
 	if out.format == "table" {
 		talk = p.stdout
 	}
-	watching, err := stage.watchFiles(ctx, notice)
-	if err != nil {
-		stage.close()
-		return err
-	}
+	defer stage.close()
 	screen, every := p.screen(talk, stage, o)
 	ended := make(chan error, 1)
 	go func() { ended <- stage.run(ctx, p.force) }()
@@ -105,30 +102,37 @@ func (p *program) demo(ctx context.Context, o demoOptions, out *output) error {
 	begin := time.Now()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	draw := func() {
+	// Files are looked at whether or not a table is due.
+	files := time.NewTicker(drawEvery)
+	defer files.Stop()
+	draw := func() demo.Summary {
+		summary := stage.summary(ctx)
 		if out.format == "table" {
 			screen.Notice(notice.get(time.Now()))
-			_ = screen.Draw(stage.tally.summary(percentOf), time.Since(begin)) // nobody looks, nobody misses it
+			_ = screen.Draw(summary, time.Since(begin)) // nobody looks, nobody misses it
 		}
+		return summary
 	}
 	draw()
 	for running := true; running; {
 		select {
 		case <-tick.C:
 			draw()
+		case <-files.C:
+			notice.mistaken(stage.app.FileMistakes())
 		case err = <-ended:
 			running = false
 		}
 	}
-	<-watching
-	draw()
+	stage.looked = time.Time{} // there may be more evidence since
+	summary := draw()
 	if err != nil {
 		return err
 	}
 	if out.format == "table" {
 		_, _ = fmt.Fprintf(p.stdout, "\nThe agents fetched %d tokens.\n", stage.fetched)
 	}
-	return p.concludeDemo(stage.tally, stage.tally.summary(percentOf), out)
+	return p.concludeDemo(stage.tally, summary, out)
 }
 
 // concludeDemo prints the summary and holds what was seen against what was
@@ -149,44 +153,13 @@ func (p *program) concludeDemo(t *tally, s demo.Summary, out *output) error {
 	return nil
 }
 
-// watchFiles applies what is saved in the rollout files, until ctx is done.
-func (s *demoStage) watchFiles(ctx context.Context, n *notice) (done <-chan struct{}, err error) {
-	w, err := demo.NewWatcher(demo.WatcherOptions{
-		Dir: filepath.Join(s.dir, "rollout.d"),
-		Apply: func(team identity.Team, percent int) error {
-			n.clear()
-			if !s.tally.knows(team) {
-				return fmt.Errorf("%q is no team of the demo", team)
-			}
-			if state, _ := s.table.Lookup(team); int(state.Percent) == percent {
-				return nil
-			}
-			_, err := s.setPercent(ctx, team, rollout.Percent(percent), "the file was saved")
-			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				return nil
-			}
-			return err
-		},
-		Report: n.set,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		w.Run(ctx)
-	}()
-	return ended, nil
-}
-
 // wordsFor is how long the words of an agent stay, which says them again while
 // they hold.
 const wordsFor = 10 * time.Second
 
-// notice is what stands below the table: the last mistake in a rollout file,
-// which is also written once since the screen would draw over the line, and the
-// last words of an agent, which are for the screen alone.
+// notice is what stands below the table: the mistakes in the rollout files, which
+// are also written once since the screen would draw over the lines, and the last
+// words of an agent, which are for the screen alone.
 type notice struct {
 	talk  io.Writer
 	mu    sync.Mutex
@@ -195,17 +168,18 @@ type notice struct {
 	until time.Time // when the words go
 }
 
-func (n *notice) set(err error) {
+// mistaken takes what is wrong in the files now; nothing if they are all right.
+func (n *notice) mistaken(mistakes config.Errors) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.text = err.Error()
-	_, _ = fmt.Fprintf(n.talk, "crossfade demo: %v\n", err)
-}
-
-func (n *notice) clear() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.text, n.words = "", ""
+	text := ""
+	if len(mistakes) > 0 {
+		text = mistakes.Error() + "\nThe team stays as it is until its file is right again."
+	}
+	if text != "" && text != n.text {
+		_, _ = fmt.Fprintf(n.talk, "crossfade demo: %s\n", text)
+	}
+	n.text = text
 }
 
 // say takes what an agent writes to the stderr of a team's worker.
@@ -228,34 +202,35 @@ func (n *notice) get(now time.Time) string {
 
 func (p *program) screen(w io.Writer, s *demoStage, o demoOptions) (*demo.Screen, time.Duration) {
 	var terminal, color bool
+	var size func() (columns, rows int)
 	if f, ok := w.(*os.File); ok {
 		terminal, color = demo.TerminalOf(f, os.Getenv)
+		size = demo.SizeOf(f)
 	}
 	every := drawEveryBlock
 	if terminal {
 		every = drawEvery
 	}
-	var teams []identity.Team
-	for _, sc := range scenes() {
-		teams = append(teams, sc.team)
-	}
-	gateway := "http://" + s.app.Addr()
+	gateway, metrics := "http://"+s.app.Addr(), "http://"+s.app.MetricsAddr()+"/metrics"
+	file := func(team string) string { return filepath.Join(o.dir, "rollout.d", team+".yaml") }
+	width := len(file("data-eng"))
 	return demo.NewScreen(demo.ScreenOptions{
-		Out: w, Terminal: terminal, Color: color, Teams: teams,
+		Out: w, Terminal: terminal, Size: size, Color: color, Teams: demoTeams(),
 		Addresses: []demo.Address{
-			{Name: "gateway", URL: gateway + "/"},
-			{Name: "metrics", URL: "http://" + s.app.MetricsAddr() + "/metrics"},
+			{Name: "console", URL: "http://" + s.app.AdminAddr() + "/"},
+			{Name: "metrics", URL: metrics},
 		},
 		Intro: []string{
-			"Recorded Luigi traffic, in-process Redis, built-in identity provider " + s.issuer.URL(),
-			fmt.Sprintf("Beside the workers that have tokens: %d agents. A token lives %s.", len(s.agents), tokenLifetime),
+			"Recorded Luigi traffic, in-process Redis, built-in identity provider.",
+			fmt.Sprintf("Scaled: %d days = %d s.", demoDays, demoWindow/time.Second),
 		},
 		Footer: []string{
 			"You are the team lead now. Edit and save, then watch this table:",
-			fmt.Sprintf("   %s       percent: 0   ->   percent: 50", filepath.Join(o.dir, "rollout.d", "data-eng.yaml")),
+			fmt.Sprintf("   %-*s       percent: 0   ->   percent: 50", width, file("data-eng")),
+			fmt.Sprintf("   %-*s       percent: 0   ->   percent: 10", width, file("billing")),
 			"Try it:  curl -u svc-etl:legacy-pass " + gateway + "/api/task_list",
-			"         curl -i -u svc-etl:wrong " + gateway + "/api/task_list",
-			"         curl -s http://" + s.app.MetricsAddr() + "/metrics | grep shadow_verdicts",
+			"         curl -s http://" + s.app.AdminAddr() + "/api/v1/teams/billing",
+			"         curl -s " + metrics + " | grep shadow_verdicts",
 			"Ctrl-C ends.",
 		},
 	}), every

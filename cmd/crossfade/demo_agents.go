@@ -7,13 +7,12 @@ import (
 	"strings"
 
 	"crossfade/cmd/crossfade/demo"
-	"crossfade/gateway/identity"
 )
 
-// post is where an agent stands: beside the workers of a team whose machines
+// post is where an agent stands: beside the workers of an account whose machines
 // were set up alike.
 type post struct {
-	team  identity.Team
+	user  string
 	sends tokens
 }
 
@@ -21,13 +20,13 @@ type post struct {
 // talk to the gateway.
 type agents map[post]*demo.Agent
 
-// startAgents starts an agent for each team, and one more where some machines
+// startAgents starts an agent for each account, and one more where some machines
 // of it were set up for the wrong audience.
 func (s *demoStage) startAgents(ctx context.Context, n *notice) error {
 	for _, sc := range scenes() {
-		user := s.accounts[sc.team].User
+		user := sc.user
 		for _, sends := range sc.workers {
-			at := post{sc.team, sends}
+			at := post{user, sends}
 			if sends == noTokens || s.agents[at] != nil {
 				continue
 			}

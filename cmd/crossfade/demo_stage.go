@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"crossfade/cmd/crossfade/app"
@@ -18,6 +20,7 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/gateway/luigi/captures"
 	"crossfade/rollout"
+	"crossfade/rollout/redisstore"
 )
 
 // demoAudience is what the demo's tokens must be for; one agent of billing was
@@ -43,22 +46,42 @@ const (
 	noTokens
 )
 
-// scene is what one team does in the demo.
+// scene is what one account does in the demo.
 type scene struct {
 	team    identity.Team
+	user    string
 	capture string
 	// workers says what goes along with each recorded worker's password.
 	workers []tokens
-	percent rollout.Percent
+	// pace is that of the replay: loops of about two seconds.
+	pace float64
+	// asks is what the team's file says at the start.
+	asks rollout.Percent
+	// loses tells that its workers start without their agents from its raise on,
+	// as after a deployment that forgot them, until the raise was taken back.
+	loses bool
 }
 
 func scenes() []scene {
+	right := []tokens{rightToken, rightToken}
 	return []scene{
-		{"data-eng", captures.Success, []tokens{rightToken, rightToken}, 0},
-		{"billing", captures.Contention, []tokens{rightToken, wrongToken}, 0},
-		{"search", captures.Failure, []tokens{noTokens, noTokens}, 0},
-		{"ml-platform", captures.Success, []tokens{rightToken, noTokens}, 50},
+		{team: "data-eng", user: "svc-etl", capture: captures.Success, workers: right, pace: 0.35},
+		{team: "billing", user: "svc-billing", capture: captures.Contention, workers: []tokens{rightToken, wrongToken}, pace: 0.35},
+		{team: "search", user: "svc-search", capture: captures.Failure, workers: []tokens{noTokens}, pace: 1.5},
+		{team: "ml-platform", user: "svc-ml", capture: captures.Success, workers: right, pace: 0.35, asks: 50, loses: true},
+		{team: "ml-platform", user: "svc-ml-batch", capture: captures.Success, workers: right, pace: 0.35, asks: 50, loses: true},
 	}
+}
+
+// demoTeams are those of the scenes, in order.
+func demoTeams() []identity.Team {
+	var teams []identity.Team
+	for _, sc := range scenes() {
+		if !slices.Contains(teams, sc.team) {
+			teams = append(teams, sc.team)
+		}
+	}
+	return teams
 }
 
 // demoStage is everything that runs during the demo: a real gateway between
@@ -66,23 +89,30 @@ func scenes() []scene {
 // scheduler and a built-in identity provider.
 type demoStage struct {
 	dir       string
-	accounts  map[identity.Team]demo.Account
+	began     time.Time
+	accounts  map[string]demo.Account // by user
 	issuer    *demo.Issuer
 	scheduler *http.Server
 	upstream  string
+	store     *redisstore.InProcess
 	app       *app.App
-	table     *rollout.Table // of the app, for who goes on after its end
+	ran       bool // the app, which has closed itself then
+	table     *rollout.Table
+	repaired  atomic.Bool // see scene.loses
 	agents    agents
 	tally     *tally
 	fetched   int64 // by the agents, once run has ended
+	known     map[identity.Team]view
+	looked    time.Time
 }
 
 // newDemoStage writes the demo's files to dir and starts everything but the
-// traffic; what agents have to say goes to n. On an error everything is closed.
+// traffic; what agents have to say goes to n. On an error everything is closed,
+// else close it.
 func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoStage, err error) {
 	s := &demoStage{
-		dir: dir, tally: newTally(scenes()),
-		accounts: make(map[identity.Team]demo.Account), agents: make(agents),
+		dir: dir, began: time.Now(), tally: newTally(scenes()),
+		accounts: make(map[string]demo.Account), agents: make(agents), known: make(map[identity.Team]view),
 	}
 	defer func() {
 		if err != nil {
@@ -92,7 +122,7 @@ func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoSt
 	clients := make(map[string]identity.Secret)
 	for _, a := range demo.Accounts() {
 		clients[a.User] = a.ClientSecret
-		s.accounts[a.Team] = a
+		s.accounts[a.User] = a
 	}
 	if s.issuer, err = demo.NewIssuer(demo.IssuerOptions{Clients: clients, Lifetime: tokenLifetime}); err != nil {
 		return nil, err
@@ -103,25 +133,28 @@ func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoSt
 	if err = s.writeFiles(listen); err != nil {
 		return nil, fmt.Errorf("the demo's files: %w", err)
 	}
+	if s.store, err = redisstore.OpenInProcess(redisstore.Options{MaxRuns: demoMaxRuns}); err != nil {
+		return nil, err
+	}
 	file := filepath.Join(dir, "crossfade.yaml")
 	s.app, err = app.New(ctx, app.Options{
-		Load:    func() (*config.Config, error) { return config.Load(config.Source{File: file}) },
+		Load: func() (*config.Config, error) {
+			c, err := config.Load(config.Source{File: file})
+			if err != nil {
+				return nil, err
+			}
+			scale(&c.Readiness)
+			return c, nil
+		},
 		Log:     slog.New(slog.DiscardHandler),
 		Version: version,
+		Store:   s.store,
 		OnEvent: s.tally.saw,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.table = s.app.Table()
-	if err = s.table.Refresh(ctx); err != nil {
-		return nil, err
-	}
-	for _, sc := range scenes() {
-		if _, err = s.setPercent(ctx, sc.team, sc.percent, "where the demo begins"); err != nil {
-			return nil, err
-		}
-	}
 	if err = s.startAgents(ctx, n); err != nil {
 		return nil, err
 	}
@@ -153,9 +186,9 @@ func (s *demoStage) writeFiles(listen string) error {
 	for _, a := range demo.Accounts() {
 		fmt.Fprintf(&principals, "%s: { team: %s, oidc: { subject: %s }, roles: [runner] }\n", a.User, a.Team, a.User)
 	}
-	metrics := freeOr("127.0.0.1:9091")
+	metrics, admin := freeOr("127.0.0.1:9091"), freeOr("127.0.0.1:8081")
 	if strings.HasSuffix(listen, ":0") { // any port will do, so none is taken that others want
-		metrics = "127.0.0.1:0"
+		metrics, admin = "127.0.0.1:0", "127.0.0.1:0"
 	}
 	files := map[string]string{
 		"users.htpasswd":  string(htpasswd),
@@ -165,21 +198,22 @@ func (s *demoStage) writeFiles(listen string) error {
 mode: enforce
 listen: %s
 metrics: %s
+admin: %s
 upstream: { url: %s, profile: luigi }
 legacy: { htpasswd: users.htpasswd }
 oidc: { issuer: %s, audience: %s }
 principals: principals.yaml
 roles: roles.yaml
-rollout: { stickiness: run }    # each loop of the demo is a new run
+rollout: { dir: rollout.d, stickiness: run }    # each loop of the demo is a new run
 access_log: access.jsonl
 help: { contact: "#platform" }
-`, freeOr(listen), metrics, s.upstream, s.issuer.URL(), demoAudience),
+`, freeOr(listen), metrics, admin, s.upstream, s.issuer.URL(), demoAudience),
 	}
 	for _, a := range demo.Accounts() {
 		files[secretFile(a.User)] = a.ClientSecret.Reveal() + "\n"
 	}
 	for _, sc := range scenes() {
-		files[filepath.Join("rollout.d", string(sc.team)+".yaml")] = fmt.Sprintf("percent: %d\n", sc.percent)
+		files[filepath.Join("rollout.d", string(sc.team)+".yaml")] = fmt.Sprintf("percent: %d\n", sc.asks)
 	}
 	if err := os.MkdirAll(filepath.Join(s.dir, "rollout.d"), 0o750); err != nil {
 		return err
@@ -204,54 +238,62 @@ func freeOr(address string) string {
 	return address
 }
 
-// setPercent is what saving a file does: it is applied at once.
-func (s *demoStage) setPercent(ctx context.Context, team identity.Team, to rollout.Percent, why string) (rollout.State, error) {
-	return s.table.Write(ctx, rollout.Change{
-		Team: team, Percent: to, Expect: rollout.AnyRevision, Actor: "demo", Source: "demo", Reason: why,
-	})
-}
-
-// play replays one team's traffic until ctx is done.
+// play replays one account's traffic until ctx is done.
 func (s *demoStage) play(ctx context.Context, sc scene) error {
-	account := s.accounts[sc.team]
+	account := s.accounts[sc.user]
 	connections := &http.Transport{MaxIdleConnsPerHost: 8}
 	defer connections.CloseIdleConnections()
 	var traffic *demo.Traffic
+	var sends []tokens // by worker, as it has started
 	traffic, err := demo.NewTraffic(demo.TrafficOptions{
 		Capture:  sc.capture,
 		BaseURL:  "http://" + s.app.Addr(),
 		Client:   &http.Client{Transport: connections},
 		User:     account.User,
 		Password: account.Password,
-		Through:  func(worker int) string { return s.agents.url(post{sc.team, sc.sends(worker)}) },
 		Rename: func(loop int, worker string) string {
 			// At the end stays the process id, by which the stand-in tells parts apart.
-			name := strings.Replace(worker, "Worker(", fmt.Sprintf("Worker(loop=%d, team=%s, ", loop, sc.team), 1)
-			for i, recorded := range traffic.Workers() {
-				if recorded == worker {
-					s.tally.starts(name, sc.sends(i))
-				}
-			}
+			name := strings.Replace(worker, "Worker(", fmt.Sprintf("Worker(loop=%d, account=%s, ", loop, sc.user), 1)
+			i := slices.Index(traffic.Workers(), worker)
+			sends[i] = s.sends(sc, i)
+			s.tally.starts(name, sends[i])
 			return name
 		},
-		Edition:  func(loop int) string { return fmt.Sprintf("%s, loop %d", sc.team, loop) },
-		Pace:     0.35,
+		Through:  func(worker int) string { return s.agents.url(post{sc.user, sends[worker]}) },
+		Edition:  func(loop int) string { return fmt.Sprintf("%s, loop %d", sc.user, loop) },
+		Pace:     sc.pace,
 		OnResult: func(r demo.Result) { s.tally.sent(sc.team, r) },
 	})
 	if err != nil {
 		return err
 	}
+	sends = make([]tokens, len(traffic.Workers()))
 	return traffic.Run(ctx)
 }
 
-func (sc scene) sends(worker int) tokens {
+// sends is what goes along with the password of a worker that starts now.
+func (s *demoStage) sends(sc scene, worker int) tokens {
+	if sc.loses && s.lost(sc.team) {
+		return noTokens
+	}
 	return sc.workers[worker%len(sc.workers)]
+}
+
+// lost reports whether the workers of a team start without their agents: since it
+// was raised, until the raise was taken back by itself; then they are put back for
+// good.
+func (s *demoStage) lost(team identity.Team) bool {
+	state, _ := s.table.Lookup(team)
+	if state.Hold.Source == byRollback {
+		s.repaired.Store(true)
+	}
+	return state.Percent > 0 && !s.repaired.Load()
 }
 
 // close ends what was started; the app ends by its own Run.
 func (s *demoStage) close() {
 	_ = s.agents.close()
-	if s.app != nil {
+	if s.app != nil && !s.ran {
 		s.app.Close()
 	}
 	if s.scheduler != nil {
@@ -259,6 +301,9 @@ func (s *demoStage) close() {
 	}
 	if s.issuer != nil {
 		_ = s.issuer.Close()
+	}
+	if s.store != nil {
+		_ = s.store.Close()
 	}
 }
 
@@ -279,8 +324,8 @@ func (s *demoStage) rotateKeys(ctx context.Context) error {
 	}
 }
 
-// run serves and plays until ctx is done, then drains. onFile is told of each
-// file of a team lead that was saved.
+// run serves and plays until ctx is done, then drains. The store stays open, for
+// what is to be read at the end. Run may be called once.
 func (s *demoStage) run(ctx, force context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -299,7 +344,6 @@ func (s *demoStage) run(ctx, force context.Context) error {
 	errs = append(errs, s.agents.close())
 	stop() // the last request was answered: now the gateway may end
 	errs = append(errs, <-ended)
-	s.app = nil
-	s.close()
+	s.ran = true
 	return errors.Join(errs...)
 }

@@ -11,7 +11,6 @@ import (
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
 	"crossfade/gateway/shadow"
-	"crossfade/rollout"
 )
 
 // tally counts what the demo's clients sent and what the gateway saw, each by
@@ -32,16 +31,10 @@ type teamTally struct {
 	requests, allowed, refused int64
 	verdicts                   map[shadow.Verdict]int64
 	reasons                    map[identity.Reason]int64
-	runs                       map[string]*runTally
 }
 
 // recordedAgent begins the User-Agent of every recorded worker.
 const recordedAgent = "python-requests/"
-
-// runTally is what became of one run.
-type runTally struct {
-	enforced, wouldBreak, noToken, refused bool
-}
 
 func newTally(all []scene) *tally {
 	t := &tally{teams: make(map[identity.Team]*teamTally), sends: make(map[string]tokens)}
@@ -49,7 +42,6 @@ func newTally(all []scene) *tally {
 		t.teams[sc.team] = &teamTally{
 			verdicts: make(map[shadow.Verdict]int64),
 			reasons:  make(map[identity.Reason]int64),
-			runs:     make(map[string]*runTally),
 		}
 	}
 	return t
@@ -104,15 +96,6 @@ func (t *tally) saw(ev *gateway.Event) {
 	if ev.Call.Run == "" {
 		return
 	}
-	run := c.runs[ev.Call.Run]
-	if run == nil {
-		run = &runTally{}
-		c.runs[ev.Call.Run] = run
-	}
-	run.enforced = run.enforced || ev.Enforcement.Enforced
-	run.refused = run.refused || !ev.Decision.Forward()
-	run.wouldBreak = run.wouldBreak || ev.Shadow.Verdict == shadow.WouldBreak
-	run.noToken = run.noToken || ev.Shadow.Verdict == shadow.NoToken
 	t.compare(ev, what)
 }
 
@@ -164,41 +147,20 @@ func (t *tally) contradictions() []string {
 	return wrong
 }
 
-// summary is the state of things by team.
-func (t *tally) summary(percentOf func(identity.Team) rollout.Percent) demo.Summary {
+// summary is what the gateway saw of each team.
+func (t *tally) summary() demo.Summary {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := demo.Summary{Teams: make(map[identity.Team]demo.TeamSummary)}
 	for team, c := range t.teams {
 		row := demo.TeamSummary{
-			Percent: int(percentOf(team)), Requests: c.requests, Allowed: c.allowed, Refused: c.refused,
+			Requests: c.requests, Allowed: c.allowed, Refused: c.refused,
 			Verdicts: make(map[string]int64), Reasons: maps.Clone(c.reasons),
 		}
 		for v, n := range c.verdicts {
 			row.Verdicts[string(v)] = n
 		}
-		for _, run := range c.runs {
-			row.Runs++
-			row.EnforcedRuns += one(run.enforced)
-			row.WouldBreakRuns += one(run.wouldBreak)
-			row.NoTokenRuns += one(run.noToken)
-			row.RefusedRuns += one(run.refused)
-		}
 		s.Teams[team] = row
 	}
 	return s
-}
-
-func one(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// knows reports whether team plays in the demo.
-func (t *tally) knows(team identity.Team) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.teams[team] != nil
 }

@@ -396,6 +396,9 @@ func TestAPlanOverTheAdminAPISaysWhatARaiseBreaksAtWorst(t *testing.T) {
 	of.use("svc-etl", time.Minute, time.Minute).record(t, a.redis)
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 10\n"})
 	by := []string{"--admin", a.url, "--token-file", a.tokenFile}
+	eventually(t, "the gateway has read the evidence", func() bool {
+		return strings.Contains(run(t, append([]string{"readiness", "data-eng"}, by...)...).stdout, "YES")
+	})
 	run(t, append([]string{"rollout", "plan", "--dir", dir}, by...)...).want(t, exitOK,
 		"1,300 clean runs, none would break; up to 100% possible", "at worst 1 broken run in 26 days")
 	run(t, append([]string{"readiness", "data-eng"}, by...)...).want(t, exitOK, "data-eng: YES. You may raise to any value up to 100%.", "at worst 1 broken run in 26 days")

@@ -34,6 +34,12 @@ func TestJudgeAnswers(t *testing.T) {
 			t.Since = now.Add(-9 * day)
 			return t
 		}, readiness.Waiting, 0, "watched for 9 of 14 days", "", []readiness.CheckName{readiness.Watched}},
+		{"a team that is watched for minutes is told how many", func() *team {
+			t := newTeam()
+			t.Since = now.Add(-40 * time.Minute)
+			t.add(10*time.Minute, clean("svc-etl", "Load"))
+			return t
+		}, readiness.Waiting, 0, "watched for 40 minutes of 14 days", "", []readiness.CheckName{readiness.Watched, readiness.UnknownFailures}},
 		{"lost evidence counts as missing", func() *team {
 			t := good()
 			t.Missing = 400

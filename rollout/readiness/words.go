@@ -94,9 +94,13 @@ func digits(percent float64, n int) string {
 	return text + "%"
 }
 
-// number is how many whole days or, of less than a day, hours there are.
+// number is how many whole days there are; less than a day is written in smaller
+// units.
 func number(d time.Duration) string {
-	if d < day {
+	switch {
+	case d < time.Hour:
+		return about(d)
+	case d < day:
 		return counted(int(d/time.Hour), "hour")
 	}
 	return strconv.Itoa(int(d / day))

@@ -242,7 +242,7 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
 		Expire: day.End().Add(evidence.Retention).UnixMilli(), Bad: evidence.WouldBreak,
 		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
-		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
+		MaxRuns: s.maxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}
 	for c, n := range d.Counts {
 		part.Counts["v:"+c.Verdict+":"+string(c.Reason)+":"+c.Source] = n

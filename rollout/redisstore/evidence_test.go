@@ -190,3 +190,39 @@ func TestOnlyDamageIsIncurable(t *testing.T) {
 		}
 	}
 }
+
+func TestAStoreKeepsAsManyRunsAsItsOptionsSay(t *testing.T) {
+	const all = 3 * evidence.MaxRuns
+	day := evidence.DayOf(time.Date(2126, 5, 1, 0, 0, 0, 0, time.UTC))
+	batch := evidence.Batch{Replica: "a", Seq: 1, Teams: map[identity.Team]*evidence.TeamBatch{"data-eng": {
+		Days: map[evidence.Day]*evidence.Daily{day: {Runs: make(map[evidence.RunKey]evidence.Run)}},
+	}}}
+	for i := range all {
+		at := day.End().Add(-time.Hour)
+		batch.Teams["data-eng"].Days[day].Runs[evidence.NewRunKey("svc-etl", fmt.Sprint(i))] = evidence.Run{
+			Account: "svc-etl", Pipeline: "Load", First: at, Last: at, Token: true,
+		}
+	}
+	for name, tc := range map[string]struct{ max, kept int }{
+		"by default":            {0, evidence.MaxRuns},
+		"fewer than there were": {40, 40},
+		"more than there were":  {1000, all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := redisstore.OpenInProcess(redisstore.Options{MaxRuns: tc.max})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = s.Close() })
+			if err := s.Record(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := s.Daily(t.Context(), "data-eng", day); err != nil || len(d.Runs) != tc.kept {
+				t.Errorf("%d runs are kept, want %d (%v)", len(d.Runs), tc.kept, err)
+			}
+		})
+	}
+	if _, err := redisstore.OpenInProcess(redisstore.Options{MaxRuns: -1}); err == nil {
+		t.Error("fewer runs than none are kept")
+	}
+}

@@ -30,7 +30,11 @@ const tick = time.Second
 const patience = time.Minute
 
 // NewInProcess starts an empty one.
-func NewInProcess() (*InProcess, error) {
+func NewInProcess() (*InProcess, error) { return OpenInProcess(Options{}) }
+
+// OpenInProcess starts an empty one with options, of which those that say where a
+// server is and how to reach it are not looked at.
+func OpenInProcess(o Options) (*InProcess, error) {
 	mini := miniredis.NewMiniRedis()
 	client := redis.NewClient(&redis.Options{
 		Addr: "in-process",
@@ -45,7 +49,8 @@ func NewInProcess() (*InProcess, error) {
 		MaxRetries: -1, DialerRetries: 1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	store, err := New(Options{Client: client})
+	o.Client = client
+	store, err := New(o)
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 )
 
 // DefaultPrefix begins every key unless Options say otherwise.
@@ -100,6 +101,10 @@ type Options struct {
 	Client redis.UniversalClient
 	// Now is the clock for changes without a time, time.Now by default.
 	Now func() time.Time
+	// MaxRuns is how many runs are kept of an account, a pipeline and a day;
+	// evidence.MaxRuns when 0, which is right for all but a demonstration in which
+	// seconds stand for days.
+	MaxRuns int
 }
 
 // Store is a rollout.Store, an evidence.Store and a luigi.Store on Redis. It is safe for concurrent use.
@@ -110,6 +115,7 @@ type Store struct {
 	now    func() time.Time
 	// counted is how many latches of a kind are counted at most.
 	counted int
+	maxRuns int // see Options.MaxRuns
 }
 
 var _ rollout.Store = (*Store)(nil)
@@ -117,7 +123,10 @@ var _ rollout.Store = (*Store)(nil)
 // New returns a store. It does not connect: that happens at the first call, and
 // again whenever a connection is lost.
 func New(opt Options) (*Store, error) {
-	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now, counted: rollout.MaxLatchCount}
+	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now, counted: rollout.MaxLatchCount, maxRuns: cmp.Or(opt.MaxRuns, evidence.MaxRuns)}
+	if s.maxRuns < 0 {
+		return nil, fmt.Errorf("redis store: %d runs of an account, pipeline and day are fewer than none", s.maxRuns)
+	}
 	if strings.ContainsAny(s.prefix, "{}") {
 		return nil, fmt.Errorf("redis prefix %q: must not hold braces, which mark the slot of a Redis Cluster", s.prefix)
 	}

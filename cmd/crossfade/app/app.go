@@ -80,8 +80,10 @@ type App struct {
 	name      string                 // of this process among all gateways
 	hash      atomic.Pointer[string] // of the running configuration
 	member    *fleet.Member
-	// reconciler follows the teams' files and watches raises.
+	// reconciler follows the teams' files and watches raises; mistakes are those of
+	// the files.
 	reconciler *reconcile.Reconciler
+	mistakes   atomic.Pointer[config.Errors]
 	// keying is what runs are bucketed by, and effect how much of each team its
 	// percentage is in effect for.
 	keying rollout.Keying

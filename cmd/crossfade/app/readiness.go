@@ -96,6 +96,14 @@ func (a *App) watchReadiness(stateDir string) (err error) {
 	return err
 }
 
+// Readiness says how ready a team is as it stands, by the checks that its raises
+// are guarded by. Errors match rollout.ErrUnavailable. Safe for concurrent use.
+func (a *App) Readiness(ctx context.Context, team identity.Team) (readiness.Report, error) {
+	s, _ := a.table.Lookup(team)
+	s.Team = team
+	return a.assessor.Report(ctx, s)
+}
+
 // readFiles reads what the teams' files say, past those with a mistake.
 func (a *App) readFiles() ([]config.TeamFile, error) {
 	platform := a.running().Readiness

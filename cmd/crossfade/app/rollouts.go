@@ -33,6 +33,20 @@ func (a *App) follow(c *config.Config) (err error) {
 	return err
 }
 
+// Requests is what became of what teams ask for, at the last look: of all if this
+// replica is the one that follows the files. The map is shared and must not be
+// changed. Safe for concurrent use.
+func (a *App) Requests() map[identity.Team]reconcile.Status { return a.reconciler.Status() }
+
+// FileMistakes are what is wrong in the teams' files, as they were read last. Safe
+// for concurrent use.
+func (a *App) FileMistakes() config.Errors {
+	if mistakes := a.mistakes.Load(); mistakes != nil {
+		return *mistakes
+	}
+	return nil
+}
+
 // join gives signs of life, and looks for gateways that ended without a goodbye.
 func (a *App) join() (err error) {
 	a.member, err = fleet.Join(fleet.Options{
@@ -108,6 +122,7 @@ func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]str
 		}
 	}
 	t.app.telemetry.RolloutFileMistakes(len(mistakes))
+	t.app.mistakes.Store(&mistakes)
 	if said := mistakes.Error(); said != t.said {
 		t.said = said
 		for _, m := range mistakes {

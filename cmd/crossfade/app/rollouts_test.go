@@ -60,7 +60,7 @@ func TestATeamLeadEditsAFileAndTheTeamFollows(t *testing.T) {
 		return state.Percent == 50
 	})
 	entries, err := store.History(t.Context(), "data-eng", 10)
-	if err != nil || entries[0].Kind != rollout.KindApply || entries[0].Evidence != "24 clean runs; up to 100% possible" || entries[0].Actor != "rollout.d/data-eng.yaml" {
+	if err != nil || entries[0].Kind != rollout.KindApply || entries[0].Evidence != "24 clean runs, none would break; up to 100% possible" || entries[0].Actor != "rollout.d/data-eng.yaml" {
 		t.Errorf("history: %+v, %v", entries, err)
 	}
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,15 +20,25 @@ import (
 // fourTeams is the summary of the demo's mock-up.
 func fourTeams() demo.Summary {
 	return demo.Summary{Teams: map[identity.Team]demo.TeamSummary{
-		"data-eng": {Requests: 1204, Allowed: 1204, Runs: 24, Verdicts: map[string]int64{"match_allow": 1204}},
-		"billing": {
-			Requests: 902, Allowed: 902, Runs: 18, WouldBreakRuns: 6,
-			Verdicts: map[string]int64{"match_allow": 596, "would_break": 306}, Reasons: map[identity.Reason]int64{"aud_mismatch": 306},
+		"data-eng": {
+			Requests: 1204, Allowed: 1204, Verdicts: map[string]int64{"match_allow": 1204},
+			Answer: "ready", UpTo: 100, Why: "24 clean runs", Raise: demo.Raise{Text: "YES, to 100%", Mood: demo.Good}, InEffect: "0 of 24",
 		},
-		"search": {Requests: 1050, Allowed: 1050, Runs: 21, NoTokenRuns: 21, Verdicts: map[string]int64{"no_token": 1050}},
+		"billing": {
+			Requests: 902, Allowed: 902, WouldBreakRuns: 6,
+			Verdicts: map[string]int64{"match_allow": 596, "would_break": 306}, Reasons: map[identity.Reason]int64{"aud_mismatch": 306},
+			Answer: "blocked", Why: "aud_mismatch in svc-billing / UsersPipeline, 6 runs", Raise: demo.Raise{Text: "NO", Mood: demo.Bad}, InEffect: "0 of 18",
+			News: []string{"billing asks for 10%: pending, aud_mismatch in svc-billing / UsersPipeline, 6 runs (team)"},
+		},
+		"search": {
+			Requests: 1050, Allowed: 1050, NoTokenRuns: 21, Verdicts: map[string]int64{"no_token": 1050},
+			Answer: "waiting", Why: "0% of runs sent a token, 99% needed", Raise: demo.Raise{Text: "WAIT", Mood: demo.Patient}, InEffect: "0 of 21",
+		},
 		"ml-platform": {
-			Percent: 50, Requests: 998, Allowed: 996, Refused: 2, Runs: 20, EnforcedRuns: 11, NoTokenRuns: 1, RefusedRuns: 2,
+			Percent: 50, Requests: 998, Allowed: 996, Refused: 2, NoTokenRuns: 1, RefusedRuns: 2,
 			Reasons: map[identity.Reason]int64{"legacy_refused": 2},
+			Answer:  "held", UpTo: 50, Why: "rolled back, automatic: 2 known accounts refused: svc-ml, svc-ml-batch",
+			Raise: demo.Raise{Text: "HELD", Mood: demo.Bad}, InEffect: "~11 of 20",
 		},
 	}}
 }
@@ -35,12 +46,20 @@ func fourTeams() demo.Summary {
 func fullScreen(out *strings.Builder) demo.ScreenOptions {
 	return demo.ScreenOptions{
 		Out:       out,
-		Addresses: []demo.Address{{"gateway", "http://127.0.0.1:8080/"}, {"metrics", "http://127.0.0.1:9091/metrics"}},
-		Intro:     []string{"Recorded Luigi traffic, in-process Redis, built-in identity provider."},
-		Footer:    []string{"You are the team lead now. Edit and save, then watch this table:", "   rollout.d/data-eng.yaml       percent: 0   ->   percent: 50", "Ctrl-C ends."},
-		Teams:     []identity.Team{"data-eng", "billing", "search", "ml-platform", "data-eng", "retired"},
+		Addresses: []demo.Address{{"console", "http://127.0.0.1:8081/"}, {"metrics", "http://127.0.0.1:9091/metrics"}},
+		Intro:     []string{"Recorded Luigi traffic, in-process Redis, built-in identity provider.", "Scaled: 14 days = 20 s."},
+		Footer: []string{
+			"You are the team lead now. Edit and save, then watch this table:",
+			"   crossfade-demo/rollout.d/data-eng.yaml       percent: 0   ->   percent: 50",
+			"Try it:  curl -u svc-etl:legacy-pass http://127.0.0.1:8080/api/task_list",
+			"Ctrl-C ends.",
+		},
+		Teams: []identity.Team{"data-eng", "billing", "search", "ml-platform", "data-eng", "retired"},
 	}
 }
+
+// sized gives a terminal a size.
+func sized(columns, rows int) func() (int, int) { return func() (int, int) { return columns, rows } }
 
 func draw(t *testing.T, o demo.ScreenOptions, out *strings.Builder) string {
 	t.Helper()
@@ -70,6 +89,56 @@ func TestScreenOnATerminal(t *testing.T) {
 	golden(t, "screen-terminal.golden", strings.ReplaceAll(draw(t, o, &out), "\x1b", "<ESC>"))
 }
 
+func TestScreenOnTerminalsOfSomeSizes(t *testing.T) {
+	t.Parallel()
+	for name, size := range map[string][2]int{"80": {80, 24}, "100": {100, 30}, "120": {120, 40}, "160": {160, 40}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			o := fullScreen(&out)
+			o.Terminal, o.Size = true, sized(size[0], size[1])
+			shown := draw(t, o, &out)
+			for line := range strings.SplitSeq(controls.ReplaceAllString(shown, ""), "\n") {
+				if n := len([]rune(line)); n > size[0] {
+					t.Errorf("%d columns: %s", n, line)
+				}
+			}
+			golden(t, "screen-terminal-"+name+".golden", strings.ReplaceAll(shown, "\x1b", "<ESC>"))
+		})
+	}
+}
+
+// controls are the sequences that the screen uses.
+var controls = regexp.MustCompile("\x1b\\[[0-9]*[A-Za-z]")
+
+func TestAScreenIsNeverHigherThanItsTerminal(t *testing.T) {
+	t.Parallel()
+	for _, rows := range []int{1, 2, 5, 12, 20, 24, 60} {
+		var out strings.Builder
+		o := fullScreen(&out)
+		o.Terminal, o.Size = true, sized(80, rows)
+		screen := demo.NewScreen(o)
+		screen.Notice("search.yaml:1: percent: must be a whole number\nThe team stays as it is.")
+		if err := screen.Draw(fourTeams(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		shown := out.String()
+		if n := strings.Count(shown, "\n"); n >= rows {
+			t.Errorf("%d rows: %d lines", rows, n)
+		}
+		// The mistake is younger than what stands there all the time.
+		if rows >= 24 && !strings.Contains(shown, "The team stays as it is.") {
+			t.Errorf("%d rows: the notice is cut off:\n%s", rows, shown)
+		}
+		if rows >= 24 && !strings.Contains(shown, "Ctrl-C ends.") {
+			t.Errorf("%d rows: nobody learns how to end:\n%s", rows, shown)
+		}
+		if rows == 60 && !strings.Contains(shown, "Try it:") {
+			t.Errorf("the footer is cut off:\n%s", shown)
+		}
+	}
+}
+
 func TestScreenOnATerminalInColor(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
@@ -81,7 +150,7 @@ func TestScreenOnATerminalInColor(t *testing.T) {
 	var gray strings.Builder
 	o.Out, o.Color = &gray, false
 	uncolored := draw(t, o, &gray)
-	for _, sequence := range []string{"\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[33m"} {
+	for _, sequence := range []string{"\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"} {
 		colored = strings.ReplaceAll(colored, sequence, "")
 	}
 	if diff := cmp.Diff(uncolored, colored); diff != "" {
