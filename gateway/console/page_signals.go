@@ -94,6 +94,8 @@ type replicasView struct {
 type replicaView struct {
 	fleet.Replica
 	Self, Alive, Skew bool
+	// Hash is as much of that of the configuration as tells two apart.
+	Hash              string
 	SeenAt, StartedAt moment
 }
 
@@ -111,7 +113,7 @@ func (c *Console) replicasPage(r *http.Request) (frame, *problem) {
 	own := slices.IndexFunc(all, func(r fleet.Replica) bool { return r.ID == c.o.Self })
 	for i, r := range all {
 		v.Replicas = append(v.Replicas, replicaView{
-			Replica: r, Self: i == own, Alive: r.Alive(now), Skew: own >= 0 && r.Config != all[own].Config,
+			Replica: r, Hash: r.Config[:min(len(r.Config), 12)], Self: i == own, Alive: r.Alive(now), Skew: own >= 0 && r.Config != all[own].Config,
 			SeenAt: moment{r.Seen, now}, StartedAt: moment{r.Started, now},
 		})
 	}

@@ -24,7 +24,8 @@ var steps = [...]rollout.Percent{10, 25, 50, 75, 100}
 const (
 	shownDays    = 14
 	shownChanges = 20
-	barHeight    = 36 // of the tallest day
+	barHeight    = 36 // of the day with most that would break
+	flat         = 2  // of one with nothing
 )
 
 // teamView is the page of a team.
@@ -48,6 +49,7 @@ type teamView struct {
 	Days            []dayView
 	DaysKnown       bool
 	DaysText        string
+	DaysHeight      int
 	History         []changeView
 	Earlier         string // the address of the page with all changes; "" if it shows them
 	HistoryMissing  string
@@ -78,7 +80,7 @@ type outlookView struct {
 }
 
 // lineView is what to write into which file.
-type lineView struct{ File, Text, Note string }
+type lineView struct{ Lead, File, Text, Note string }
 
 // checkGroup is a list of checks.
 type checkGroup struct {
@@ -147,9 +149,11 @@ func (c *Console) teamPage(r *http.Request) (frame, *problem) {
 	if query.Has("percent") {
 		to = asked
 	}
-	v.Steps = stepsOf(s.state, to, query)
-	v.Outlook = c.outlook(ctx, s, to)
-	v.Line = lineOf(s, to)
+	if !s.state.Retired { // which has no next step
+		v.Steps = stepsOf(s.state, to, query)
+		v.Outlook = c.outlook(ctx, s, to)
+		v.Line = lineOf(s, to)
+	}
 	c.addDays(ctx, &v, team)
 	c.addHistory(ctx, &v, team, query)
 	f := c.framed(ctx, r, visible(team), "/")
@@ -203,8 +207,12 @@ func (c *Console) teamOf(ctx context.Context, s standing) teamView {
 	if r.Window > 0 {
 		v.Window = short(r.Window)
 	}
-	if v.Who == "" && r.Answer == readiness.Ready {
+	switch {
+	case v.Who != "":
+	case r.Answer == readiness.Ready:
 		v.Who = "you, if you lead the team"
+	case r.Answer == readiness.Waiting:
+		v.Who = "nobody, it takes time"
 	}
 	v.InEffect = fmt.Sprintf("%s%% must use OIDC", s.state.Percent)
 	if share := r.InEffect; share.Runs > 0 {
@@ -226,9 +234,9 @@ func (c *Console) teamOf(ctx context.Context, s standing) teamView {
 	default:
 		v.Management = fmt.Sprintf("%s: %s. What the team asks for is not what its file says.", s.file.Management, s.file.Name)
 	}
-	v.Groups = append(v.Groups, groupOf("checks-raise", "Checks", r.Checks))
+	v.Groups = append(v.Groups, groupOf("checks-raise", "To raise", r.Checks))
 	if len(r.Retire) > 0 {
-		v.Groups = append(v.Groups, groupOf("checks-retire", "Checks of retirement", r.Retire))
+		v.Groups = append(v.Groups, groupOf("checks-retire", "To retire", r.Retire))
 	}
 	for _, f := range r.Failures {
 		shown := c.failureOf(s.state.Team, f)
@@ -350,12 +358,12 @@ func (c *Console) outlook(ctx context.Context, s standing, to rollout.Percent) o
 	case to < s.state.Percent:
 		step.Outcome = rollout.Lower
 		v.Verdict, v.Allowed = "Lowering is always allowed.", true
-		if s.state.Retired {
-			v.Verdict, v.Allowed = "A retired team stays at 100%.", false
-		}
 	case to == s.state.Percent:
 		step.Outcome = rollout.Met
-		v.Verdict = "This is what the team is at."
+		v.Verdict, v.Allowed = "This is where the team stands.", true
+		if to == rollout.Full {
+			v.Verdict = "This is where the team stands. What is left is to end its static credentials."
+		}
 	case s.missing != "":
 		v.Verdict = "Whether the checks allow it is not known."
 	case s.report.Answer == readiness.Held:
@@ -379,7 +387,7 @@ func (c *Console) outlook(ctx context.Context, s standing, to rollout.Percent) o
 			v.Text += ", too few for a statement about broken ones: each account and pipeline is looked at"
 		}
 	}
-	if step.Outcome.Applies() && !s.state.Retired {
+	if step.Outcome.Applies() {
 		forecast, err := c.o.Forecast(ctx, s.state, step)
 		if err != nil {
 			v.Lines = []string{"what would become of runs cannot be read: " + err.Error()}
@@ -400,16 +408,18 @@ func atMost(x float64) string {
 
 // lineOf is what the team's file has to say for a percentage.
 func lineOf(s standing, to rollout.Percent) lineView {
-	l := lineView{File: cmp.Or(s.file.Name, "rollout.d/"+string(s.state.Team)+".yaml"), Text: fmt.Sprintf("percent: %s", to)}
+	l := lineView{
+		Lead: "To get there", File: cmp.Or(s.file.Name, "rollout.d/"+string(s.state.Team)+".yaml"), Text: fmt.Sprintf("percent: %s", to),
+	}
 	switch {
-	case s.state.Retired:
-		l.Text = "retired: true"
 	case s.state.Percent >= rollout.Full && to == rollout.Full:
-		l.Text = "retired: true"
+		l.Lead, l.Text = "To retire it", "retired: true"
 		l.Note = "This ends the team's static credentials for good; nobody can take it back."
 		if s.report.Answer != readiness.Ready {
 			l.Note += " It waits until the checks of retirement hold."
 		}
+	case to == s.state.Percent:
+		l.Lead = "To stay there"
 	case s.report.Answer == readiness.Held && to > s.state.Percent:
 		l.Note = "A hold outranks the file. Release it first: crossfade rollout release " + string(s.state.Team)
 	}
@@ -426,9 +436,16 @@ func (c *Console) addDays(ctx context.Context, v *teamView, team identity.Team) 
 	}
 	v.DaysKnown = true
 	v.Days, v.DaysText = drawn(days)
+	v.DaysHeight = flat
+	for _, d := range v.Days {
+		v.DaysHeight = max(v.DaysHeight, d.Height)
+	}
+	for i := range v.Days {
+		v.Days[i].Y = v.DaysHeight - v.Days[i].Height
+	}
 }
 
-// drawn says where the bars of days stand, and what they say.
+// drawn says how tall the bars of days are, where they stand, and what they say.
 func drawn(days []assess.Day) (bars []dayView, text string) {
 	most, sum := 1, 0
 	for _, d := range days {
@@ -436,11 +453,10 @@ func drawn(days []assess.Day) (bars []dayView, text string) {
 		sum += d.Broken
 	}
 	for i, d := range days {
-		b := dayView{Day: string(d.Day), Runs: d.Runs, Broken: d.Broken, X: i * 12, Height: 2}
+		b := dayView{Day: string(d.Day), Runs: d.Runs, Broken: d.Broken, X: i * 12, Height: flat}
 		if d.Broken > 0 {
 			b.Height = max(6, d.Broken*barHeight/most)
 		}
-		b.Y = barHeight - b.Height
 		bars = append(bars, b)
 	}
 	if sum == 0 {

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -287,12 +288,16 @@ func (c *Console) framed(ctx context.Context, r *http.Request, title, section st
 	}
 	query := r.URL.Query()
 	f.Still = query.Has("still")
-	if f.Still {
-		query.Del("still")
-	} else {
-		query.Set("still", "1")
+	toggle := make(url.Values)
+	for _, name := range []string{"q", "answer", "percent", "history"} { // and nothing that a page does not know
+		if query.Has(name) {
+			toggle.Set(name, query.Get(name))
+		}
 	}
-	f.Toggle = "?" + query.Encode()
+	if !f.Still {
+		toggle.Set("still", "1")
+	}
+	f.Toggle = "?" + toggle.Encode()
 	return f
 }
 
