@@ -49,6 +49,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/assess"
@@ -183,6 +185,8 @@ type Console struct {
 	// turn has room for the change that is under way. Changes that read at once
 	// and write one after another would only meet each other's conflicts.
 	turn chan struct{}
+	// looking is whoever looks at all teams.
+	looking singleflight.Group
 }
 
 // New checks the options and builds the API.

@@ -98,6 +98,8 @@ type failureView struct {
 	Last, First moment
 	Who         string
 	Security    bool
+	// Listed tells that the help explains the reason.
+	Listed bool
 }
 
 // accountView is an account of the team.
@@ -259,8 +261,9 @@ const wouldBreak = "would_break"
 
 func (c *Console) failureOf(team identity.Team, f readiness.Failure) failureView {
 	now := c.o.Now()
+	_, listed := f.Reason.Info()
 	return failureView{
-		Failure: f, Last: moment{f.Last, now}, First: moment{f.First, now}, Who: ownerOf(team, f.Owner), Security: f.Verdict != wouldBreak,
+		Listed: listed, Failure: f, Last: moment{f.Last, now}, First: moment{f.First, now}, Who: ownerOf(team, f.Owner), Security: f.Verdict != wouldBreak,
 	}
 }
 

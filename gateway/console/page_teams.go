@@ -59,20 +59,26 @@ func (c *Console) standing(ctx context.Context, team identity.Team) standing {
 	return s
 }
 
-// standings reads what is known of all teams, in order of their ids.
+// standings reads what is known of all teams, in order of their ids. Whoever asks
+// while somebody else's question is being answered gets that answer: all of it is
+// a lot to read, and many look at the same pages. It is only read.
 func (c *Console) standings(ctx context.Context) []standing {
-	teams := c.allTeams()
-	all := make([]standing, len(teams))
-	var g errgroup.Group
-	g.SetLimit(reportsAtOnce)
-	for i, team := range teams {
-		g.Go(func() error {
-			all[i] = c.standing(ctx, team)
-			return nil
-		})
-	}
-	_ = g.Wait() // what is missing stands in each
-	return all
+	all, _, _ := c.looking.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		defer cancel()
+		teams := c.allTeams()
+		all := make([]standing, len(teams))
+		var g errgroup.Group
+		g.SetLimit(reportsAtOnce)
+		for i, team := range teams {
+			g.Go(func() error {
+				all[i] = c.standing(ctx, team)
+				return nil
+			})
+		}
+		return all, g.Wait() // what is missing stands in each
+	})
+	return all.([]standing)
 }
 
 // badge is an answer as pages show it: by a sign, a word and a colour.

@@ -73,9 +73,12 @@ func pastTeams(n int) []pastTeam {
 	}
 	stories := []pastTeam{
 		{name: "data-eng", days: 21, unused: []string{"svc-old"}, jobs: []pastJob{
-			{account: "svc-etl", pipeline: "LoadUsers", aDay: 14, kind: sendsBoth}, {account: "svc-etl", pipeline: "ExtractOrders", aDay: 9, kind: sendsBoth},
-			{account: "svc-etl", pipeline: "BuildSessions", aDay: 20, kind: sendsBoth}, {account: "svc-loader", pipeline: "LoadWarehouse", aDay: 12, kind: sendsToken},
-			{account: "svc-loader", pipeline: "LoadCampaigns", aDay: 18, kind: sendsToken}, {account: "svc-etl", pipeline: "DailyReport", aDay: 15, kind: sendsBoth, fails: func(ago int) (int, evidence.Run) {
+			{account: "svc-etl", pipeline: "LoadUsers", aDay: 14, kind: sendsBoth},
+			{account: "svc-etl", pipeline: "ExtractOrders", aDay: 9, kind: sendsBoth},
+			{account: "svc-etl", pipeline: "BuildSessions", aDay: 20, kind: sendsBoth},
+			{account: "svc-loader", pipeline: "LoadWarehouse", aDay: 12, kind: sendsToken},
+			{account: "svc-loader", pipeline: "LoadCampaigns", aDay: 18, kind: sendsToken},
+			{account: "svc-etl", pipeline: "DailyReport", aDay: 15, kind: sendsBoth, fails: func(ago int) (int, evidence.Run) {
 				return map[bool]int{true: 2}[ago == 11], evidence.Run{Legacy: true, Token: true, Grade: evidence.WouldBreak, Reason: identity.Expired, Detail: "The token expired 4 minutes before the run began."}
 			}},
 		}, changes: []rollout.Change{
@@ -89,10 +92,12 @@ func pastTeams(n int) []pastTeam {
 			{account: "svc-billing", pipeline: "ExportInvoices", aDay: 6, kind: sendsBoth, fails: func(ago int) (int, evidence.Run) {
 				return []int{3, 4, 2, 3, 5, 3, 4, 3, 4}[min(ago, 8)], mismatch
 			}},
-			{account: "svc-billing", pipeline: "CloseDay", aDay: 22, kind: sendsBoth}, {account: "svc-dunning", pipeline: "SendReminders", aDay: 19, kind: sendsBoth},
+			{account: "svc-billing", pipeline: "CloseDay", aDay: 22, kind: sendsBoth},
+			{account: "svc-dunning", pipeline: "SendReminders", aDay: 19, kind: sendsBoth},
 		}, changes: []rollout.Change{asks(3, 0, 10, "tom.berg", "first step")}},
 		{name: "ml-platform", days: 20, jobs: []pastJob{
-			{account: "svc-train", pipeline: "TrainRanking", aDay: 8, kind: sendsBoth}, {account: "svc-feat", pipeline: "BuildFeatures", aDay: 21, kind: sendsBoth},
+			{account: "svc-train", pipeline: "TrainRanking", aDay: 8, kind: sendsBoth},
+			{account: "svc-feat", pipeline: "BuildFeatures", aDay: 21, kind: sendsBoth},
 			{account: "svc-feat", pipeline: "RefreshEmbeddings", aDay: 11, kind: sendsBoth},
 		}, changes: []rollout.Change{
 			changed(16, 20, rollout.KindApply, "ines.roth", "begin small", "400 clean runs"),
