@@ -1,6 +1,13 @@
-// Package console is the admin API: it shows what the teams stand at and lets
-// those who may change it, over HTTP under /api/v1/. openapi.json describes it,
-// and a test holds description and handlers together.
+// Package console is the admin API and the pages for people: it shows what the
+// teams stand at and lets those who may change it, over HTTP under /api/v1/.
+// openapi.json describes the API, and a test holds description and handlers
+// together.
+//
+// # The pages
+//
+// They are for reading: nothing on them changes anything. All is rendered here and
+// works without scripts; a script that comes from here renews what changes. They
+// stand on what the API says, and whoever may read that may see them.
 //
 // # Who may do what
 //
@@ -27,7 +34,8 @@
 // # Browsers
 //
 // There are no cookies, so no page of another site can change anything with what
-// a browser remembers. It could still read, by a name of its own that resolves to
+// a browser remembers, and who wants to see the pages from another machine needs
+// something in front that sends a token. It could still read, by a name of its own that resolves to
 // 127.0.0.1; therefore the Host of a request from this machine must be a name of
 // this machine. Requests that a page of another origin made are refused.
 package console
@@ -38,12 +46,17 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/assess"
 	"crossfade/rollout/effect"
 	"crossfade/rollout/fleet"
+	"crossfade/rollout/readiness"
 )
 
 const (
@@ -95,8 +108,8 @@ type File struct {
 	Management, Name string
 }
 
-// Options are the options of New. All but InEffect, Credentials, OneTime, Nearest,
-// Ready, Changed, Observed, Now, Self and the accesses are required.
+// Options are the options of New. All but Readiness, Days, Waivers, InEffect,
+// Credentials, OneTime, Nearest, Ready, Changed, Observed, Now, Self and the accesses are required.
 type Options struct {
 	Tokens  Authenticator
 	Table   Table
@@ -107,6 +120,17 @@ type Options struct {
 	Readiness Assessor
 	// Forecast is asked about each step of a plan.
 	Forecast Forecast
+	// Readiness, if set, says how ready a team is in a state; without it the pages
+	// say that evidence is not available. Errors match rollout.ErrUnavailable.
+	Readiness interface {
+		Report(ctx context.Context, s rollout.State) (readiness.Report, error)
+	}
+	// Days, if set, returns how the last days of a team went, the present one last
+	// and at most so many.
+	Days func(ctx context.Context, team identity.Team, most int) ([]assess.Day, error)
+	// Waivers, if set, returns the security signals that the configuration accepts.
+	// The map is only read.
+	Waivers func() map[identity.Team][]readiness.Waiver
 	// InEffect, if set, returns for how many of its runs a team's percentage is in
 	// effect; false while that is not known. It must not wait for anything.
 	InEffect func(rollout.State) (effect.Share, bool)
@@ -163,6 +187,8 @@ type Console struct {
 	// turn has room for the change that is under way. Changes that read at once
 	// and write one after another would only meet each other's conflicts.
 	turn chan struct{}
+	// looking is whoever looks at all teams.
+	looking singleflight.Group
 }
 
 // New checks the options and builds the API.
@@ -181,6 +207,9 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Credentials == nil {
 		o.Credentials = func(identity.Team) []string { return nil }
+	}
+	if o.Waivers == nil {
+		o.Waivers = func() map[identity.Team][]readiness.Waiver { return nil }
 	}
 	if o.Nearest == nil {
 		o.Nearest = func(string, []string) string { return "" }
@@ -202,11 +231,14 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	if !strings.HasPrefix(r.URL.Path, Prefix) {
+		pageHeaders(h)
+	}
 	answer := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	defer func() { c.o.Observed(c.routeOf(r), answer.status) }()
 	who, refusal := c.admit(r)
-	if refusal != nil {
-		refusal.write(answer)
+	if refusal != nil && (refusal.unfit() || !isAsset(r)) {
+		c.reject(answer, r, refusal)
 		return
 	}
 	c.routes.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))

@@ -98,7 +98,19 @@ func storeProblem(err error, now func(rollout.State) Team) *problem {
 	}
 }
 
+// unfit reports whether a request was refused for where it comes from or goes to,
+// whoever made it.
+func (p *problem) unfit() bool {
+	return p.Reason == hostUnknown || p.Reason == string(identity.CrossSite)
+}
+
 func (p *problem) write(w http.ResponseWriter) {
+	p.headers(w)
+	send(w, p.Status, "application/problem+json", p)
+}
+
+// headers sets those that a refusal has, however it is written.
+func (p *problem) headers(w http.ResponseWriter) {
 	h := w.Header()
 	for name, value := range map[string]string{"WWW-Authenticate": p.challenge, "Retry-After": p.retryAfter, "Allow": p.allow} {
 		if value != "" {
@@ -109,7 +121,6 @@ func (p *problem) write(w http.ResponseWriter) {
 	if p.Current != nil {
 		h.Set("ETag", etag(p.Current.Revision))
 	}
-	send(w, p.Status, "application/problem+json", p)
 }
 
 // send writes a reply. Its writer may be gone, which nobody needs to hear of.

@@ -42,10 +42,10 @@ func (c *Console) resources() []resource {
 	}
 }
 
-// Routes are the paths that there are, with {team} for any team, in order: the
-// closed set of what Options.Observed is told.
+// Routes are the paths that there are, of the API and of pages, with {team} for
+// any team, in order: the closed set of what Options.Observed is told.
 func Routes() []string {
-	var all []string
+	all := pageRoutes()
 	for _, res := range (&Console{}).resources() {
 		all = append(all, Prefix+res.path)
 	}
@@ -56,10 +56,10 @@ func Routes() []string {
 // routeOf is the one of Routes that a request is for, "" if it is for none.
 func (c *Console) routeOf(r *http.Request) string {
 	_, pattern := c.routes.Handler(r)
-	if !strings.HasPrefix(pattern, Prefix) {
+	if pattern == "/" { // which is for all that is not there
 		return ""
 	}
-	return pattern
+	return routeName(pattern)
 }
 
 func (c *Console) mux() *http.ServeMux {
@@ -82,8 +82,9 @@ func (c *Console) mux() *http.ServeMux {
 			}
 		})
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(http.StatusNotFound, routeUnknown, "There is nothing here.", "Look at "+Prefix+"openapi.json.").write(w)
+	c.addPages(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		c.reject(w, r, refuse(http.StatusNotFound, routeUnknown, "There is nothing here.", "Look at "+Prefix+"openapi.json."))
 	})
 	return mux
 }

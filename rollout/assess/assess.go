@@ -130,6 +130,40 @@ func (a *Assessor) report(ctx context.Context, s rollout.State, younger time.Tim
 	return r, nil
 }
 
+// Day is how a team's runs of one day went.
+type Day struct {
+	Day evidence.Day
+	// Runs is how many of that day are kept, see evidence.MaxRuns, and Broken how
+	// many of them would break by OIDC or are security signals.
+	Runs, Broken int
+}
+
+// Days returns how the last days of a team went, the present one last and at most
+// as many as the window has. It reads what Report reads, and no more than once
+// for both. Errors match rollout.ErrUnavailable.
+func (a *Assessor) Days(ctx context.Context, team identity.Team, most int) ([]Day, error) {
+	facts, err := a.facts(ctx, team)
+	if err != nil {
+		return nil, err
+	}
+	var days []Day
+	for d := evidence.DayOf(facts.Now); len(days) < most; d = d.Before() {
+		daily, ok := facts.Days[d]
+		if !ok {
+			break
+		}
+		day := Day{Day: d, Runs: len(daily.Runs)}
+		for _, run := range daily.Runs {
+			if run.Grade.Bad() {
+				day.Broken++
+			}
+		}
+		days = append(days, day)
+	}
+	slices.Reverse(days)
+	return days, nil
+}
+
 // facts returns what is known of a team but for its state. Two that ask at once
 // about the same team may both read it.
 func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Facts, error) {

@@ -13,6 +13,7 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/readiness"
 )
 
 // adminTimeout bounds the reading of a request to the admin API, and its reply.
@@ -67,8 +68,9 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 		Forecast: func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error) {
 			return ForecastOf(ctx, a.store.Store, a.assessor, s, step, a.keying, time.Now())
 		},
-		InEffect: a.inEffect,
-		Teams:    parts.Directory.Teams(), Files: a.fileStatus, Nearest: config.Nearest,
+		InEffect: a.inEffect, Readiness: a.assessor, Days: a.assessor.Days,
+		Waivers: func() map[identity.Team][]readiness.Waiver { return a.settings.Load().waivers },
+		Teams:   parts.Directory.Teams(), Files: a.fileStatus, Nearest: config.Nearest,
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
 		Observed:    a.telemetry.AdminRequest,
 		Viewers:     accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
@@ -117,6 +119,6 @@ func (a *App) printOneTime() {
 	if a.adminTLS {
 		scheme = "https"
 	}
-	_, _ = fmt.Fprintf(a.options.Notices, "Admin API: %s://%s%s\nOne-time token, an operator's on this machine until this process ends: %s\n",
-		scheme, a.AdminAddr(), console.Prefix, a.oneTime.Reveal())
+	_, _ = fmt.Fprintf(a.options.Notices, "Console: %s://%s/\nAdmin API: %s://%s%s\nOne-time token, an operator's on this machine until this process ends: %s\n",
+		scheme, a.AdminAddr(), scheme, a.AdminAddr(), console.Prefix, a.oneTime.Reveal())
 }

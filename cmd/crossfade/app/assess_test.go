@@ -186,6 +186,33 @@ func TestWhatWasReadIsKnownForAWhile(t *testing.T) {
 	}
 }
 
+func TestTheDaysOfATeamTellHowManyRunsWouldBreak(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	w.day(t, "data-eng", 20, clean)
+	w.day(t, "data-eng", 3, evidence.Run{Legacy: true, Token: true, Grade: evidence.WouldBreak, Reason: identity.AudMismatch})
+	w.day(t, "data-eng", 5, evidence.Run{Legacy: true, Grade: evidence.NoToken})
+	if _, err := a.Report(t.Context(), rollout.State{Team: "data-eng"}); err != nil {
+		t.Fatal(err)
+	}
+	reads := w.reads
+	days, err := a.Days(t.Context(), "data-eng", 4)
+	want := []assess.Day{{Day: "2126-05-01", Runs: 20}, {Day: "2126-05-02", Runs: 3, Broken: 3}, {Day: "2126-05-03", Runs: 5}, {Day: "2126-05-04"}}
+	if err != nil || !slices.Equal(days, want) {
+		t.Errorf("four days: %v, %v; want %v", days, err, want)
+	}
+	if w.reads != reads {
+		t.Errorf("what the report has read was read again, %d times", w.reads-reads)
+	}
+	if days, err := a.Days(t.Context(), "data-eng", 100); err != nil || len(days) != 15 {
+		t.Errorf("a window of 14 days touches 15: %v, %v", days, err)
+	}
+	w.fail, w.now = rollout.ErrUnavailable, w.now.Add(time.Minute)
+	if _, err := a.Days(t.Context(), "data-eng", 4); !errors.Is(err, rollout.ErrUnavailable) {
+		t.Errorf("with the store away: %v", err)
+	}
+}
+
 func TestAStoreThatIsAwayIsNoAnswer(t *testing.T) {
 	w := newShelf(t)
 	a := w.assessor(t, nil)
