@@ -85,7 +85,7 @@ func whose(owner identity.Owner, team identity.Team) string {
 	case identity.OwnerPlatform:
 		return "the platform team"
 	case identity.OwnerIDP:
-		return "who runs the identity provider"
+		return "the identity provider"
 	case identity.OwnerSecurity:
 		return "security"
 	default:
