@@ -85,7 +85,7 @@ func whose(owner identity.Owner, team identity.Team) string {
 	case identity.OwnerPlatform:
 		return "the platform team"
 	case identity.OwnerIDP:
-		return "who runs the identity provider"
+		return "the identity provider"
 	case identity.OwnerSecurity:
 		return "security"
 	default:
@@ -121,7 +121,7 @@ func (p teamPage) facts() (lines [][2]string) {
 	}
 	if o := p.Outlook; o.Percent != r.Percent && r.Answer != readiness.Done {
 		text := o.Text()
-		if r.Census && o.Percent > r.Percent {
+		if r.Census && o.Of > 0 && o.Percent > r.Percent {
 			text += "; too few runs to say how many may break"
 		}
 		if r.Answer == readiness.Ready && !o.Allowed && !p.whatIf {

@@ -106,7 +106,7 @@ func judgedClean(account, pipeline string) evidence.Run {
 func fiveTeams(t *testing.T) (redis *rollouttest.Redis, conf string) {
 	t.Helper()
 	redis = rollouttest.StartRedis(t)
-	long := time.Now().Add(-9 * aDay)
+	long := evidence.DayOf(time.Now().Add(-9 * aDay)).End().Add(-aDay) // before the runs of that day, whatever the hour
 	changed(
 		t, redis, rollout.Change{Team: "data-eng", Percent: 25, At: long, Actor: "lead", Source: "file"},
 		rollout.Change{Team: "ml-platform", Percent: 20, At: time.Now().Add(-2 * time.Hour), Actor: "lead", Source: "file"},

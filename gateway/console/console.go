@@ -120,11 +120,6 @@ type Options struct {
 	Readiness Assessor
 	// Forecast is asked about each step of a plan.
 	Forecast Forecast
-	// Readiness, if set, says how ready a team is in a state; without it the pages
-	// say that evidence is not available. Errors match rollout.ErrUnavailable.
-	Readiness interface {
-		Report(ctx context.Context, s rollout.State) (readiness.Report, error)
-	}
 	// Days, if set, returns how the last days of a team went, the present one last
 	// and at most so many.
 	Days func(ctx context.Context, team identity.Team, most int) ([]assess.Day, error)

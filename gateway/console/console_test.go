@@ -151,7 +151,7 @@ func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 		Forecast: func(_ context.Context, _ rollout.State, step rollout.Step) (f effect.Forecast, err error) {
 			switch step.Outcome {
 			case rollout.Raise:
-				f = effect.Forecast{Selected: []string{fmt.Sprintf("svc-etl / from %s to %s", step.From, step.To)}, RunsADay: 1.5, Keep: 6}
+				f = effect.Forecast{Selected: []string{fmt.Sprintf("svc-etl / from %s to %s", step.From, step.To)}, RunsADay: 1.5, Keep: 6, OneIn: 11.5}
 			case rollout.Lower:
 				f = effect.Forecast{Regain: 12, Freed: 3, Lose: 1}
 			}

@@ -41,14 +41,12 @@ type standing struct {
 // state.
 func (c *Console) standing(ctx context.Context, team identity.Team) standing {
 	s := standing{state: c.state(team), file: c.o.Files()[team]}
-	if c.o.Readiness == nil {
-		s.missing = "evidence is not available here"
-	} else if report, err := c.o.Readiness.Report(ctx, s.state); err != nil {
-		s.missing = "the evidence cannot be read: " + err.Error()
-	} else {
+	report, err := c.o.Readiness.Report(ctx, s.state)
+	if err == nil {
 		s.report = report
 		return s
 	}
+	s.missing = "the evidence cannot be read: " + err.Error()
 	s.report = readiness.Report{Team: team, Phase: s.state.Phase(), Percent: s.state.Percent, UpTo: s.state.Percent, Answer: noEvidence, Why: s.missing}
 	switch now := c.o.Now(); {
 	case s.state.Retired:

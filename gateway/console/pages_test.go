@@ -366,9 +366,14 @@ func TestThePagesSayWhatIsTheMatter(t *testing.T) {
 
 func TestWithoutEvidenceThePagesSaySo(t *testing.T) {
 	t.Parallel()
-	a := everyKind(t, func(o *console.Options) { o.Readiness, o.Days = nil, nil })
+	a := everyKind(t, func(o *console.Options) {
+		o.Days = nil
+		o.Readiness = reporter(func(context.Context, rollout.State) (readiness.Report, error) {
+			return readiness.Report{}, fmt.Errorf("%w: Redis is away", rollout.ErrUnavailable)
+		})
+	})
 	for path, want := range map[string]string{
-		"/": "evidence is not available here", "/teams/data-eng": "NO EVIDENCE", "/teams/ml-platform": "HELD: 2 known accounts refused",
+		"/": "the evidence cannot be read", "/teams/data-eng": "NO EVIDENCE", "/teams/ml-platform": "HELD: 2 known accounts refused",
 		"/teams/risk": "RETIRED", "/signals": "Nothing is known of",
 	} {
 		got := a.view(path)

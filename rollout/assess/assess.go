@@ -111,11 +111,18 @@ func New(o Options) (*Assessor, error) {
 // Report says how ready a team is in a state, which is the live one or what it
 // would be. Errors match rollout.ErrUnavailable.
 func (a *Assessor) Report(ctx context.Context, s rollout.State) (readiness.Report, error) {
-	return a.report(ctx, s, time.Time{})
+	return a.report(ctx, s, time.Time{}, false)
 }
 
-func (a *Assessor) report(ctx context.Context, s rollout.State, younger time.Time) (readiness.Report, error) {
-	facts, err := a.facts(ctx, s.Team)
+// Fresh is Report by what is read now, whatever was read a moment ago. It is not
+// remembered: who looks again and again by himself leaves it to the others how old
+// what they are told is.
+func (a *Assessor) Fresh(ctx context.Context, s rollout.State) (readiness.Report, error) {
+	return a.report(ctx, s, time.Time{}, true)
+}
+
+func (a *Assessor) report(ctx context.Context, s rollout.State, younger time.Time, fresh bool) (readiness.Report, error) {
+	facts, err := a.facts(ctx, s.Team, fresh)
 	if err != nil {
 		return readiness.Report{}, err
 	}
@@ -142,7 +149,7 @@ type Day struct {
 // as many as the window has. It reads what Report reads, and no more than once
 // for both. Errors match rollout.ErrUnavailable.
 func (a *Assessor) Days(ctx context.Context, team identity.Team, most int) ([]Day, error) {
-	facts, err := a.facts(ctx, team)
+	facts, err := a.facts(ctx, team, false)
 	if err != nil {
 		return nil, err
 	}
@@ -166,28 +173,23 @@ func (a *Assessor) Days(ctx context.Context, team identity.Team, most int) ([]Da
 
 // facts returns what is known of a team but for its state. Two that ask at once
 // about the same team may both read it.
-func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Facts, error) {
+func (a *Assessor) facts(ctx context.Context, team identity.Team, fresh bool) (readiness.Facts, error) {
 	now := a.o.Now()
 	settings := a.o.Settings(team)
 	window := max(settings.Limits.Window, settings.Limits.Cycle)
 	a.mu.Lock()
 	k, ok := a.known[team]
 	a.mu.Unlock()
-	if !ok || k.window != window || now.Sub(k.at) >= k.memory || now.Before(k.at) {
+	if fresh || !ok || k.window != window || now.Sub(k.at) >= k.memory || now.Before(k.at) {
 		began := time.Now()
 		var err error
-		if k, err = a.read(ctx, team, window, settings, now); err != nil {
+		if k, err = a.read(ctx, team, window, settings, now, fresh); err != nil {
 			return readiness.Facts{}, fmt.Errorf("evidence of team %q: %w", string(team), err)
 		}
 		k.memory = memoryOf(time.Since(began))
-		a.mu.Lock()
-		for old, was := range a.known {
-			if now.Sub(was.at) >= was.memory {
-				delete(a.known, old)
-			}
+		if !fresh {
+			a.remember(team, k, now)
 		}
-		a.known[team] = k
-		a.mu.Unlock()
 	}
 	f := k.facts
 	f.Now, f.Limits = now, settings.Limits
@@ -198,8 +200,20 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team) (readiness.Fac
 	return f, err
 }
 
+// remember keeps what was read of a team, and forgets what is old.
+func (a *Assessor) remember(team identity.Team, k known, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for old, was := range a.known {
+		if now.Sub(was.at) >= was.memory {
+			delete(a.known, old)
+		}
+	}
+	a.known[team] = k
+}
+
 // read reads what there is of a team.
-func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Duration, settings Settings, now time.Time) (known, error) {
+func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Duration, settings Settings, now time.Time, fresh bool) (known, error) {
 	f := readiness.Facts{Team: team, Days: make(map[evidence.Day]evidence.Daily)}
 	var err error
 	for _, d := range daysOf(window, now) {
@@ -216,7 +230,7 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	if f.Since, err = a.o.Store.Since(ctx, team); err != nil {
 		return known{}, err
 	}
-	fleet, err := a.readFleet(ctx, now)
+	fleet, err := a.readFleet(ctx, now, fresh)
 	if err != nil {
 		return known{}, err
 	}
@@ -244,12 +258,13 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 const fleetBack = evidence.Retention
 
 // readFleet reads what all teams have in common. Days that have passed do not
-// change any more once two days are over, so they are read once.
-func (a *Assessor) readFleet(ctx context.Context, now time.Time) (fleetKnown, error) {
+// change any more once two days are over, so they are read once, and remembered
+// even when the rest is not.
+func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fleetKnown, error) {
 	a.mu.Lock()
 	was := a.fleet
 	a.mu.Unlock()
-	if !was.at.IsZero() && now.Sub(was.at) < was.memory && !now.Before(was.at) {
+	if !fresh && !was.at.IsZero() && now.Sub(was.at) < was.memory && !now.Before(was.at) {
 		return was, nil
 	}
 	began := time.Now()
@@ -275,8 +290,12 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time) (fleetKnown, er
 	}
 	is.memory = memoryOf(time.Since(began))
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	if fresh {
+		a.fleet.requests = is.requests // which is never written to
+		return is, nil
+	}
 	a.fleet = is
-	a.mu.Unlock()
 	return is, nil
 }
 

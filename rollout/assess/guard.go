@@ -15,7 +15,7 @@ var _ rollout.Guard = (*Assessor)(nil)
 // looked at: what it outranks is rollout.Next's to say.
 func (a *Assessor) MayRaise(ctx context.Context, s rollout.State, since time.Time) (rollout.Answer, error) {
 	s.Hold = rollout.Hold{}
-	r, err := a.report(ctx, s, since)
+	r, err := a.report(ctx, s, since, false)
 	if err != nil {
 		return rollout.Answer{}, err
 	}
@@ -25,7 +25,7 @@ func (a *Assessor) MayRaise(ctx context.Context, s rollout.State, since time.Tim
 // MayRetire implements rollout.Guard by the checks of retirement.
 func (a *Assessor) MayRetire(ctx context.Context, s rollout.State) (rollout.Answer, error) {
 	s.Hold = rollout.Hold{}
-	r, err := a.report(ctx, s, time.Time{})
+	r, err := a.report(ctx, s, time.Time{}, false)
 	if err != nil {
 		return rollout.Answer{}, err
 	}

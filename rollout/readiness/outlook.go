@@ -52,6 +52,9 @@ func (r Report) Outlook(to rollout.Percent) Outlook {
 // Text says in a line how many runs it selects and what may break: "about 44 of
 // 88 runs a day; at worst 1 broken run in 11 days".
 func (o Outlook) Text() string {
+	if o.Of == 0 {
+		return "no runs are known"
+	}
 	text := fmt.Sprintf("about %s of %s a day", thousands(int(o.Runs+0.5)), counted(int(o.Of+0.5), "run"))
 	if worst := effect.AtWorst(o.OneIn); worst != "" {
 		text += "; " + worst

@@ -68,7 +68,7 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 		Forecast: func(ctx context.Context, s rollout.State, step rollout.Step) (effect.Forecast, error) {
 			return ForecastOf(ctx, a.store.Store, a.assessor, s, step, a.keying, time.Now())
 		},
-		InEffect: a.inEffect, Readiness: a.assessor, Days: a.assessor.Days,
+		InEffect: a.inEffect, Days: a.assessor.Days,
 		Waivers: func() map[identity.Team][]readiness.Waiver { return a.settings.Load().waivers },
 		Teams:   parts.Directory.Teams(), Files: a.fileStatus, Nearest: config.Nearest,
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },

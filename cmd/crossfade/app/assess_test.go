@@ -213,6 +213,40 @@ func TestTheDaysOfATeamTellHowManyRunsWouldBreak(t *testing.T) {
 	}
 }
 
+// TestAFreshReportIsOfNowAndLeavesTheOthersAlone: what is read for the metrics does
+// not make what a lead is told next any older.
+func TestAFreshReportIsOfNowAndLeavesTheOthersAlone(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, nil)
+	state := rollout.State{Team: "data-eng"}
+	runs := func(report func(context.Context, rollout.State) (readiness.Report, error)) int {
+		t.Helper()
+		r, err := report(t.Context(), state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Runs
+	}
+	w.day(t, "data-eng", 20, clean)
+	at := w.now
+	more := func(n int, after time.Duration) { // that ran two hours ago, and so long after the first look
+		w.now = at.Add(-2 * time.Hour)
+		w.day(t, "data-eng", n, clean)
+		w.now = at.Add(after)
+	}
+	if got := runs(a.Fresh); got != 20 {
+		t.Fatalf("%d runs, want 20", got)
+	}
+	more(3, time.Second)
+	if got := runs(a.Report); got != 23 {
+		t.Errorf("a report after a fresh one is of %d runs, want 23", got)
+	}
+	more(4, 2*time.Second)
+	if remembered, fresh := runs(a.Report), runs(a.Fresh); remembered != 23 || fresh != 27 {
+		t.Errorf("a moment later %d runs are remembered and %d are there, want 23 and 27", remembered, fresh)
+	}
+}
+
 func TestAStoreThatIsAwayIsNoAnswer(t *testing.T) {
 	w := newShelf(t)
 	a := w.assessor(t, nil)

@@ -297,7 +297,9 @@ func TestTheConsoleWorksWithoutScripts(t *testing.T) {
 		t.Errorf("the page reloads after %q seconds", got)
 	}
 	r.does("look for billing", chromedp.SendKeys[chromedp.CSS]("#q", "invoices\r"))
-	s.eventually("billing is found", func() bool { return r.says(".teams tbody") != "" && r.says("caption") == "1 of 13 teams, those first that need somebody" })
+	s.eventually("billing is found", func() bool {
+		return r.says(".teams tbody") != "" && r.says("caption") == "1 of 13 teams, those first that need somebody"
+	})
 	r.does("open it", chromedp.Click[chromedp.CSS](".teams tbody a"))
 	s.eventually("the team's page is there", func() bool { return r.says("h1") == "billing" })
 	r.does("look at 75%", chromedp.Click[chromedp.CSS](`.steps a[href="?percent=75"]`))

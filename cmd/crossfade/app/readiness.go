@@ -75,7 +75,7 @@ func (a *App) assessTeams() (err error) {
 // keeps on what evidence teams were retired.
 func (a *App) watchReadiness(stateDir string) (err error) {
 	a.assessed, err = assess.Watch(assess.WatchOptions{
-		Report: a.assessor.Report, Told: func(r readiness.Report) { a.noteReadiness(stateDir, r) },
+		Report: a.assessor.Fresh, Told: func(r readiness.Report) { a.noteReadiness(stateDir, r) },
 		States: func() ([]rollout.State, bool) {
 			var states []rollout.State
 			for _, name := range *a.teams.Load() {
