@@ -280,9 +280,10 @@ type dayPart struct {
 	Seq     int64            `json:"seq"`
 	Counts  map[string]int64 `json:"counts"`
 	Runs    []runRow         `json:"runs"`
-	Expire  int64            `json:"expire"`
-	Idle    int64            `json:"idle"`    // milliseconds, as Longest
-	Longest int64            `json:"longest"` // of a run
+	Expire  int64            `json:"expire"`      // of counts
+	RunsEnd int64            `json:"expire_runs"` // of runs
+	Idle    int64            `json:"idle"`        // milliseconds, as Longest
+	Longest int64            `json:"longest"`     // of a run
 	MaxRuns int              `json:"max_runs"`
 	MaxBad  int              `json:"max_bad"`
 	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
@@ -293,7 +294,7 @@ type dayPart struct {
 func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.Team, day evidence.Day, d *evidence.Daily, secret []byte) error {
 	part := dayPart{
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
-		Expire: day.End().Add(evidence.Retention).UnixMilli(), Bad: evidence.WouldBreak,
+		Expire: day.End().Add(evidence.Retention).UnixMilli(), RunsEnd: day.End().Add(evidence.RunRetention).UnixMilli(), Bad: evidence.WouldBreak,
 		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
 		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}

@@ -186,7 +186,9 @@ for _, run in ipairs(part.runs) do
     redis.call('PFADD', KEYS[2], id)
   end
 end
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do redis.call('PEXPIREAT', key, part.expire) end
+redis.call('PEXPIREAT', KEYS[1], part.expire)
+redis.call('PEXPIREAT', KEYS[2], part.expire_runs)
+redis.call('PEXPIREAT', KEYS[3], part.expire_runs)
 return 1
 `)
 
