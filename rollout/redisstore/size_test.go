@@ -69,6 +69,72 @@ func usedMemory(t testing.TB, c *redis.Client) int64 {
 	return n
 }
 
+// documented are the bytes that the documentation of the package tells, for one of
+// so many things of a team.
+var documented = []struct {
+	kind, what string
+	bytes      float64
+	many       func(*evidence.TeamBatch) int
+}{
+	{"runs", "a run", 350, func(*evidence.TeamBatch) int { return hundred.Runs }},
+	{"count", "a day", 310, func(*evidence.TeamBatch) int { return 1 }},
+	{"refusals", "a kind", 120, func(t *evidence.TeamBatch) int { return len(t.Days[firstDay].Refusals) }},
+	{"accounts", "an account", 75, func(t *evidence.TeamBatch) int { return len(t.Accounts) }},
+	{"families", "a pair of account and family", 52, func(t *evidence.TeamBatch) int { return len(t.Families) }},
+	{"families:clean", "a pair of account and family", 52, func(t *evidence.TeamBatch) int { return len(t.Families) }},
+}
+
+// TestEvidenceIsAsLargeAsDocumented fails when something gets fatter, or thinner,
+// than people are told who size a server.
+func TestEvidenceIsAsLargeAsDocumented(t *testing.T) {
+	server := rollouttest.StartRedis(t)
+	fill(t, newStore(t, redisstore.Options{URL: server.URL()}), 1, 1, hundred)
+	team := rollouttest.BusyBatch("team-00", firstDay, hundred).Teams["team-00"]
+	got := sizes(t, client(t, server))
+	for _, d := range documented {
+		is := float64(got[d.kind]) / float64(d.many(team))
+		if is < d.bytes/1.2 || is > d.bytes*1.2 {
+			t.Errorf("%s takes %.0f bytes for %s, and the documentation says about %.0f", d.kind, is, d.what, d.bytes)
+		}
+	}
+}
+
+// BenchmarkHostile records what the worst account can make of a day: as many
+// pipelines with as many runs as are kept, all of which fail with the longest
+// detail and names.
+func BenchmarkHostile(b *testing.B) {
+	server := rollouttest.StartRedis(b)
+	s, err := redisstore.New(redisstore.Options{URL: server.URL()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	c := redis.NewClient(&redis.Options{Addr: server.Addr, ReadTimeout: time.Minute})
+	defer func() { _ = c.Close() }()
+	for b.Loop() {
+		at := firstDay.End().Add(-time.Hour)
+		for n := range evidence.MaxPipelines {
+			d := &evidence.Daily{Runs: make(map[evidence.RunKey]evidence.Run)}
+			for i := range evidence.MaxRuns + evidence.MaxBad {
+				d.Runs[evidence.NewRunKey("svc", fmt.Sprint(n, ":", i))] = evidence.Run{
+					Account: "svc-finance-etl", Pipeline: fmt.Sprintf("%0200d", n), Grade: evidence.WouldBreak, Reason: identity.SignatureInvalid,
+					Detail: strings.Repeat("d", evidence.MaxDetail), TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Config: "5f0c9a3be1d27784",
+					First: at, Worst: at.Add(time.Second), Last: at.Add(time.Minute), Legacy: true, Token: true, Refused: true, Enforced: true,
+					EnforcedFrom: at, LockedOut: at.Add(time.Second), FirstExpiry: at, LastExpiry: at.Add(time.Hour),
+				}
+			}
+			batch := evidence.Batch{Replica: "a", Seq: int64(n + 1), From: at, To: at, Teams: map[identity.Team]*evidence.TeamBatch{
+				"team": {Days: map[evidence.Day]*evidence.Daily{firstDay: d}},
+			}}
+			if err := s.Record(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(sizes(b, c)["runs"])/1e6, "MB")
+	b.ReportMetric(float64(c.HLen(b.Context(), "crossfade:{team}:runs:"+string(firstDay)).Val()), "fields")
+}
+
 // BenchmarkSize fills a real server with all that is kept of 100 teams and 10,000
 // runs a day, once, and tells what it takes.
 func BenchmarkSize(b *testing.B) {
@@ -80,7 +146,7 @@ func BenchmarkSize(b *testing.B) {
 	defer func() { _ = s.Close() }()
 	c := redis.NewClient(&redis.Options{Addr: server.Addr, ReadTimeout: time.Minute})
 	defer func() { _ = c.Close() }()
-	for _, days := range []int{3, int(evidence.Retention / (24 * time.Hour))} {
+	for _, days := range []int{3, int(evidence.RunRetention / (24 * time.Hour))} {
 		b.Run(fmt.Sprintf("days=%d", days), func(b *testing.B) {
 			const teams = 100
 			c.FlushAll(b.Context())
