@@ -119,11 +119,13 @@ func (w wideRow) run() evidence.Run {
 		}
 	}
 	r.Worst, r.Last = instant(base+row.Worst), instant(base+row.Last)
-	for at, t := range map[*int64]*time.Time{row.From: &r.FirstExpiry, row.EnforcedFrom: &r.EnforcedFrom, row.LockedOut: &r.LockedOut} {
-		if at != nil {
-			*t = instant(base + *at)
+	after := func(at *int64) time.Time {
+		if at == nil {
+			return time.Time{}
 		}
+		return instant(base + *at)
 	}
+	r.FirstExpiry, r.EnforcedFrom, r.LockedOut = after(row.From), after(row.EnforcedFrom), after(row.LockedOut)
 	return r
 }
 
