@@ -80,6 +80,10 @@ const (
 	// MaxBad is how many failed runs are kept of the same beyond those: failures
 	// are kept whether chosen or not.
 	MaxBad = 240
+	// MaxBadOfAccount is how many of those are kept of an account and a day, of
+	// whatever pipelines: as many as ten that do nothing but fail. Without it one
+	// account could fill 100 MB a day with failures.
+	MaxBadOfAccount = 10 * MaxBad
 	// MaxPipelines is how many pipelines are kept of an account and a day.
 	MaxPipelines = 500
 	// MaxPairs is how many pairs of account and pipeline are kept of a team and a

@@ -288,6 +288,7 @@ type dayPart struct {
 	Longest int64            `json:"longest"`     // of a run
 	MaxRuns int              `json:"max_runs"`
 	MaxBad  int              `json:"max_bad"`
+	BadAll  int              `json:"max_bad_of_account"`
 	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
 	MaxPipe int              `json:"max_pipelines"`
 	MaxPair int              `json:"max_pairs"`
@@ -298,7 +299,7 @@ func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.T
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
 		Expire: day.End().Add(evidence.Retention).UnixMilli(), RunsEnd: day.End().Add(evidence.RunRetention).UnixMilli(), Bad: evidence.WouldBreak,
 		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
-		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
+		MaxRuns: evidence.MaxRuns, MaxBad: evidence.MaxBad, BadAll: evidence.MaxBadOfAccount, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}
 	for c, n := range d.Counts {
 		part.Counts["v:"+c.Verdict+":"+string(c.Reason)+":"+c.Source] = n

@@ -11,8 +11,8 @@ import "github.com/redis/go-redis/v9"
 //
 // The fields of the runs' key are r:<id>, a runRow or wideRow as JSON; p:<pair>, the ids that
 // are chosen of a pair of account and pipeline, 32 digits each, in their order;
-// b:<pair>, how many failed ones are kept beyond; a:<account>, how many pipelines
-// it has; and pairs, how many there are. The counts' key has seq:<replica> for
+// b:<pair>, how many failed ones are kept beyond, and f:<account>, how many of the
+// account; a:<account>, how many pipelines it has; and pairs, how many there are. The counts' key has seq:<replica> for
 // the last batch that was counted. A run that is not known on the day but on an
 // earlier one is merged there if it goes on, as evidence.Run.Continues says. An
 // earlier day that cannot be read knows none: it is no reason to lose this one.
@@ -109,6 +109,17 @@ local function room(key, run)
   return true
 end
 
+-- beyond reports whether a failed run may be kept beyond the chosen ones of its
+-- pair, and counts it.
+local function beyond(key, run, of)
+  if not failed(run) or number(key, 'b:' .. of) >= part.max_bad then return false end
+  local account = 'f:' .. redis.sha1hex(run.a)
+  if number(key, account) >= part.max_bad_of_account then return false end
+  redis.call('HINCRBY', key, 'b:' .. of, 1)
+  redis.call('HINCRBY', key, account, 1)
+  return true
+end
+
 -- chosen reports whether the run is kept.
 local function chosen(key, id, run)
   local of = pair(run)
@@ -120,19 +131,13 @@ local function chosen(key, id, run)
   local at = 1
   while at <= #ids and string.sub(ids, at, at + 31) < id do at = at + 32 end
   if string.sub(ids, at, at + 31) == id then return true end
-  if at > 32 * part.max_runs then
-    if not failed(run) or number(key, 'b:' .. of) >= part.max_bad then return false end
-    redis.call('HINCRBY', key, 'b:' .. of, 1)
-    return true
-  end
+  if at > 32 * part.max_runs then return beyond(key, run, of) end
   ids = string.sub(ids, 1, at - 1) .. id .. string.sub(ids, at)
   if #ids > 32 * part.max_runs then
     local last = string.sub(ids, -32)
     ids = string.sub(ids, 1, -33)
     local text = redis.call('HGET', key, 'r:' .. last)
-    if text and failed(wide(cjson.decode(text))) and number(key, 'b:' .. of) < part.max_bad then
-      redis.call('HINCRBY', key, 'b:' .. of, 1)
-    else
+    if not text or not beyond(key, wide(cjson.decode(text)), of) then
       redis.call('HDEL', key, 'r:' .. last)
       redis.call('PFADD', KEYS[2], last)
     end
