@@ -15,7 +15,7 @@ import (
 type Readiness struct {
 	// LongestCycle is how long it takes until everything that a team does has been
 	// done once. Default 1d. Jobs of once a month make it a month, which is the
-	// most: two of them are as long as evidence is kept.
+	// most: runs are kept for little longer.
 	LongestCycle time.Duration `koanf:"longest_cycle" range:"1d..35d"`
 	Limits       `koanf:",squash"`
 	// Waivers are security signals that are known and accepted for a time.

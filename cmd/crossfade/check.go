@@ -66,7 +66,7 @@ the rules are the same, 1 if they differ, 2 if a configuration does not load.
 now: by the evidence that gateways have written to Redis in that time, the
 percentages that teams stand at, and the authorization of the configuration.
 Requests of nobody are told by reason; where they came from is in the audit trail,
-if there is one. Days are whole days of UTC, and evidence is kept for 70. Exit code
+if there is one. Days are whole days of UTC, and evidence is kept for 45. Exit code
 0 if it is nobody, 3 if it is somebody, 5 if Redis cannot be reached, and 1 if
 nothing was recorded, so that nobody knows.`,
 		Example: `  crossfade check crossfade.yaml
@@ -170,8 +170,8 @@ func (p *program) runWouldRefuse(ctx context.Context, out *output, source config
 	if err != nil {
 		return usage("--would-refuse %q: %w", f.wouldRefuse, err)
 	}
-	if span > evidence.Retention {
-		return usage("--would-refuse %s: evidence is kept for %d days", f.wouldRefuse, int(evidence.Retention/(24*time.Hour)))
+	if span > evidence.RunRetention {
+		return usage("--would-refuse %s: evidence is kept for %d days", f.wouldRefuse, int(evidence.RunRetention/(24*time.Hour)))
 	}
 	source.Partial = true
 	report, err := p.wouldRefuse(ctx, source, span, f.audit)

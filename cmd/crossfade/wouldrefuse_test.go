@@ -266,7 +266,7 @@ func TestWouldRefuseSaysWhatIsWrongWithTheQuestion(t *testing.T) {
 	}{
 		"no time span":               {[]string{"--would-refuse", ""}, "needs a time span like 7d"},
 		"no such time span":          {[]string{"--would-refuse", "week"}, "must be a time span like 7d"},
-		"a time before all evidence": {[]string{"--would-refuse", "71d"}, "kept for 70 days"},
+		"a time before all evidence": {[]string{"--would-refuse", "46d"}, "kept for 45 days"},
 		"a trail that is not there":  {[]string{"--would-refuse", "7d", "--audit", "nowhere.jsonl"}, "nowhere.jsonl"},
 		"a trail without the rest":   {[]string{"--audit", "x"}, "--audit belongs to --would-refuse"},
 		"two questions":              {[]string{"--would-refuse", "7d", "--connect"}, "ask one"},

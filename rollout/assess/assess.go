@@ -255,7 +255,7 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 
 // fleetBack is how far back the numbers of all teams together are read: no
 // window is longer.
-const fleetBack = evidence.Retention
+const fleetBack = evidence.RunRetention
 
 // readFleet reads what all teams have in common. Days that have passed do not
 // change any more once two days are over, so they are read once, and remembered

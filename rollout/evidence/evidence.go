@@ -80,6 +80,10 @@ const (
 	// MaxBad is how many failed runs are kept of the same beyond those: failures
 	// are kept whether chosen or not.
 	MaxBad = 240
+	// MaxBadOfAccount is how many of those are kept of an account and a day, of
+	// whatever pipelines: as many as ten that do nothing but fail. Without it one
+	// account could fill 100 MB a day with failures.
+	MaxBadOfAccount = 10 * MaxBad
 	// MaxPipelines is how many pipelines are kept of an account and a day.
 	MaxPipelines = 500
 	// MaxPairs is how many pairs of account and pipeline are kept of a team and a
@@ -100,9 +104,14 @@ const (
 	MaxDetail = 200
 	// MaxConfig is how long the hash of a configuration is kept, as MaxDetail.
 	MaxConfig = 16
-	// Retention is how long a day is kept: two windows of the longest cycle that
-	// makes sense, a month, and some days.
-	Retention = 70 * 24 * time.Hour
+	// Retention is how long the counts of a day and losses are kept after it: a
+	// quarter. They are small.
+	Retention = 90 * 24 * time.Hour
+	// RunRetention is how long the runs of a day, and what would have been refused on
+	// it, are kept after it: the longest window or cycle that a configuration can
+	// have, 35 days, and some for people who look when it is over. When accounts and
+	// families were last used does not end with the days.
+	RunRetention = 45 * 24 * time.Hour
 )
 
 // Day is a day of UTC as 2006-01-02. A run belongs to the one on which it

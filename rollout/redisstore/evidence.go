@@ -27,51 +27,106 @@ var _ evidence.Store = (*Store)(nil)
 // the server up for long: about 10 ms.
 const runsACall = 200
 
-// runRow is a run as scripts read and write it: times in milliseconds, 0 for
-// none.
+// runRow is a run as scripts read and write it: what is zero or follows from the
+// rest is left out, for there are many. Times are in milliseconds: First since
+// 1970, Until after From, and the others after First.
 type runRow struct {
-	ID       string `json:"id,omitempty"`
-	Account  string `json:"a"`
-	Pipeline string `json:"p"`
-	Grade    uint8  `json:"g"`
-	Reason   string `json:"r"`
-	Trace    string `json:"t"`
-	Worst    int64  `json:"w"`
-	First    int64  `json:"f"`
-	Last     int64  `json:"l"`
+	ID           string `json:"id,omitempty"`
+	Account      string `json:"a,omitempty"`
+	Pipeline     string `json:"p,omitempty"`
+	Grade        uint8  `json:"g,omitempty"`
+	Reason       string `json:"r,omitempty"`
+	Trace        string `json:"t,omitempty"`
+	First        int64  `json:"at,omitempty"`
+	Worst        int64  `json:"w,omitempty"`
+	Last         int64  `json:"l,omitempty"`
+	From         *int64 `json:"x,omitempty"` // nil for never, as Locked and Enforced
+	Until        int64  `json:"y,omitempty"`
+	EnforcedFrom *int64 `json:"e,omitempty"`
+	LockedOut    *int64 `json:"k,omitempty"`
+	Config       string `json:"c,omitempty"`
+	Detail       string `json:"d,omitempty"`
+	Flags        string `json:"s,omitempty"` // letters, of which flagged says the meaning
+}
+
+// wideRow is a run as it was written before, which is still read: all times since
+// 1970, 0 for none, and each flag by its name.
+type wideRow struct {
+	runRow
+	First    *int64 `json:"f"`
 	Legacy   bool   `json:"legacy"`
 	Token    bool   `json:"token"`
 	Enforced bool   `json:"enforced"`
 	Refused  bool   `json:"refused"`
 	Brownout bool   `json:"brownout"`
-	From     int64  `json:"x"`
-	Until    int64  `json:"y"`
-	// What few runs have, and what rows of before did not have.
-	EnforcedFrom int64  `json:"e,omitempty"`
-	LockedOut    int64  `json:"k,omitempty"`
-	Config       string `json:"c,omitempty"`
-	Detail       string `json:"d,omitempty"`
-	Observed     bool   `json:"observed,omitempty"`
+	Observed bool   `json:"observed"`
+}
+
+// runFlag is a letter for what is true of a run.
+type runFlag struct {
+	letter string
+	is     *bool
+}
+
+func flagged(r *evidence.Run) [6]runFlag {
+	return [6]runFlag{
+		{"l", &r.Legacy}, {"t", &r.Token}, {"e", &r.Enforced}, {"r", &r.Refused}, {"b", &r.Brownout}, {"o", &r.Observed},
+	}
 }
 
 func rowOf(id string, r evidence.Run) runRow {
-	return runRow{
-		ID: id, Account: r.Account, Pipeline: r.Pipeline, Grade: uint8(r.Grade), Reason: string(r.Reason), Trace: r.TraceID,
-		Worst: millis(r.Worst), First: millis(r.First), Last: millis(r.Last),
-		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
-		From: millis(r.FirstExpiry), Until: millis(r.LastExpiry),
-		EnforcedFrom: millis(r.EnforcedFrom), LockedOut: millis(r.LockedOut), Config: r.Config, Detail: r.Detail, Observed: r.Observed,
+	first := millis(r.First)
+	since := func(t time.Time) *int64 {
+		if t.IsZero() {
+			return nil
+		}
+		return new(millis(t) - first)
 	}
+	row := runRow{
+		ID: id, Account: r.Account, Pipeline: r.Pipeline, Grade: uint8(r.Grade), Reason: string(r.Reason), Trace: r.TraceID,
+		First: first, Worst: millis(r.Worst) - first, Last: millis(r.Last) - first,
+		From: since(r.FirstExpiry), EnforcedFrom: since(r.EnforcedFrom), LockedOut: since(r.LockedOut),
+		Config: r.Config, Detail: r.Detail,
+	}
+	if row.From != nil {
+		row.Until = millis(r.LastExpiry) - millis(r.FirstExpiry)
+	}
+	for _, f := range flagged(&r) {
+		if *f.is {
+			row.Flags += f.letter
+		}
+	}
+	return row
 }
 
-func (r runRow) run() evidence.Run {
-	return evidence.Run{
-		Account: r.Account, Pipeline: r.Pipeline, Grade: evidence.Grade(r.Grade), Reason: identity.Reason(r.Reason), TraceID: r.Trace,
-		Worst: instant(r.Worst), First: instant(r.First), Last: instant(r.Last),
-		Legacy: r.Legacy, Token: r.Token, Enforced: r.Enforced, Refused: r.Refused, Brownout: r.Brownout,
-		FirstExpiry: instant(r.From), LastExpiry: instant(r.Until),
-		EnforcedFrom: instant(r.EnforcedFrom), LockedOut: instant(r.LockedOut), Config: r.Config, Detail: r.Detail, Observed: r.Observed,
+func (w wideRow) run() evidence.Run {
+	row := w.runRow
+	r := evidence.Run{
+		Account: row.Account, Pipeline: row.Pipeline, Grade: evidence.Grade(row.Grade), Reason: identity.Reason(row.Reason),
+		TraceID: row.Trace, Config: row.Config, Detail: row.Detail,
+		Legacy: w.Legacy, Token: w.Token, Enforced: w.Enforced, Refused: w.Refused, Brownout: w.Brownout, Observed: w.Observed,
 	}
+	base := row.First
+	if w.First != nil {
+		base, r.First, r.LastExpiry = 0, instant(*w.First), instant(row.Until)
+	} else {
+		r.First = instant(base)
+		if row.From != nil {
+			r.LastExpiry = instant(base + *row.From + row.Until)
+		}
+		for _, f := range flagged(&r) {
+			*f.is = strings.Contains(row.Flags, f.letter)
+		}
+	}
+	r.Worst, r.Last = instant(base+row.Worst), instant(base+row.Last)
+	after := func(at *int64) time.Time {
+		if at == nil {
+			return time.Time{}
+		}
+		return instant(base + *at)
+	}
+	r.FirstExpiry, r.EnforcedFrom, r.LockedOut = after(row.From), after(row.EnforcedFrom), after(row.LockedOut)
+	return r
 }
 
 // Record implements evidence.Store. What a key does not take that somebody else
@@ -227,11 +282,13 @@ type dayPart struct {
 	Seq     int64            `json:"seq"`
 	Counts  map[string]int64 `json:"counts"`
 	Runs    []runRow         `json:"runs"`
-	Expire  int64            `json:"expire"`
-	Idle    int64            `json:"idle"`    // milliseconds, as Longest
-	Longest int64            `json:"longest"` // of a run
+	Expire  int64            `json:"expire"`      // of counts
+	RunsEnd int64            `json:"expire_runs"` // of runs
+	Idle    int64            `json:"idle"`        // milliseconds, as Longest
+	Longest int64            `json:"longest"`     // of a run
 	MaxRuns int              `json:"max_runs"`
 	MaxBad  int              `json:"max_bad"`
+	BadAll  int              `json:"max_bad_of_account"`
 	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
 	MaxPipe int              `json:"max_pipelines"`
 	MaxPair int              `json:"max_pairs"`
@@ -240,9 +297,9 @@ type dayPart struct {
 func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.Team, day evidence.Day, d *evidence.Daily, secret []byte) error {
 	part := dayPart{
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
-		Expire: day.End().Add(evidence.Retention).UnixMilli(), Bad: evidence.WouldBreak,
+		Expire: day.End().Add(evidence.Retention).UnixMilli(), RunsEnd: day.End().Add(evidence.RunRetention).UnixMilli(), Bad: evidence.WouldBreak,
 		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
-		MaxRuns: s.maxRuns, MaxBad: evidence.MaxBad, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
+		MaxRuns: s.maxRuns, MaxBad: evidence.MaxBad, BadAll: evidence.MaxBadOfAccount, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}
 	for c, n := range d.Counts {
 		part.Counts["v:"+c.Verdict+":"+string(c.Reason)+":"+c.Source] = n
@@ -404,7 +461,7 @@ func parseRun(id, text string) (evidence.RunKey, evidence.Run, error) {
 	if err != nil || len(key) != len(evidence.RunKey{}) {
 		return evidence.RunKey{}, evidence.Run{}, errors.New("its name is no key of a run")
 	}
-	var row runRow
+	var row wideRow
 	if err := json.Unmarshal([]byte(text), &row); err != nil {
 		return evidence.RunKey{}, evidence.Run{}, err
 	}

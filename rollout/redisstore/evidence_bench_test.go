@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,12 +43,20 @@ func BenchmarkRecord(b *testing.B) {
 		"new": func(n int) int { return n }, "known": func(int) int { return -1 },
 	} {
 		b.Run(name, func(b *testing.B) {
+			server.Do(b, "CONFIG", "RESETSTAT")
 			for n := 0; b.Loop(); n++ {
 				if err := s.Record(b.Context(), batch(round(int(seq)))); err != nil {
 					b.Fatal(err)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/runs, "µs/run")
+			stats := server.Do(b, "INFO", "commandstats")
+			_, stats, _ = strings.Cut(stats, "cmdstat_evalsha:calls=")
+			var calls, usec int
+			if _, err := fmt.Sscanf(stats, "%d,usec=%d", &calls, &usec); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(usec)/float64(calls)/runs, "server-µs/run")
 		})
 	}
 }

@@ -9,10 +9,10 @@ import "github.com/redis/go-redis/v9"
 //	KEYS  1 counts, 2 runs that are not kept, 3 runs, 4 runs of the day before, and so on
 //	ARGV  1 a dayPart as JSON
 //
-// The fields of the runs' key are r:<id>, a run as JSON; p:<pair>, the ids that
+// The fields of the runs' key are r:<id>, a runRow or wideRow as JSON; p:<pair>, the ids that
 // are chosen of a pair of account and pipeline, 32 digits each, in their order;
-// b:<pair>, how many failed ones are kept beyond; a:<account>, how many pipelines
-// it has; and pairs, how many there are. The counts' key has seq:<replica> for
+// b:<pair>, how many failed ones are kept beyond, and f:<account>, how many of the
+// account; a:<account>, how many pipelines it has; and pairs, how many there are. The counts' key has seq:<replica> for
 // the last batch that was counted. A run that is not known on the day but on an
 // earlier one is merged there if it goes on, as evidence.Run.Continues says. An
 // earlier day that cannot be read knows none: it is no reason to lose this one.
@@ -29,6 +29,44 @@ local function earliest(a, b)
   return a
 end
 
+-- wide returns a run with all that a row leaves out, and all times since 1970.
+local function wide(run)
+  local flags = run.s or ''
+  if run.f then
+    for letter, name in pairs({l = 'legacy', t = 'token', e = 'enforced', r = 'refused', b = 'brownout', o = 'observed'}) do
+      if run[name] then flags = flags .. letter end
+      run[name] = nil
+    end
+  else
+    local at = run.at or 0
+    run.f, run.l, run.w = at, at + (run.l or 0), at + (run.w or 0)
+    for _, time in ipairs({'x', 'e', 'k'}) do
+      if run[time] then run[time] = at + run[time] end
+    end
+    if run.x then run.y = run.x + (run.y or 0) end
+  end
+  run.s, run.g, run.a, run.p, run.x, run.y = flags, run.g or 0, run.a or '', run.p or '', run.x or 0, run.y or 0
+  return run
+end
+
+-- narrow returns a run as the text of a row.
+local function narrow(run)
+  local at = run.f
+  local row = {at = at, l = run.l - at, w = run.w - at, g = run.g}
+  if run.x ~= 0 then row.y = run.y - run.x end
+  for name, n in pairs(row) do
+    if n == 0 then row[name] = nil end
+  end
+  if run.x ~= 0 then row.x = run.x - at end
+  for _, time in ipairs({'e', 'k'}) do
+    if run[time] and run[time] ~= 0 then row[time] = run[time] - at end
+  end
+  for _, name in ipairs({'a', 'p', 'r', 'd', 't', 'c', 's'}) do
+    if run[name] ~= '' then row[name] = run[name] end
+  end
+  return cjson.encode(row)
+end
+
 local function merge(a, b)
   if b.g > a.g or (b.g == a.g and (a.w == 0 or (b.w < a.w and b.w ~= 0))) then
     a.g, a.r, a.d, a.t, a.w = b.g, b.r, b.d, b.t, b.w
@@ -36,7 +74,9 @@ local function merge(a, b)
   if b.l > a.l or (b.l == a.l and (b.c or '') > (a.c or '')) then a.c = b.c end
   if a.p == '' then a.p = b.p end
   a.f, a.l = earliest(a.f, b.f), math.max(a.l, b.l)
-  for _, flag in ipairs({'legacy', 'token', 'enforced', 'refused', 'brownout', 'observed'}) do a[flag] = a[flag] or b[flag] end
+  for flag in string.gmatch(b.s, '.') do
+    if not string.find(a.s, flag, 1, true) then a.s = a.s .. flag end
+  end
   a.x, a.y = earliest(a.x, b.x), math.max(a.y, b.y)
   for _, time in ipairs({'e', 'k'}) do
     if b[time] then a[time] = earliest(a[time] or 0, b[time]) end
@@ -44,7 +84,7 @@ local function merge(a, b)
   return a
 end
 
-local function failed(run) return run.g >= part.bad or run.refused end
+local function failed(run) return run.g >= part.bad or string.find(run.s, 'r', 1, true) end
 
 local function pair(run) return redis.sha1hex(#run.a .. ':' .. run.a .. run.p) end
 
@@ -69,6 +109,17 @@ local function room(key, run)
   return true
 end
 
+-- beyond reports whether a failed run may be kept beyond the chosen ones of its
+-- pair, and counts it.
+local function beyond(key, run, of)
+  if not failed(run) or number(key, 'b:' .. of) >= part.max_bad then return false end
+  local account = 'f:' .. redis.sha1hex(run.a)
+  if number(key, account) >= part.max_bad_of_account then return false end
+  redis.call('HINCRBY', key, 'b:' .. of, 1)
+  redis.call('HINCRBY', key, account, 1)
+  return true
+end
+
 -- chosen reports whether the run is kept.
 local function chosen(key, id, run)
   local of = pair(run)
@@ -80,19 +131,13 @@ local function chosen(key, id, run)
   local at = 1
   while at <= #ids and string.sub(ids, at, at + 31) < id do at = at + 32 end
   if string.sub(ids, at, at + 31) == id then return true end
-  if at > 32 * part.max_runs then
-    if not failed(run) or number(key, 'b:' .. of) >= part.max_bad then return false end
-    redis.call('HINCRBY', key, 'b:' .. of, 1)
-    return true
-  end
+  if at > 32 * part.max_runs then return beyond(key, run, of) end
   ids = string.sub(ids, 1, at - 1) .. id .. string.sub(ids, at)
   if #ids > 32 * part.max_runs then
     local last = string.sub(ids, -32)
     ids = string.sub(ids, 1, -33)
     local text = redis.call('HGET', key, 'r:' .. last)
-    if text and failed(cjson.decode(text)) and number(key, 'b:' .. of) < part.max_bad then
-      redis.call('HINCRBY', key, 'b:' .. of, 1)
-    else
+    if not text or not beyond(key, wide(cjson.decode(text)), of) then
       redis.call('HDEL', key, 'r:' .. last)
       redis.call('PFADD', KEYS[2], last)
     end
@@ -108,8 +153,9 @@ local function begun(id, run)
     local text = redis.pcall('HGET', KEYS[i], 'r:' .. id)
     if type(text) == 'string' then
       local ok, was = pcall(cjson.decode, text)
-      if ok and type(was) == 'table' and run.f - (tonumber(was.l) or 0) <= part.idle and run.f - (tonumber(was.f) or 0) < part.longest then
-        return KEYS[i], text
+      if ok then ok, was = pcall(wide, was) end
+      if ok and run.f - (tonumber(was.l) or 0) <= part.idle and run.f - (tonumber(was.f) or 0) < part.longest then
+        return KEYS[i], was
       end
       return nil
     end
@@ -118,16 +164,16 @@ end
 
 for _, run in ipairs(part.runs) do
   local id, key = run.id, KEYS[3]
-  local text = redis.call('HGET', key, 'r:' .. id)
-  if not text then
-    local earlier
-    earlier, text = begun(id, run)
+  run = wide(run)
+  local text, was, earlier = redis.call('HGET', key, 'r:' .. id), nil, nil
+  if text then
+    was = wide(cjson.decode(text))
+  else
+    earlier, was = begun(id, run)
     key = earlier or key
   end
-  run.id = nil
   local keep
-  if text then
-    local was = cjson.decode(text)
+  if was then
     local before = pair(was)
     run = merge(was, run)
     keep = true
@@ -139,13 +185,15 @@ for _, run in ipairs(part.runs) do
     keep = chosen(key, id, run)
   end
   if keep then
-    redis.call('HSET', key, 'r:' .. id, cjson.encode(run))
+    redis.call('HSET', key, 'r:' .. id, narrow(run))
   else
     redis.call('HDEL', key, 'r:' .. id)
     redis.call('PFADD', KEYS[2], id)
   end
 end
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do redis.call('PEXPIREAT', key, part.expire) end
+redis.call('PEXPIREAT', KEYS[1], part.expire)
+redis.call('PEXPIREAT', KEYS[2], part.expire_runs)
+redis.call('PEXPIREAT', KEYS[3], part.expire_runs)
 return 1
 `)
 

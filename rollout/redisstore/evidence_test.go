@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"crossfade/gateway/identity"
@@ -224,5 +225,105 @@ func TestAStoreKeepsAsManyRunsAsItsOptionsSay(t *testing.T) {
 	}
 	if _, err := redisstore.OpenInProcess(redisstore.Options{MaxRuns: -1}); err == nil {
 		t.Error("fewer runs than none are kept")
+	}
+}
+
+// TestRunsOfTheFormerFormAreReadAndMerged puts rows as they were written before in
+// place of those of a run.
+func TestRunsOfTheFormerFormAreReadAndMerged(t *testing.T) {
+	at := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+	const begin = 5049180000123 // 2130-01-01T10:40:00.123Z
+	day := evidence.DayOf(at(begin))
+	for _, test := range []struct {
+		name, row string
+		want      evidence.Run
+	}{
+		{
+			"with all that a run may have",
+			`{"a":"svc","p":"Load","g":3,"r":"aud_mismatch","t":"4bf9","w":5049180003123,"f":5049180000123,"l":5049180060123,"legacy":true,"token":true,` +
+				`"enforced":true,"refused":true,"brownout":true,"x":5049183600000,"y":5049187200000,"e":5049180000123,"k":5049180003123,"c":"0a","d":"a detail","observed":true}`,
+			evidence.Run{
+				Account: "svc", Pipeline: "Load", Grade: evidence.WouldBreak, Reason: "aud_mismatch", TraceID: "4bf9", Worst: at(begin + 3000),
+				First: at(begin), Last: at(begin + 60_000), Legacy: true, Token: true, Enforced: true, Refused: true, Brownout: true, Observed: true,
+				FirstExpiry: at(5049183600000), LastExpiry: at(5049187200000), EnforcedFrom: at(begin), LockedOut: at(begin + 3000), Config: "0a", Detail: "a detail",
+			},
+		},
+		{
+			"with the least",
+			`{"a":"svc","p":"","g":0,"r":"","t":"","w":5049180000123,"f":5049180000123,"l":5049180000123,"legacy":true,"token":false,"enforced":false,"refused":false,"brownout":false,"x":0,"y":0}`,
+			evidence.Run{Account: "svc", Worst: at(begin), First: at(begin), Last: at(begin), Legacy: true},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := rollouttest.StartRedis(t)
+			c := client(t, server)
+			s := newStore(t, redisstore.Options{URL: server.URL()})
+			read := func() evidence.Run {
+				t.Helper()
+				d, err := s.Daily(t.Context(), "team", day)
+				if err != nil || len(d.Runs) != 1 {
+					t.Fatalf("%d runs, %v", len(d.Runs), err)
+				}
+				for _, r := range d.Runs {
+					return r
+				}
+				panic("unreachable")
+			}
+			seq := int64(0)
+			record := func(on evidence.Day, r evidence.Run) {
+				t.Helper()
+				seq++
+				err := s.Record(t.Context(), evidence.Batch{Replica: "a", Seq: seq, From: r.First, To: r.Last, Teams: map[identity.Team]*evidence.TeamBatch{
+					"team": {Days: map[evidence.Day]*evidence.Daily{on: {Runs: map[evidence.RunKey]evidence.Run{evidence.NewRunKey("svc", "w"): r}}}},
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			record(day, evidence.Run{Account: "svc", Pipeline: test.want.Pipeline, First: at(begin), Worst: at(begin), Last: at(begin)})
+			key := "crossfade:{team}:runs:" + string(day)
+			for field := range c.HGetAll(t.Context(), key).Val() {
+				if strings.HasPrefix(field, "r:") {
+					c.HSet(t.Context(), key, field, test.row)
+				}
+			}
+			if diff := cmp.Diff(test.want, read()); diff != "" {
+				t.Errorf("read (-want +got):\n%s", diff)
+			}
+			// The next day, within the time that it may be silent.
+			late := test.want.Last.Add(evidence.RunIdle)
+			more := evidence.Run{Account: "svc", Grade: evidence.NoToken, Reason: "token_absent", First: late, Worst: late, Last: late.Add(time.Hour), Token: true, Config: "1"}
+			record(evidence.DayOf(at(begin).AddDate(0, 0, 1)), more)
+			if diff := cmp.Diff(test.want.Merge(more), read()); diff != "" {
+				t.Errorf("merged (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEachKindOfEvidenceIsKeptForItsTime(t *testing.T) {
+	server := rollouttest.StartRedis(t)
+	c := client(t, server)
+	s := newStore(t, redisstore.Options{URL: server.URL()})
+	batch := rollouttest.BusyBatch("team", firstDay, rollouttest.Busy{Accounts: 1, Pipelines: 1, Runs: 100})
+	if err := s.Record(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[string]time.Duration{
+		"count": evidence.Retention, "runs": evidence.RunRetention, "unkept": evidence.RunRetention, "refusals": evidence.RunRetention,
+	} {
+		end := time.UnixMilli(c.PExpireTime(t.Context(), "crossfade:{team}:"+kind+":"+string(firstDay)).Val().Milliseconds())
+		if got := end.Sub(firstDay.End()); got != want {
+			t.Errorf("%s: kept until %v, which is %v after the day, want %v", kind, end, got, want)
+		}
+	}
+	for _, kind := range []string{"accounts", "families", "families:clean", "since"} {
+		if ttl := c.PTTL(t.Context(), "crossfade:{team}:"+kind).Val(); ttl != -1 {
+			t.Errorf("%s end in %v, and shall not end", kind, ttl)
+		}
+	}
+	d, err := s.Daily(t.Context(), "team", firstDay)
+	if err != nil || d.Unkept == 0 {
+		t.Errorf("the test says nothing about runs that are not kept: %d, %v", d.Unkept, err)
 	}
 }

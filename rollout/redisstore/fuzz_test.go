@@ -95,6 +95,7 @@ func FuzzOwner(f *testing.F) {
 func FuzzEvidence(f *testing.F) {
 	f.Add("v:match_allow::client", "3", "0123456789abcdef0123456789abcdef", `{"a":"svc","p":"Load","g":2,"f":1,"l":2}`, "1 2 3 expired 4 5", "3:svcLoad")
 	f.Add("v:a:b:c", "1", "0123456789abcdef0123456789abcdef", `{"a":"svc","c":"ab12","d":"x","e":3,"k":-4,"observed":true}`, "1 2 3 expired", "0:")
+	f.Add("s:oidc", "1", "0123456789abcdef0123456789abcdef", `{"a":"svc","at":5049217656217,"l":660041,"w":-1,"x":0,"y":1,"e":0,"k":3,"s":"lterbo?"}`, "0 0 0  0 0", "1:ab")
 	f.Add("unkept", "-1", "", `[]`, "  0 ", "99:x")
 	f.Add("seq:a", "x", "zz", `{"g":200}`, "1 2 3", ":")
 	f.Fuzz(func(t *testing.T, field, count, id, run, use, member string) {

@@ -61,7 +61,7 @@ func (s *Store) recordRefusals(ctx context.Context, b evidence.Batch, team ident
 		return nil
 	}
 	args := make([]any, 0, 4+5*len(refusals))
-	args = append(args, b.Replica, b.Seq, evidence.MaxRefusals, day.End().Add(evidence.Retention).UnixMilli())
+	args = append(args, b.Replica, b.Seq, evidence.MaxRefusals, day.End().Add(evidence.RunRetention).UnixMilli())
 	for kind, n := range refusals {
 		for _, wider := range kind.Wider() {
 			args = append(args, refusalField(wider))

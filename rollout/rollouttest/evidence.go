@@ -29,6 +29,7 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"a run of several days counts on the first, whoever sees it later":   runOfDays,
 		"of many runs of a pair as many are kept as there may, never others": keepsSome,
 		"bad runs are kept whether chosen or not, within their bound":        keepsBad,
+		"bad runs of an account are kept within a bound of their own":        keepsBadOfAccount,
 		"a run whose pipeline becomes known moves to it":                     pipelineLater,
 		"pipelines beyond the bound of an account are not kept":              manyPipelines,
 		"losses that go on leave one gap that grows":                         lossesGoOn,
@@ -461,6 +462,31 @@ func keepsBad(t *testing.T, s evidence.Store) {
 	record(t, s, batchOf("a", 3, evidence.Daily{Runs: keyed(list...)}))
 	if got := len(runs(t, s, day)); got != evidence.MaxRuns+evidence.MaxBad {
 		t.Errorf("%d bad runs are kept, want %d", got, evidence.MaxRuns+evidence.MaxBad)
+	}
+}
+
+// keepsBadOfAccount lets one account fail in more pipelines than can be kept whole.
+func keepsBadOfAccount(t *testing.T, s evidence.Store) {
+	const pipelines = evidence.MaxBadOfAccount/evidence.MaxBad + 2
+	of := func(account string, pipeline int) {
+		list := make([]evidence.Run, evidence.MaxRuns+evidence.MaxBad)
+		for i := range list {
+			list[i] = run(pipeline*len(list)+i, account, fmt.Sprint("Load", pipeline), evidence.WouldBreak)
+			list[i].TraceID = account + list[i].TraceID
+		}
+		b := batchOf(account, int64(pipeline+1), evidence.Daily{Runs: keyed(list...)})
+		record(t, s, b)
+	}
+	for i := range pipelines {
+		of("svc", i)
+	}
+	want := pipelines*evidence.MaxRuns + evidence.MaxBadOfAccount
+	if got := len(runs(t, s, day)); got != want {
+		t.Errorf("%d bad runs are kept of an account, want %d", got, want)
+	}
+	of("other", 0)
+	if got := len(runs(t, s, day)) - want; got != evidence.MaxRuns+evidence.MaxBad {
+		t.Errorf("%d bad runs are kept of another account, want %d", got, evidence.MaxRuns+evidence.MaxBad)
 	}
 }
 
