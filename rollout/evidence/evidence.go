@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -451,6 +452,36 @@ func (g Gap) Join(o Gap) (joined Gap, ok bool) {
 	return g, true
 }
 
+// Losses are what gaps mean for a team between two times: how many of its requests
+// were lost, counting a gap that ends within as a whole, and for how long of that
+// time requests were lost of which nobody knows the team. Times at which several
+// replicas lost some count once. Of gaps of other teams it depends on nothing.
+func Losses(gaps []Gap, team identity.Team, from, to time.Time) (requests int64, unknown time.Duration) {
+	var all []Gap
+	for _, g := range gaps {
+		switch {
+		case !g.To.After(from) || g.From.After(to):
+		case g.Team == "":
+			all = append(all, g)
+		case g.Team == team:
+			requests += g.Requests
+		}
+	}
+	slices.SortFunc(all, func(a, b Gap) int { return a.From.Compare(b.From) })
+	end := from // of what is counted
+	for _, g := range all {
+		begin, until := latest(g.From, end), g.To
+		if until.After(to) {
+			until = to
+		}
+		if until.After(begin) {
+			unknown += until.Sub(begin)
+			end = until
+		}
+	}
+	return requests, unknown
+}
+
 // LostError says what of a batch a store did not record and never will, however
 // often it comes again; all else of it is recorded. The requests are noted as a
 // gap.
@@ -543,8 +574,6 @@ type Store interface {
 	// Since returns when a team's evidence began: when a credential of one of its
 	// accounts was first proven; zero for never. It outlives the days.
 	Since(ctx context.Context, team identity.Team) (time.Time, error)
-	// Requests returns how many requests of some teams were counted on a day.
-	Requests(ctx context.Context, teams []identity.Team, day Day) (int64, error)
 	// Gaps returns the losses since a time, oldest first.
 	Gaps(ctx context.Context, since time.Time) ([]Gap, error)
 	RefusalReader

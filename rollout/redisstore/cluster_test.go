@@ -58,7 +58,9 @@ func TestSentinelConforms(t *testing.T) {
 // it back, with many teams on each.
 func TestEvidenceOfLivingTeamsIsRecordedWhileANodeIsAway(t *testing.T) {
 	const limit = 2 * time.Second
-	for name, test := range map[string]struct{ begin, end func(*testing.T, *rollouttest.Redis) }{
+	for name, test := range map[string]struct {
+		begin, end func(*testing.T, *rollouttest.Redis)
+	}{
 		"killed":  {func(_ *testing.T, r *rollouttest.Redis) { r.Stop() }, func(t *testing.T, r *rollouttest.Redis) { r.Start(t) }},
 		"hanging": {func(t *testing.T, r *rollouttest.Redis) { r.Pause(t) }, func(t *testing.T, r *rollouttest.Redis) { r.Resume(t) }},
 	} {

@@ -525,33 +525,6 @@ func (s *Store) Since(ctx context.Context, team identity.Team) (time.Time, error
 	return instant(ms), nil
 }
 
-// Requests implements evidence.Store.
-func (s *Store) Requests(ctx context.Context, teams []identity.Team, day evidence.Day) (int64, error) {
-	counts := make([]*redis.MapStringStringCmd, len(teams))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, team := range teams {
-			counts[i] = p.HGetAll(ctx, s.teamKey(team, "count:"+string(day)))
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, unavailable("read how many requests there were on "+string(day), err)
-	}
-	var all int64
-	for i, count := range counts {
-		d := evidence.Daily{Counts: make(map[evidence.Count]int64), Schemes: make(map[identity.Scheme]int64)}
-		for field, text := range count.Val() {
-			if err := addCount(&d, field, text); err != nil {
-				return 0, damaged(s.teamKey(teams[i], "count:"+string(day)), fmt.Errorf("field %q: %w", field, err))
-			}
-		}
-		for _, n := range d.Counts {
-			all += n
-		}
-	}
-	return all, nil
-}
-
 func (s *Store) gapsKey() string { return s.prefix + ":gaps" }
 
 // Gaps implements evidence.Store.
