@@ -47,7 +47,6 @@ type Store interface {
 	Accounts(ctx context.Context, team identity.Team) (map[string]evidence.Use, error)
 	Families(ctx context.Context, team identity.Team) (map[evidence.Family]evidence.FamilyUse, error)
 	Since(ctx context.Context, team identity.Team) (time.Time, error)
-	Requests(ctx context.Context, teams []identity.Team, day evidence.Day) (int64, error)
 	Gaps(ctx context.Context, since time.Time) ([]evidence.Gap, error)
 }
 
@@ -59,8 +58,6 @@ type Options struct {
 	Settings func(team identity.Team) Settings
 	// Keying is what runs are bucketed by.
 	Keying rollout.Keying
-	// Teams returns all teams whose requests are counted. Required.
-	Teams func() []identity.Team
 	// Skewed reports whether gateways serve by configurations that differ; nil for
 	// never.
 	Skewed func(ctx context.Context) (bool, error)
@@ -89,15 +86,16 @@ type known struct {
 type fleetKnown struct {
 	at         time.Time
 	memory     time.Duration
-	requests   map[evidence.Day]int64
 	gaps       []evidence.Gap
 	unassigned map[string]evidence.Use
+	// away tells that unassigned cannot be read.
+	away bool
 }
 
 // New returns an assessor.
 func New(o Options) (*Assessor, error) {
-	if o.Store == nil || o.Settings == nil || o.Teams == nil {
-		return nil, errors.New("assess readiness: a store, settings and teams are needed")
+	if o.Store == nil || o.Settings == nil {
+		return nil, errors.New("assess readiness: a store and settings are needed")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -220,6 +218,8 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 		if f.Days[d], err = a.o.Store.Daily(ctx, team, d); err != nil {
 			return known{}, err
 		}
+		day := f.Days[d]
+		f.Requests += day.Requests()
 	}
 	if f.Uses, err = a.o.Store.Accounts(ctx, team); err != nil {
 		return known{}, err
@@ -234,15 +234,8 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	if err != nil {
 		return known{}, err
 	}
-	start := now.Add(-window)
-	for _, d := range daysOf(window, now) {
-		f.Requests += fleet.requests[d]
-	}
-	for _, g := range fleet.gaps {
-		if g.To.After(start) {
-			f.Missing += g.Requests
-		}
-	}
+	f.Missing, f.Unwatched = evidence.Losses(fleet.gaps, team, now.Add(-window), now)
+	f.UnassignedAway = fleet.away
 	back := now.Add(-max(settings.Limits.RetireAfter, 2*settings.Limits.Cycle))
 	for name, use := range fleet.unassigned {
 		if use.Legacy.After(back) {
@@ -253,13 +246,15 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	return known{at: now, window: window, facts: f}, nil
 }
 
-// fleetBack is how far back the numbers of all teams together are read: no
-// window is longer.
-const fleetBack = evidence.RunRetention
+const (
+	// fleetBack is how far back losses are read: no window is longer.
+	fleetBack = evidence.RunRetention
+	// unassignedTimeout bounds the reading of the accounts of nobody, half of what a
+	// guard is waited for (package reconcile).
+	unassignedTimeout = time.Second
+)
 
-// readFleet reads what all teams have in common. Days that have passed do not
-// change any more once two days are over, so they are read once, and remembered
-// even when the rest is not.
+// readFleet reads what all teams have in common.
 func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fleetKnown, error) {
 	a.mu.Lock()
 	was := a.fleet
@@ -268,34 +263,27 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fl
 		return was, nil
 	}
 	began := time.Now()
-	is := fleetKnown{at: now, requests: make(map[evidence.Day]int64)}
-	teams := append(slices.Clone(a.o.Teams()), identity.Unassigned)
-	for i, d := range daysOf(fleetBack, now) {
-		if n, ok := was.requests[d]; ok && i > 1 {
-			is.requests[d] = n
-			continue
-		}
-		n, err := a.o.Store.Requests(ctx, teams, d)
-		if err != nil {
-			return fleetKnown{}, err
-		}
-		is.requests[d] = n
-	}
+	is := fleetKnown{at: now}
 	var err error
 	if is.gaps, err = a.o.Store.Gaps(ctx, now.Add(-fleetBack)); err != nil {
 		return fleetKnown{}, err
 	}
-	if is.unassigned, err = a.o.Store.Accounts(ctx, identity.Unassigned); err != nil {
+	// They are kept as those of a team are, so in a cluster their node may be away while
+	// all else is there: that is in the way of retirements only.
+	bounded, cancel := context.WithTimeout(ctx, unassignedTimeout)
+	defer cancel()
+	is.unassigned, err = a.o.Store.Accounts(bounded, identity.Unassigned)
+	switch is.away = err != nil; {
+	case err == nil:
+	case ctx.Err() != nil || !errors.Is(err, rollout.ErrUnavailable):
 		return fleetKnown{}, err
 	}
 	is.memory = memoryOf(time.Since(began))
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if fresh {
-		a.fleet.requests = is.requests // which is never written to
-		return is, nil
+	if !fresh {
+		a.mu.Lock()
+		a.fleet = is
+		a.mu.Unlock()
 	}
-	a.fleet = is
 	return is, nil
 }
 

@@ -18,6 +18,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"crossfade/gateway/identity"
@@ -353,15 +355,16 @@ type Daily struct {
 
 // Batch is what a replica learned since its last one.
 type Batch struct {
-	// Replica and Seq name the batch: a store takes it once, whatever happens to
-	// the answer. Seq grows from 1; a replica that starts again has another name.
+	// Replica and Seq name the batch: a store takes the part of a team once, whatever
+	// happens to the answer. Seq grows from 1; a replica that starts again has another
+	// name.
 	Replica string
 	Seq     int64
 	// From and To are the times between which it was gathered.
 	From, To time.Time
-	Teams    map[identity.Team]*TeamBatch
-	// Lost is how many observations there was no room for.
-	Lost int64
+	// Teams are its parts. That of "" has nothing but Lost: of whom nobody knows the
+	// team.
+	Teams map[identity.Team]*TeamBatch
 }
 
 // Requests returns how many requests the batch counts.
@@ -373,7 +376,29 @@ func (b Batch) Requests() int64 {
 	return n
 }
 
-func (b Batch) empty() bool { return len(b.Teams) == 0 && b.Lost == 0 }
+// Lost returns how many observations there was no room for.
+func (b Batch) Lost() int64 {
+	n := int64(0)
+	for _, team := range b.Teams {
+		n += team.Lost
+	}
+	return n
+}
+
+func (b Batch) empty() bool { return len(b.Teams) == 0 }
+
+// Of returns the batch as it names the part of a team, with that part alone.
+func (b Batch) Of(team identity.Team) Batch {
+	part := b.Teams[team]
+	b.Seq, b.Teams = cmp.Or(part.Seq, b.Seq), map[identity.Team]*TeamBatch{team: part}
+	if !part.From.IsZero() {
+		b.From = part.From
+	}
+	if !part.To.IsZero() {
+		b.To = part.To
+	}
+	return b
+}
 
 // TeamBatch is the part of one team.
 type TeamBatch struct {
@@ -382,6 +407,14 @@ type TeamBatch struct {
 	Families map[Family]FamilyUse
 	// Since is when its first account was first seen in the batch; zero if none was.
 	Since time.Time
+	// Lost is how many observations of the team there was no room for.
+	Lost int64
+	// Seq, From and To stand in for those of the batch, where they are not zero: the
+	// part comes again, having been of an earlier one, or was gathered for longer.
+	Seq      int64
+	From, To time.Time
+
+	runs int // in Days
 }
 
 // Requests returns how many requests the part counts.
@@ -407,23 +440,55 @@ const GapsTouch = time.Minute
 // Gap is a loss of evidence: between two times a replica did not record so many
 // requests.
 type Gap struct {
-	Replica  string    `json:"replica"`
-	From     time.Time `json:"from"`
-	To       time.Time `json:"to"`
-	Requests int64     `json:"requests"`
+	Replica string `json:"replica"`
+	// Team is whose requests they were; "" if nobody knows, as of a replica that died.
+	Team     identity.Team `json:"team,omitempty"`
+	From     time.Time     `json:"from"`
+	To       time.Time     `json:"to"`
+	Requests int64         `json:"requests"`
 }
 
-// Join returns what a gap is together with another one of the same replica; ok is
-// false if they are too far from each other. A replica loses forwards in time, so
-// one that lies within another is already part of it.
+// Join returns what a gap is together with another one of the same replica and
+// team; ok is false if they are too far from each other. A replica loses forwards in
+// time, so one that lies within another is already part of it.
 func (g Gap) Join(o Gap) (joined Gap, ok bool) {
-	if g.Replica != o.Replica || o.From.Sub(g.To) > GapsTouch || g.From.Sub(o.To) > GapsTouch {
+	if g.Replica != o.Replica || g.Team != o.Team || o.From.Sub(g.To) > GapsTouch || g.From.Sub(o.To) > GapsTouch {
 		return g, false
 	}
 	if o.From.Before(g.From) || o.To.After(g.To) {
 		g.From, g.To, g.Requests = earliest(g.From, o.From), latest(g.To, o.To), g.Requests+o.Requests
 	}
 	return g, true
+}
+
+// Losses are what gaps mean for a team between two times: how many of its requests
+// were lost, counting a gap that ends within as a whole, and for how long of that
+// time requests were lost of which nobody knows the team. Times at which several
+// replicas lost some count once. Of gaps of other teams it depends on nothing.
+func Losses(gaps []Gap, team identity.Team, from, to time.Time) (requests int64, unknown time.Duration) {
+	var all []Gap
+	for _, g := range gaps {
+		switch {
+		case !g.To.After(from) || g.From.After(to):
+		case g.Team == "":
+			all = append(all, g)
+		case g.Team == team:
+			requests += g.Requests
+		}
+	}
+	slices.SortFunc(all, func(a, b Gap) int { return a.From.Compare(b.From) })
+	end := from // of what is counted
+	for _, g := range all {
+		begin, until := latest(g.From, end), g.To
+		if until.After(to) {
+			until = to
+		}
+		if until.After(begin) {
+			unknown += until.Sub(begin)
+			end = until
+		}
+	}
+	return requests, unknown
 }
 
 // LostError says what of a batch a store did not record and never will, however
@@ -463,13 +528,50 @@ func (e *LostError) Requests() (n int64) {
 	return n
 }
 
+// PartialError says of which teams a batch is not recorded for now, since the node
+// of a cluster that they need is away. All else of it is recorded, but for what Lost
+// says. It matches rollout.ErrUnavailable, and Err says why.
+type PartialError struct {
+	// Teams are those whose parts are to be sent again, in order: each with the Seq,
+	// From and To that it had, and before any later part of its team.
+	Teams []identity.Team
+	// Lost is what of the other teams will never be recorded; nil for nothing.
+	Lost *LostError
+	Err  error
+}
+
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("the evidence of %s waits, that of all other teams is recorded: %v", some(e.Teams), e.Err)
+}
+
+// Is matches rollout.ErrUnavailable.
+func (e *PartialError) Is(target error) bool { return target == rollout.ErrUnavailable }
+
+// Unwrap returns Err. Lost is not unwrapped, for what waits is not lost.
+func (e *PartialError) Unwrap() error { return e.Err }
+
+// some names teams, the first of them if there are many.
+func some(teams []identity.Team) string {
+	const most = 5
+	names := make([]string, 0, most+1)
+	for _, team := range teams[:min(len(teams), most)] {
+		names = append(names, cmp.Or(string(team), "nobody"))
+	}
+	if more := len(teams) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
 // Store keeps evidence. Implementations pass rollouttest.TestEvidence and are
 // safe for concurrent use. Errors match rollout.ErrUnavailable, but for what
 // Record says.
 type Store interface {
-	// Record adds a batch. One that was recorded already changes nothing, so
-	// whoever got no answer, or rollout.ErrUnavailable, may send it again. Whoever
-	// got a *LostError must not: it would not help.
+	// Record adds a batch. A part that was recorded already changes nothing, so
+	// whoever got no answer, or rollout.ErrUnavailable, may send all of it again, and
+	// after a *PartialError the parts of the teams that it names. Whoever got a
+	// *LostError must not: it would not help. It lasts no longer than ctx, however many
+	// teams cannot be reached.
 	Record(ctx context.Context, b Batch) error
 	// Daily returns what is known of a team's day; of one that nothing is known
 	// of, empty maps.
@@ -481,8 +583,6 @@ type Store interface {
 	// Since returns when a team's evidence began: when a credential of one of its
 	// accounts was first proven; zero for never. It outlives the days.
 	Since(ctx context.Context, team identity.Team) (time.Time, error)
-	// Requests returns how many requests of some teams were counted on a day.
-	Requests(ctx context.Context, teams []identity.Team, day Day) (int64, error)
 	// Gaps returns the losses since a time, oldest first.
 	Gaps(ctx context.Context, since time.Time) ([]Gap, error)
 	RefusalReader

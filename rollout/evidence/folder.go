@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -26,8 +27,12 @@ type folder struct {
 	batch   Batch
 	maxRuns int
 	runs    int // in batch
-	fresh   map[accountKey]int
-	seen    *lru.Cache[runID, *seenRun]
+	// held are the teams whose parts stay when a batch is taken, since an earlier one
+	// of each waits for the store; heldRuns is how many runs are in them.
+	held     map[identity.Team]bool
+	heldRuns int
+	fresh    map[accountKey]int
+	seen     *lru.Cache[runID, *seenRun]
 
 	day      Day
 	dayBegin int64 // Unix day of day
@@ -61,24 +66,47 @@ func newFolder(replica string, maxRuns int) (*folder, error) {
 	return f, nil
 }
 
-// take returns what was folded and begins anew.
-func (f *folder) take(now time.Time) Batch {
+// take returns what was folded and begins anew, but for the teams that are held:
+// what is folded of them stays.
+func (f *folder) take(now time.Time, held map[identity.Team]bool) Batch {
 	b := f.batch
 	b.To = now
 	f.batch = Batch{Replica: b.Replica, Seq: b.Seq + 1, From: now, Teams: make(map[identity.Team]*TeamBatch)}
-	f.runs = 0
-	clear(f.fresh)
+	f.runs, f.heldRuns, f.held = 0, 0, held
+	for team := range held {
+		part := b.Teams[team]
+		if part == nil {
+			continue
+		}
+		if part.From.IsZero() {
+			part.From = b.From
+		}
+		f.batch.Teams[team] = part
+		f.heldRuns += part.runs
+		delete(b.Teams, team)
+	}
+	f.runs = f.heldRuns
+	maps.DeleteFunc(f.fresh, func(k accountKey, _ int) bool { return f.batch.Teams[k.team] == nil })
 	return b
 }
+
+// part is what is folded of a team.
+func (f *folder) part(team identity.Team) *TeamBatch {
+	t := f.batch.Teams[team]
+	if t == nil {
+		t = &TeamBatch{Days: make(map[Day]*Daily, 1), Accounts: make(map[string]Use), Families: make(map[Family]FamilyUse)}
+		f.batch.Teams[team] = t
+	}
+	return t
+}
+
+// lose notes that there was no room for observations of a team.
+func (f *folder) lose(team identity.Team, n int64) { f.part(team).Lost += n }
 
 // add folds one observation in. It reports false if there was no room for its
 // run.
 func (f *folder) add(o *Observation) bool {
-	team := f.batch.Teams[o.Team]
-	if team == nil {
-		team = &TeamBatch{Days: make(map[Day]*Daily, 1), Accounts: make(map[string]Use), Families: make(map[Family]FamilyUse)}
-		f.batch.Teams[o.Team] = team
-	}
+	team := f.part(o.Team)
 	today := f.dayOf(o.At)
 	daily := team.daily(today)
 	daily.Counts[Count{o.Verdict, o.Reason, o.Source}]++
@@ -188,11 +216,16 @@ func (f *folder) run(team *TeamBatch, o *Observation, today Day, at time.Time) b
 			}
 			return true
 		}
-		if f.runs >= f.maxRuns {
+		held := f.held[o.Team]
+		if f.runs >= f.maxRuns || held && f.heldRuns >= f.maxRuns/2 { // half is for those that do not wait
 			return false
 		}
 		f.fresh[account]++
 		f.runs++
+		team.runs++
+		if held {
+			f.heldRuns++
+		}
 	}
 	team.daily(s.day).Runs[id.key], s.sent = s.run, s.run
 	return true

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"crossfade/gateway/identity"
 	"crossfade/rollout"
 )
 
@@ -29,6 +30,9 @@ const (
 	// than the store takes in that time.
 	DefaultTimeout = 2 * time.Second
 	maxTimeout     = time.Minute
+	// maxLost is of how many teams losses are told apart between two foldings. Teams are
+	// of the configuration, so it is more than there are.
+	maxLost = 10_000
 	// lostAnew is how long nothing must be lost for a key before it is told again.
 	lostAnew = time.Hour
 )
@@ -38,17 +42,22 @@ const (
 //
 // While the store is away, what was learned is kept folded: its size depends on
 // how many accounts, families and runs there are and not on how long it lasts,
-// and is bounded. What finds no room is counted, and recorded as a loss when the
-// store is back. What the store will never take is lost at once, so that it holds
-// nothing else up.
+// and is bounded. What finds no room is counted, by its team, and recorded as a loss
+// when the store is back. What the store will never take is lost at once, so that it
+// holds nothing else up; nor do teams that cannot be reached (PartialError) hold up
+// the others: what waits is one part of each, and what comes of them is folded
+// meanwhile.
 type Recorder struct {
 	o RecorderOptions
 
 	mu   sync.Mutex
 	ring []Observation
 	used int
-	lost int64 // of the ring, until the next folding
+	lost map[identity.Team]int64 // of the ring, until the next folding
 	kick chan struct{}
+
+	late late
+	told health
 
 	total  atomic.Int64 // lost
 	seen   atomic.Int64 // folded
@@ -66,11 +75,12 @@ type RecorderOptions struct {
 	// Every is the time between two batches, Timeout bounds the first attempt to
 	// record one; the defaults when 0.
 	Every, Timeout time.Duration
-	// MaxRuns bounds the runs that wait for the store, and those that are
-	// remembered so that they are not sent again; 50,000 by default, some 40 MB.
+	// MaxRuns bounds the runs that wait for the store, those of teams that wait while
+	// others do not, and those that are remembered so that they are not sent again,
+	// each; 50,000 by default, some 40 MB.
 	MaxRuns int
-	// Report, if set, is told when recording begins to fail, and with nil when
-	// all is well again, by one goroutine. It must return soon.
+	// Report, if set, is told when recording begins to fail, also of a part, and with
+	// nil when all is well again, by one goroutine at a time. It must return soon.
 	Report func(error)
 	// Lost, if set, is told of what the store will never take: once for each key
 	// of it until an hour has passed without, on the terms of Report.
@@ -101,13 +111,16 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	o.MaxRuns = cmp.Or(o.MaxRuns, 50_000)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &Recorder{o: o, ring: make([]Observation, ringSize), kick: make(chan struct{}, 1), cancel: cancel}
+	r := &Recorder{o: o, ring: make([]Observation, ringSize), kick: make(chan struct{}, 1), cancel: cancel, lost: make(map[identity.Team]int64)}
+	r.late.parts, r.late.kick, r.late.rest = make(map[identity.Team]*TeamBatch), make(chan struct{}, 1), make(chan Batch, 1)
+	r.told = health{report: o.Report, troubles: make(map[string]error), keys: make(map[string]time.Time)}
 	f, err := newFolder(o.Replica, o.MaxRuns)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	r.done.Go(func() { r.run(ctx, f) })
+	r.done.Go(func() { r.retry(ctx) })
 	return r, nil
 }
 
@@ -119,7 +132,7 @@ func (r *Recorder) Observe(o *Observation) {
 	}
 	r.mu.Lock()
 	if r.used == len(r.ring) {
-		r.lost++
+		r.drop(o.Team)
 		r.mu.Unlock()
 		r.total.Add(1)
 		return
@@ -136,6 +149,14 @@ func (r *Recorder) Observe(o *Observation) {
 		default: // it is going to look
 		}
 	}
+}
+
+// drop counts an observation of a team that found no room. The caller holds mu.
+func (r *Recorder) drop(team identity.Team) {
+	if _, ok := r.lost[team]; !ok && len(r.lost) >= maxLost {
+		team = ""
+	}
+	r.lost[team]++
 }
 
 // cut returns s without what is beyond a number of bytes, and without a character
@@ -168,7 +189,7 @@ func (r *Recorder) Lost() int64 { return r.total.Load() }
 func (r *Recorder) Observed() int64 { return r.seen.Load() }
 
 // Close records what is left, with one more attempt for each of the two batches
-// that there may be, and ends. What could not be recorded is lost and counted.
+// that there may be, of a team that waits each of its two parts, and ends. What could not be recorded is lost and counted.
 func (r *Recorder) Close() error {
 	r.cancel()
 	r.done.Wait()
@@ -182,13 +203,16 @@ func (r *Recorder) run(ctx context.Context, f *folder) {
 	defer tick.Stop()
 	spare := make([]Observation, ringSize)
 	batches, idle := make(chan Batch), make(chan struct{}, 1)
-	r.done.Go(func() { r.send(ctx, batches, idle) })
-	defer close(batches)
+	var sending sync.WaitGroup
+	sending.Go(func() { r.send(ctx, batches, idle) })
 	for {
 		select {
 		case <-ctx.Done():
 			_ = r.fold(f, spare)
-			batches <- f.take(time.Now())
+			batches <- f.take(time.Now(), r.late.teams())
+			close(batches)
+			sending.Wait()
+			r.late.rest <- f.take(time.Now(), nil)
 			return
 		case <-r.kick:
 			spare = r.fold(f, spare)
@@ -196,18 +220,17 @@ func (r *Recorder) run(ctx context.Context, f *folder) {
 			spare = r.fold(f, spare)
 			select {
 			case <-idle:
-				batches <- f.take(time.Now())
+				batches <- f.take(time.Now(), r.late.teams())
 			default: // the store is slow or away: what comes is folded further
 			}
 		}
 	}
 }
 
-// send records batches, each until the store has it. From the end of ctx on
-// each has one attempt.
+// send records batches, each until the store has it, but for the parts of teams
+// that cannot be reached while others can: those are left to retry. From the end of
+// ctx on each has one attempt.
 func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- struct{}) {
-	failing := false
-	told := make(map[string]time.Time)
 	for {
 		select {
 		case idle <- struct{}{}:
@@ -217,16 +240,14 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 		if !ok {
 			return
 		}
-		for timeout := r.o.Timeout; ; timeout = min(2*timeout, max(maxTimeout, r.o.Timeout)) {
-			err := r.record(ctx, b, timeout)
-			if lost := (*LostError)(nil); errors.As(err, &lost) {
-				r.lose(lost, told)
-				err = nil // the rest is recorded
+		for timeout := r.o.Timeout; ; timeout = r.longer(timeout) {
+			left, err := r.attempt(ctx, b, timeout)
+			if partial := (*PartialError)(nil); errors.As(err, &partial) {
+				r.postpone(left)
+				r.told.set("parts", err)
+				err = nil
 			}
-			if err != nil != failing {
-				failing = err != nil
-				r.o.Report(err)
-			}
+			r.told.set("batches", err)
 			if err == nil {
 				break
 			}
@@ -241,9 +262,39 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 	}
 }
 
-// lose counts what the store will never take, and tells of each key once.
-func (r *Recorder) lose(lost *LostError, told map[string]time.Time) {
-	now := time.Now()
+// longer is how long the next attempt may last.
+func (r *Recorder) longer(timeout time.Duration) time.Duration {
+	return min(2*timeout, max(maxTimeout, r.o.Timeout))
+}
+
+// attempt makes one attempt to record a batch, and notes what of it is lost. It
+// returns what is left to be recorded, and why.
+func (r *Recorder) attempt(ctx context.Context, b Batch, timeout time.Duration) (left Batch, err error) {
+	err = r.record(ctx, b, timeout)
+	partial, lost := (*PartialError)(nil), (*LostError)(nil)
+	switch {
+	case err == nil:
+		return Batch{}, nil
+	case errors.As(err, &partial):
+		r.lose(partial.Lost)
+		return b.only(partial.Teams), err
+	case errors.As(err, &lost):
+		r.lose(lost)
+		return Batch{}, nil // the rest is recorded
+	default:
+		return b, err
+	}
+}
+
+// lose counts what the store will never take, and tells of each key once. Nil is
+// nothing.
+func (r *Recorder) lose(lost *LostError) {
+	if lost == nil {
+		return
+	}
+	r.told.mu.Lock()
+	defer r.told.mu.Unlock()
+	now, told := time.Now(), r.told.keys
 	maps.DeleteFunc(told, func(_ string, last time.Time) bool { return now.Sub(last) >= lostAnew })
 	r.total.Add(lost.Requests())
 	for _, part := range lost.Parts {
@@ -282,13 +333,18 @@ func (r *Recorder) record(end context.Context, b Batch, timeout time.Duration) e
 func (r *Recorder) fold(f *folder, spare []Observation) []Observation {
 	r.mu.Lock()
 	full, used, lost := r.ring, r.used, r.lost
-	r.ring, r.used, r.lost = spare, 0, 0
+	r.ring, r.used = spare, 0
+	if len(lost) > 0 {
+		r.lost = make(map[identity.Team]int64)
+	}
 	r.mu.Unlock()
-	f.batch.Lost += lost
+	for team, n := range lost {
+		f.lose(team, n)
+	}
 	r.seen.Add(int64(used))
 	for i := range full[:used] {
 		if !f.add(&full[i]) {
-			f.batch.Lost++
+			f.lose(full[i].Team, 1)
 			r.total.Add(1)
 		}
 	}

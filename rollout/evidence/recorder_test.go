@@ -115,7 +115,7 @@ func TestRequestsOfASecondBecomeOneBatch(t *testing.T) {
 			t.Fatalf("%d batches, want one", len(batches))
 		}
 		b := batches[0]
-		if b.Replica != "a" || b.Seq != 1 || !b.From.Equal(began) || !b.To.Equal(time.Now()) || b.Lost != 0 {
+		if b.Replica != "a" || b.Seq != 1 || !b.From.Equal(began) || !b.To.Equal(time.Now()) || b.Lost() != 0 {
 			t.Errorf("the batch is of %s %d, %s to %s", b.Replica, b.Seq, b.From, b.To)
 		}
 		d := b.Teams["data-eng"].Days[evidence.DayOf(began)]
@@ -498,8 +498,8 @@ func TestWhatFindsNoRoomIsCounted(t *testing.T) {
 		}
 		time.Sleep(evidence.DefaultEvery)
 		synctest.Wait()
-		if got := s.recorded()[0]; got.Lost != 10 || got.Requests() != 20 {
-			t.Errorf("the batch counts %d requests and says that %d found no room", got.Requests(), got.Lost)
+		if got := s.recorded()[0]; got.Lost() != 10 || got.Requests() != 20 {
+			t.Errorf("the batch counts %d requests and says that %d found no room", got.Requests(), got.Lost())
 		}
 		closing(t, r)
 		if r.Lost() != 10 {
@@ -525,8 +525,8 @@ func TestOneAccountCannotDrownTheOthers(t *testing.T) {
 		closing(t, r)
 		b := s.recorded()[0]
 		d := b.Teams["data-eng"].Days[evidence.DayOf(time.Now())]
-		if b.Lost != 0 || d.Unkept == 0 || int(d.Unkept)+len(d.Runs) != 4002 {
-			t.Errorf("lost %d, %d runs and %d not kept, want 4002 in all and no loss", b.Lost, len(d.Runs), d.Unkept)
+		if b.Lost() != 0 || d.Unkept == 0 || int(d.Unkept)+len(d.Runs) != 4002 {
+			t.Errorf("lost %d, %d runs and %d not kept, want 4002 in all and no loss", b.Lost(), len(d.Runs), d.Unkept)
 		}
 		for _, key := range []evidence.RunKey{evidence.NewRunKey("honest", "w"), evidence.NewRunKey("flood", "failing")} {
 			if _, ok := d.Runs[key]; !ok {
@@ -547,7 +547,7 @@ func TestABurstThatNobodyFoldsInTimeIsCounted(t *testing.T) {
 		closing(t, r)
 		lost := int64(0)
 		for _, b := range s.recorded() {
-			lost += b.Lost
+			lost += b.Lost()
 		}
 		if s.counted()+lost != burst || lost != r.Lost() {
 			t.Errorf("%d recorded and %d lost of %d; the recorder says %d", s.counted(), lost, burst, r.Lost())

@@ -45,7 +45,7 @@ func anyFacts(t *rapid.T) readiness.Facts {
 			CleanAfter: count.Draw(t, "clean after"), BadRuns: share.Draw(t, "bad runs"), Confidence: share.Draw(t, "confidence"), BrokenADay: share.Draw(t, "broken"),
 			CensusDays: count.Draw(t, "census"), Indeterminate: share.Draw(t, "indeterminate"), SoakRuns: count.Draw(t, "soak"), RetireAfter: length.Draw(t, "retire"),
 		},
-		Since: times.Draw(t, "since"), Missing: rapid.Int64Range(0, 10).Draw(t, "lost"), Requests: rapid.Int64Range(0, 1000).Draw(t, "requests"),
+		Since: times.Draw(t, "since"), Missing: rapid.Int64Range(0, 10).Draw(t, "lost"), Requests: rapid.Int64Range(0, 1000).Draw(t, "requests"), Unwatched: length.Draw(t, "unwatched"),
 		Skewed: rapid.Bool().Draw(t, "skewed"), Younger: times.Draw(t, "younger"), ConfigSince: times.Draw(t, "config since"),
 		Days: make(map[evidence.Day]evidence.Daily), Uses: make(map[string]evidence.Use), Families: make(map[evidence.Family]evidence.FamilyUse),
 		Accounts: map[string]readiness.Account{"a": {Legacy: true}, "b": {OIDC: true}},

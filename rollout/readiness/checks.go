@@ -23,7 +23,7 @@ func (t *tally) watched() Check {
 	}
 	age := max(t.Now.Sub(t.Since), 0)
 	c.Have = days(age)
-	missing := share(t.Missing, t.Missing+t.Requests)
+	missing := t.missing()
 	if missing > 0 {
 		c.Have += ", " + ratio(missing) + " missing"
 	}
@@ -38,6 +38,12 @@ func (t *tally) watched() Check {
 		c.Pass = true
 	}
 	return c
+}
+
+// missing is the share of the team's requests that went unwatched, 0 to 1: see the
+// package comment.
+func (t *tally) missing() float64 {
+	return min(share(t.Missing, t.Missing+t.Requests)+share(int64(t.Unwatched), int64(t.Limits.window())), 1)
 }
 
 func (t *tally) tokensSent() Check {

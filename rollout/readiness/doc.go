@@ -25,6 +25,18 @@
 // runs a window that break a quarter more than they may, three of four would be
 // called ready on some day of three months; with it one of fifty is.
 //
+// # What went unwatched
+//
+// The share of a team's requests that went unwatched is that of its own which a
+// gateway had to drop, of those and the ones that were recorded, plus the share of
+// the window in which a gateway lost requests of which nobody knows the team, as one
+// that dies does. The latter counts by time and not by requests: how many there were
+// says how busy all teams were, and who floods the gateways could make the share as
+// large, or as small, as he likes. It counts as a whole however many other gateways
+// there were, for the workers of a team may all be at the one.
+//
+// So nothing that another team does, or loses, changes a report.
+//
 // # What one account can do
 //
 // Its clean runs close nothing of another account and make no raise reach

@@ -21,9 +21,12 @@ type Facts struct {
 	Days map[evidence.Day]evidence.Daily
 	// Since is when the team was first seen; zero for never.
 	Since time.Time
-	// Missing is how many requests of all teams the gateways have lost within the
-	// window, and Requests how many they recorded.
+	// Missing is how many requests of the team the gateways have lost within the
+	// window, and Requests how many of it they recorded.
 	Missing, Requests int64
+	// Unwatched is for how much of the window a gateway lost requests of which nobody
+	// knows the team.
+	Unwatched time.Duration
 	// Uses is when accounts were last seen, Families when their task families were.
 	Uses     map[string]evidence.Use
 	Families map[evidence.Family]evidence.FamilyUse
@@ -38,8 +41,10 @@ type Facts struct {
 	// Skewed tells that gateways serve by configurations that differ.
 	Skewed bool
 	// Unassigned are accounts of nobody that used a static credential within the
-	// time that retirement looks back, in order.
-	Unassigned []string
+	// time that retirement looks back, in order. UnassignedAway tells that they cannot
+	// be read.
+	Unassigned     []string
+	UnassignedAway bool
 	// Fixed are the failures that the team's file calls fixed, Waivers the security
 	// signals that the platform's calls known.
 	Fixed   []Fix

@@ -50,6 +50,21 @@ func TestJudgeAnswers(t *testing.T) {
 			t.Missing = 90
 			return t
 		}, readiness.Ready, 100, "1,400 clean runs", "", nil},
+		{"a gateway that dies now and then is no reason to wait", func() *team {
+			t := good()
+			t.Unwatched = 20 * time.Minute // 0.0992% of 14 days
+			return t
+		}, readiness.Ready, 100, "1,400 clean runs", "", nil},
+		{"gateways that die all the time are", func() *team {
+			t := good()
+			t.Unwatched = hour
+			return t
+		}, readiness.Waiting, 0, "0.298% of the requests went unwatched, 0.1% may", identity.OwnerPlatform, []readiness.CheckName{readiness.Watched}},
+		{"what was lost of the team and of nobody knows whom adds up", func() *team {
+			t := good()
+			t.Missing, t.Unwatched = 90, 10*time.Minute
+			return t
+		}, readiness.Waiting, 0, "0.14% of the requests went unwatched, 0.1% may", identity.OwnerPlatform, []readiness.CheckName{readiness.Watched}},
 		{"a team that sends no tokens waits for them", func() *team {
 			t := newTeam()
 			t.every(14, 30, graded(clean("svc-search", "Crawl"), evidence.NoToken, identity.TokenAbsent))

@@ -77,8 +77,13 @@ func (t *tally) brownouts() Check {
 }
 
 func (t *tally) noUnassigned() Check {
-	c := Check{Name: NoUnassigned, Need: "none", Have: "none", Pass: len(t.Unassigned) == 0}
-	if !c.Pass {
+	c := Check{Name: NoUnassigned, Need: "none", Have: "none", Pass: len(t.Unassigned) == 0 && !t.UnassignedAway}
+	switch {
+	case c.Pass:
+	case t.UnassignedAway:
+		c.Have, c.Owner = "not known", identity.OwnerPlatform
+		c.Why = "whether accounts of nobody still use passwords cannot be read now"
+	default:
 		c.Have, c.Blocks, c.Owner = counted(len(t.Unassigned), "account"), true, identity.OwnerPlatform
 		c.Why = fmt.Sprintf("nobody knows whose they are: %s", some(t.Unassigned))
 	}

@@ -173,6 +173,7 @@ func TestWhatHarmsStopsRetirementToo(t *testing.T) {
 			t.add(hour, graded(clean("svc-etl", "LoadUsers"), evidence.WouldOpen, identity.TaskFamilyDenied))
 		}, readiness.Blocked, "would_open: task_family_denied in svc-etl / LoadUsers, 1 run"},
 		{"gateways that differ", func(t *team) { t.Skewed = true }, readiness.Blocked, "the gateways serve by configurations that differ"},
+		{"passwords of nobody that cannot be read", func(t *team) { t.UnassignedAway = true }, readiness.Waiting, "whether accounts of nobody still use passwords cannot be read now"},
 		{"evidence that was lost, and with it passwords perhaps", func(t *team) { t.Missing = 1000 }, readiness.Waiting, "0.99% of the requests went unwatched, 0.1% may"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

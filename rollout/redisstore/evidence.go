@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -135,36 +136,36 @@ func (w wideRow) run() evidence.Run {
 // Each team's day is one step on the server,
 // in pieces if it has many runs; of a batch that comes again the requests are
 // counted once, and all else may be merged twice without a difference.
+//
+// The nodes of a Cluster are written to at the same time, so that who waits for one
+// that hangs keeps no team of another one waiting.
 func (s *Store) Record(ctx context.Context, b evidence.Batch) error {
-	secret, err := s.id(ctx)
+	secret, err := s.secret(ctx)
 	if err != nil {
 		return err
 	}
-	lost := &evidence.LostError{}
-	for _, name := range slices.Sorted(maps.Keys(b.Teams)) {
-		if err := s.recordTeam(ctx, b, name, []byte(secret), lost); err != nil {
-			return err
-		}
+	r := recording{s: s, batch: b, secret: []byte(secret), losses: make(chan teamLoss, len(b.Teams)), pending: make(map[identity.Team]bool)}
+	var gaps, nodes sync.WaitGroup
+	gaps.Go(func() { r.noteLosses(ctx) })
+	for _, teams := range s.byNode(ctx, b) {
+		nodes.Go(func() { r.record(ctx, teams) })
 	}
-	if n := b.Lost + lost.Requests(); n > 0 {
-		err := s.addGap(ctx, evidence.Gap{Replica: b.Replica, From: b.From.UTC(), To: b.To.UTC(), Requests: n})
-		if err := s.lose(ctx, lost, evidence.LostPart{}, err, kept{s.gapsKey(), "zset"}); err != nil {
-			return err
-		}
-	}
-	if len(lost.Parts) > 0 {
-		return lost
-	}
-	return nil
+	nodes.Wait()
+	close(r.losses)
+	gaps.Wait()
+	return r.result()
 }
 
-// recordTeam records the part of a team, or adds what of it cannot be to lost.
-func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.Team, secret []byte, lost *evidence.LostError) error {
-	team := b.Teams[name]
+// recordTeam records the part of a team, and returns what of it is lost.
+func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.Team, secret []byte) (*evidence.LostError, error) {
+	lost, team := &evidence.LostError{}, b.Teams[name]
 	rest := team.Requests()
+	if name == "" && rest == 0 {
+		return lost, nil // nothing but losses
+	}
 	if err := rollout.ValidateTeam(name); err != nil { // a key of it might belong to another
 		lost.Parts = append(lost.Parts, evidence.LostPart{Team: name, Requests: rest, Err: fmt.Errorf("evidence is lost: %w", err)})
-		return nil
+		return lost, nil
 	}
 	for _, day := range slices.Sorted(maps.Keys(team.Days)) {
 		d := team.Days[day]
@@ -173,7 +174,7 @@ func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.
 		err := s.recordDay(ctx, b, name, day, d, secret)
 		if err := s.lose(ctx, lost, part, err, kept{s.teamKey(name, "count:"+string(day)), "hash"},
 			kept{s.teamKey(name, "runs:"+string(day)), "hash"}, kept{s.teamKey(name, "unkept:"+string(day)), "string"}, kept{s.teamKey(name, "refusals:"+string(day)), "hash"}); err != nil {
-			return err
+			return nil, err
 		}
 		if len(lost.Parts) > before {
 			rest -= part.Requests
@@ -190,13 +191,13 @@ func (s *Store) recordTeam(ctx context.Context, b evidence.Batch, name identity.
 	} {
 		before := len(lost.Parts)
 		if err := s.lose(ctx, lost, evidence.LostPart{Team: name, Requests: rest}, use.record(ctx, name, team), use.kept); err != nil {
-			return err
+			return nil, err
 		}
 		if len(lost.Parts) > before {
 			rest = 0
 		}
 	}
-	return nil
+	return lost, nil
 }
 
 // kept is a key with the type that it has, as TYPE names it.
@@ -240,10 +241,10 @@ func (s *Store) guilty(ctx context.Context, keys []kept) string {
 }
 
 // lastGaps is among how many gaps, the last ones, one is looked for that grows: one
-// for each replica that may be there, and some.
-const lastGaps = 200
+// for each replica that may be there and each team that it may lose of, and some.
+const lastGaps = 1000
 
-// addGap notes a gap, together with one of the replica's that it touches. The same
+// addGap notes a gap, together with one of the same replica and team that it touches. The same
 // one twice is one.
 func (s *Store) addGap(ctx context.Context, gap evidence.Gap) error {
 	rows, err := s.client.ZRevRange(ctx, s.gapsKey(), 0, lastGaps-1).Result()
@@ -579,33 +580,6 @@ func (s *Store) Since(ctx context.Context, team identity.Team) (time.Time, error
 		return time.Time{}, unavailable("read since when team "+string(team)+" is watched", err)
 	}
 	return instant(ms), nil
-}
-
-// Requests implements evidence.Store.
-func (s *Store) Requests(ctx context.Context, teams []identity.Team, day evidence.Day) (int64, error) {
-	counts := make([]*redis.MapStringStringCmd, len(teams))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, team := range teams {
-			counts[i] = p.HGetAll(ctx, s.teamKey(team, "count:"+string(day)))
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, unavailable("read how many requests there were on "+string(day), err)
-	}
-	var all int64
-	for i, count := range counts {
-		d := evidence.Daily{Counts: make(map[evidence.Count]int64), Schemes: make(map[identity.Scheme]int64)}
-		for field, text := range count.Val() {
-			if err := addCount(&d, field, text); err != nil {
-				return 0, damaged(s.teamKey(teams[i], "count:"+string(day)), fmt.Errorf("field %q: %w", field, err))
-			}
-		}
-		for _, n := range d.Counts {
-			all += n
-		}
-	}
-	return all, nil
 }
 
 func (s *Store) gapsKey() string { return s.prefix + ":gaps" }

@@ -39,7 +39,8 @@
 // (cluster-require-full-coverage no), the teams on it keep the percentage that is
 // known, and all others are read and changed as ever; only where it has the first
 // or the second key can nothing be read or changed until it, or its replica, is
-// back. Evidence waits for the node in any case, that of all teams.
+// back. Evidence of the teams on it waits, that of the others is recorded; where it
+// has the list of losses, teams that have some wait as well, and no raise is judged.
 //
 // The keys about Luigi belong to no team, so each lies on a slot of its own, and
 // no script touches two of them:
@@ -67,6 +68,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -116,6 +118,8 @@ type Store struct {
 	// counted is how many latches of a kind are counted at most.
 	counted int
 	maxRuns int // see Options.MaxRuns
+	// lastID is the id of the store as Record could last read it.
+	lastID atomic.Pointer[string]
 }
 
 var _ rollout.Store = (*Store)(nil)

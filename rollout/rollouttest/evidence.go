@@ -1,14 +1,16 @@
 package rollouttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"crossfade/gateway/identity"
@@ -35,6 +37,8 @@ func TestEvidence(t *testing.T, newStore func(t *testing.T) evidence.Store) {
 		"losses that go on leave one gap that grows":                         lossesGoOn,
 		"what can never be recorded holds nothing else up":                   neverRecorded,
 		"a loss leaves a gap, once":                                          lossLeavesGap,
+		"losses of teams leave gaps of their own":                            lossesOfTeams,
+		"a part that comes later counts under its own number, once":          partComesLater,
 		"what would be refused adds up, once":                                refusalsAddUp,
 		"kinds of refusals beyond the bound are counted as wider ones":       manyRefusals,
 		"a call whose context has ended is unavailable":                      evidenceEnded,
@@ -194,11 +198,7 @@ func checkWhole(t *testing.T, s evidence.Store, b evidence.Batch) {
 		t.Fatal(err)
 	}
 	same(t, "since", since, b.Teams[team].Since)
-	requests, err := s.Requests(t.Context(), []identity.Team{team, "another"}, day)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, "requests", requests, b.Requests())
+	same(t, "requests", got.Requests(), b.Requests())
 	if since, err := s.Since(t.Context(), "another"); err != nil || !since.IsZero() {
 		t.Errorf("another team was seen at %v, %v", since, err)
 	}
@@ -301,7 +301,7 @@ func recordModel(t *testing.T, s evidence.Store) {
 		for _, r := range want {
 			wanted[r]++
 		}
-		if diff := cmp.Diff(wanted, got); diff != "" {
+		if diff := gocmp.Diff(wanted, got); diff != "" {
 			t.Fatalf("runs (-want +got):\n%s", diff)
 		}
 		accounts, err := s.Accounts(t.Context(), team)
@@ -309,7 +309,7 @@ func recordModel(t *testing.T, s evidence.Store) {
 			t.Fatal(err)
 		}
 		for account, u := range uses {
-			if diff := cmp.Diff(u, accounts[account]); diff != "" {
+			if diff := gocmp.Diff(u, accounts[account]); diff != "" {
 				t.Fatalf("account %s (-want +got):\n%s", account, diff)
 			}
 		}
@@ -523,8 +523,66 @@ func manyPipelines(t *testing.T, s evidence.Store) {
 	}
 }
 
+// losses is a part that has nothing else.
+func losses(team identity.Team, n int64) map[identity.Team]*evidence.TeamBatch {
+	return map[identity.Team]*evidence.TeamBatch{team: {Lost: n}}
+}
+
+// lossesOfTeams records losses of two teams and of nobody knows whom, in one batch
+// and, of one team, in the next.
+func lossesOfTeams(t *testing.T, s evidence.Store) {
+	b := batchOf("a", 1, evidence.Daily{})
+	b.Teams[team].Lost = 3
+	b.Teams["another"] = &evidence.TeamBatch{Lost: 5, From: moment(-9)}
+	b.Teams[""] = &evidence.TeamBatch{Lost: 7}
+	record(t, s, b)
+	record(t, s, b)
+	record(t, s, evidence.Batch{Replica: "a", Seq: 2, From: moment(1), To: moment(2), Teams: losses(team, 2)})
+	got, err := s.Gaps(t.Context(), moment(-10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(got, func(a, b evidence.Gap) int { return cmp.Compare(a.Team, b.Team) })
+	want := []evidence.Gap{
+		{Replica: "a", From: moment(0), To: moment(1), Requests: 7},
+		{Replica: "a", Team: "another", From: moment(-9), To: moment(1), Requests: 5},
+		{Replica: "a", Team: team, From: moment(0), To: moment(2), Requests: 5},
+	}
+	slices.SortFunc(want, func(a, b evidence.Gap) int { return cmp.Compare(a.Team, b.Team) })
+	same(t, "gaps", got, want)
+}
+
+// partComesLater records what waited of an earlier batch together with what other
+// teams have learned since, and then what the team itself has.
+func partComesLater(t *testing.T, s evidence.Store) {
+	waited := everything().Teams[team]
+	waited.Seq, waited.From, waited.To, waited.Lost = 4, moment(-20), moment(-19), 2
+	count := evidence.Count{Verdict: "match_allow", Source: "client"}
+	other := func() *evidence.TeamBatch {
+		return &evidence.TeamBatch{Days: map[evidence.Day]*evidence.Daily{day: {Counts: map[evidence.Count]int64{count: 1}}}}
+	}
+	b := evidence.Batch{Replica: "a", Seq: 6, From: moment(0), To: moment(1), Teams: map[identity.Team]*evidence.TeamBatch{team: waited, "another": other()}}
+	record(t, s, b)
+	record(t, s, b)
+	want := everything()
+	want.Teams[team].Days[day].Counts[count] += 2
+	more := batchOf("a", 5, evidence.Daily{Counts: map[evidence.Count]int64{count: 2}})
+	record(t, s, more)
+	record(t, s, b) // an answer that comes late
+	got := daily(t, s, day)
+	same(t, "counts", got.Counts, want.Teams[team].Days[day].Counts)
+	if d, err := s.Daily(t.Context(), "another", day); err != nil || d.Counts[count] != 1 {
+		t.Errorf("another team: %v, %v", d.Counts, err)
+	}
+	gaps, err := s.Gaps(t.Context(), moment(-30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "gaps", gaps, []evidence.Gap{{Replica: "a", Team: team, From: moment(-20), To: moment(-19), Requests: 2}})
+}
+
 func lossLeavesGap(t *testing.T, s evidence.Store) {
-	b := evidence.Batch{Replica: "a", Seq: 4, From: moment(0), To: moment(60), Lost: 17}
+	b := evidence.Batch{Replica: "a", Seq: 4, From: moment(0), To: moment(60), Teams: losses("", 17)}
 	record(t, s, b)
 	record(t, s, b)
 	want := []evidence.Gap{{Replica: "a", From: moment(0), To: moment(60), Requests: 17}}
@@ -540,7 +598,7 @@ func lossLeavesGap(t *testing.T, s evidence.Store) {
 
 func lossesGoOn(t *testing.T, s evidence.Store) {
 	loses := func(replica string, seq int64, from, to int, n int64) {
-		b := evidence.Batch{Replica: replica, Seq: seq, From: moment(from), To: moment(to), Lost: n}
+		b := evidence.Batch{Replica: replica, Seq: seq, From: moment(from), To: moment(to), Teams: losses("", n)}
 		record(t, s, b)
 		record(t, s, b) // whose answer did not come
 	}
@@ -578,7 +636,7 @@ func neverRecorded(t *testing.T, s evidence.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "gaps", got, []evidence.Gap{{Replica: "a", From: moment(0), To: moment(1), Requests: 7}})
+	same(t, "gaps", got, []evidence.Gap{{Replica: "a", Team: "two words", From: moment(0), To: moment(1), Requests: 7}})
 }
 
 func refusals(t *testing.T, s evidence.Store, day evidence.Day) map[evidence.Refusal]evidence.Refused {

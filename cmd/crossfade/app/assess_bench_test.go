@@ -44,7 +44,7 @@ func BenchmarkAssess(b *testing.B) {
 			keying := rollout.Keying{Runs: true}
 			for b.Loop() {
 				a, err := assess.New(assess.Options{
-					Store: store, Keying: keying, Teams: func() []identity.Team { return teams }, Now: func() time.Time { return now },
+					Store: store, Keying: keying, Now: func() time.Time { return now },
 					Settings: func(identity.Team) assess.Settings {
 						return assess.Settings{Limits: readiness.DefaultLimits(), Config: func(string) string { return "5f0c9a3be1d27784" }}
 					},

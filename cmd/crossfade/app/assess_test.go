@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
@@ -92,7 +95,7 @@ func longWatched(t *testing.T, store *redisstore.InProcess, team identity.Team, 
 func (w *shelf) assessor(t *testing.T, change func(*assess.Options)) *assess.Assessor {
 	t.Helper()
 	o := assess.Options{
-		Store: w, Teams: func() []identity.Team { return []identity.Team{"data-eng", "billing"} }, Now: func() time.Time { return w.now },
+		Store: w, Now: func() time.Time { return w.now },
 		Settings: func(identity.Team) assess.Settings { return assess.Settings{Limits: readiness.DefaultLimits()} },
 	}
 	if change != nil {
@@ -148,19 +151,109 @@ func TestAHoldWantsEvidenceThatIsYounger(t *testing.T) {
 	}
 }
 
-func TestAGapOfTheFleetIsMissing(t *testing.T) {
+func TestWhatWasLostIsMissing(t *testing.T) {
+	for name, test := range map[string]struct {
+		gap evidence.Gap
+		may rollout.Percent
+		why string
+	}{
+		"of the team":                         {evidence.Gap{Team: "data-eng", Requests: 40}, 0, "12.5% of the requests went unwatched, 0.1% may"},
+		"of another team":                     {evidence.Gap{Team: "billing", Requests: 1_000_000}, 100, "280 clean runs; up to 100% possible"},
+		"by a gateway that died, for minutes": {evidence.Gap{Requests: 1_000_000}, 100, "280 clean runs; up to 100% possible"},
+		"by one that dies all the time":       {evidence.Gap{From: start.Add(10 * day), Requests: 1}, 0, "21.4% of the requests went unwatched, 0.1% may"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newShelf(t)
+			a := w.assessor(t, nil)
+			for range 14 {
+				w.day(t, "data-eng", 20, clean)
+			}
+			g := test.gap
+			g.Replica, g.To = "b", start.Add(13*day)
+			if g.From.IsZero() {
+				g.From = g.To.Add(-time.Minute)
+			}
+			if err := w.Gap(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			got, err := a.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, time.Time{})
+			if err != nil || got.UpTo != test.may || got.Why != test.why || test.may == 0 && got.Owner != identity.OwnerPlatform {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestNothingThatAnotherTeamDoesChangesAReport judges one team with and without
+// floods of another: of good requests, of bad ones and of losses.
+func TestNothingThatAnotherTeamDoesChangesAReport(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		days, own := rapid.IntRange(1, 16).Draw(rt, "days"), rapid.Int64Range(0, 3).Draw(rt, "lost")
+		died := time.Duration(rapid.IntRange(0, 40).Draw(rt, "minutes")) * time.Minute
+		flood, lost := rapid.IntRange(1, 300).Draw(rt, "flood"), rapid.Int64Range(0, 1e9).Draw(rt, "of which are lost")
+		grade := rapid.SampledFrom(evidence.Grades()).Draw(rt, "grade")
+		report := func(flooded bool) readiness.Report {
+			w := newShelf(t)
+			a := w.assessor(t, nil)
+			for range days {
+				w.day(t, "data-eng", 20, clean)
+			}
+			gaps := []evidence.Gap{{Replica: "a", Team: "data-eng", Requests: own}, {Replica: "b", From: w.now.Add(-died), Requests: 7}}
+			if flooded {
+				w.now = w.now.Add(-day) // of the day that was
+				w.day(t, "billing", flood, evidence.Run{Legacy: true, Token: true, Grade: grade, Reason: identity.AudMismatch})
+				gaps = append(gaps, evidence.Gap{Replica: "a", Team: "billing", Requests: lost})
+				gaps[1].Requests = max(lost, 1) // for that gateway was busy
+			}
+			for _, g := range gaps {
+				g.To = w.now
+				if g.From.IsZero() {
+					g.From = w.now.Add(-time.Minute)
+				}
+				if g.Requests > 0 {
+					if err := w.Gap(t.Context(), g); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			r, err := a.Report(t.Context(), rollout.State{Team: "data-eng"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		if alone, flooded := report(false), report(true); !reflect.DeepEqual(alone, flooded) {
+			rt.Fatalf("with the flood it is\n%+v, without\n%+v", flooded, alone)
+		}
+	})
+}
+
+// TestATeamIsJudgedWhileNobodysAccountsCannotBeRead takes the node of those away.
+func TestATeamIsJudgedWhileNobodysAccountsCannotBeRead(t *testing.T) {
 	w := newShelf(t)
-	a := w.assessor(t, nil)
+	a := w.assessor(t, func(o *assess.Options) { o.Store = nobodyAway{w} })
 	for range 15 {
 		w.day(t, "data-eng", 20, clean)
 	}
-	if err := w.Gap(t.Context(), evidence.Gap{Replica: "b", From: w.now.Add(-2 * day), To: w.now.Add(-2*day + time.Minute), Requests: 40}); err != nil {
-		t.Fatal(err)
-	}
 	got, err := a.MayRaise(t.Context(), rollout.State{Team: "data-eng"}, time.Time{})
-	if err != nil || got.UpTo != 0 || got.Owner != identity.OwnerPlatform {
-		t.Errorf("with a gap: %+v, %v", got, err)
+	if err != nil || got.UpTo != 100 {
+		t.Errorf("a raise: %+v, %v", got, err)
 	}
+	got, err = a.MayRetire(t.Context(), rollout.State{Team: "data-eng", Percent: 100, RaisedAt: start.Add(-90 * day)})
+	if err != nil || got.UpTo != 0 {
+		t.Errorf("a retirement: %+v, %v", got, err)
+	}
+}
+
+// nobodyAway is a store of which the accounts of nobody cannot be read.
+type nobodyAway struct{ *shelf }
+
+func (w nobodyAway) Accounts(ctx context.Context, team identity.Team) (map[string]evidence.Use, error) {
+	if team == identity.Unassigned {
+		return nil, fmt.Errorf("%w: its node is away", rollout.ErrUnavailable)
+	}
+	return w.shelf.Accounts(ctx, team)
 }
 
 func TestWhatWasReadIsKnownForAWhile(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
+	"crossfade/rollout/evidence"
 	"crossfade/rollout/redisstore"
 	"crossfade/rollout/rollouttest"
 )
@@ -139,6 +140,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 	asBefore(t, g, "before")
 	sent += 4
 	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })
+	etls := counted(t, cluster.URL(), "data-eng")
 
 	test.begin(t, cluster.Nodes[dies])
 	s.eventually("the gateway knows", func() bool {
@@ -148,6 +150,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 	})
 	asBefore(t, g, "while it lasts")
 	sent += 4
+	etls += 2
 	for i := range 10 {
 		if got := g.send(search(addTask(fmt.Sprint("new-", i), "LoadUsers"))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
 			t.Errorf("a new run at 0%% while it lasts: %v", got)
@@ -157,6 +160,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 			t.Errorf("a new run at 100%% while it lasts: %v", got)
 		}
 		sent += 2
+		etls++
 	}
 	change := func(team identity.Team, percent rollout.Percent) error {
 		_, err := g.Table().Write(t.Context(), rollout.Change{Team: team, Percent: percent, Expect: rollout.AnyRevision, Actor: "lead", Source: "cli"})
@@ -178,6 +182,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 		g.reaches("data-eng", 90)
 		aside(t, cluster.URL(), "data-eng", 100)
 		g.reaches("data-eng", 100)
+		s.eventually("what is learned of another team is recorded", func() bool { return counted(t, cluster.URL(), "data-eng") == etls })
 		if log := g.log.String(); !strings.Contains(log, "of search nothing can be read, all other teams can") {
 			t.Errorf("the log does not say what is away:\n%s", log)
 		}
@@ -200,6 +205,24 @@ func nodeDies(t *testing.T, test nodeDeath) {
 	if entries := history(t, cluster.URL()); len(entries) != 2 || entries[0].To != 25 {
 		t.Errorf("the history of search: %+v", entries)
 	}
+}
+
+// counted is how many requests of a team are recorded today; -1 if that cannot be
+// read.
+func counted(t *testing.T, url string, team identity.Team) int64 {
+	t.Helper()
+	store, err := redisstore.New(redisstore.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	d, err := store.Daily(ctx, team, evidence.DayOf(time.Now()))
+	if err != nil {
+		return -1
+	}
+	return d.Requests()
 }
 
 // aside changes a team as the command line does, past the gateway.

@@ -24,14 +24,6 @@ type AssessStore interface {
 // gateway: by its configuration, the teams' files in dir, "" for none, and the
 // static credentials of a keyring, which may be nil.
 func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout.Keying, s AssessStore) (*assess.Assessor, error) {
-	var teams []identity.Team
-	known := make(map[identity.Team]bool)
-	for _, p := range c.Principals {
-		if team := identity.Team(p.Team); p.Team != "" && !known[team] {
-			known[team] = true
-			teams = append(teams, team)
-		}
-	}
 	files := &fileView{dir: dir, read: func() ([]config.TeamFile, error) {
 		read, _, err := config.LoadTeamFiles(dir, config.TeamOptions{Platform: &c.Readiness, Reasons: Reasons()})
 		return read, err
@@ -39,7 +31,7 @@ func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout
 	settings := settingsOf(c, k)
 	settings.config = nil // that of the gateways counts, which this may not be
 	return assess.New(assess.Options{
-		Store: s, Keying: keying, Teams: func() []identity.Team { return teams },
+		Store: s, Keying: keying,
 		Settings: func(team identity.Team) assess.Settings { return settings.of(team, files) },
 		Skewed: func(ctx context.Context) (bool, error) {
 			all, now, err := s.Fleet(ctx)
@@ -52,13 +44,7 @@ func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout
 // force.
 func (a *App) assessTeams() (err error) {
 	a.assessor, err = assess.New(assess.Options{
-		Store: a.store.Store, Keying: a.keying, Teams: func() []identity.Team {
-			var teams []identity.Team
-			for _, name := range *a.teams.Load() {
-				teams = append(teams, identity.Team(name))
-			}
-			return teams
-		},
+		Store: a.store.Store, Keying: a.keying,
 		Settings: func(team identity.Team) assess.Settings { return a.settings.Load().of(team, a.files) },
 		Skewed: func(context.Context) (bool, error) {
 			if a.member == nil {
