@@ -84,8 +84,8 @@ func TestCheckFindsWhatWouldKeepServeFromStarting(t *testing.T) {
 func TestCheckSaysWhatIsThereAndWhatIsDoubtful(t *testing.T) {
 	file := whole(t, "https://idp.example", "http://127.0.0.1:1", nil)
 	got := run(t, "check", "--config", file).want(t, exitOK,
-		"OK. The configuration is valid.", "mode enforce, profile luigi", "legacy: 4 users", "principals: 1 in 1 teams",
-		"Worth a look:", "forgotten on exit", "3 mapped to nobody")
+		"OK. The configuration is valid.", "mode enforce, profile luigi", "legacy: 5 users", "principals: 1 in 1 teams",
+		"Worth a look:", "forgotten on exit", "4 mapped to nobody")
 	if got.stderr != "" {
 		t.Errorf("stderr: %s", got.stderr)
 	}

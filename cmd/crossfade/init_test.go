@@ -35,7 +35,7 @@ func TestInitWritesAConfigurationThatServes(t *testing.T) {
 			if strings.Count(text, "#") < 8 {
 				t.Errorf("hardly a comment:\n%s", text)
 			}
-			run(t, "check", file, "--connect").want(t, exitOK, "mode observe, profile "+kind, "legacy: 4 users")
+			run(t, "check", file, "--connect").want(t, exitOK, "mode observe, profile "+kind, "legacy: 5 users")
 
 			run(t, args...).want(t, exitUsage, "exists already", "--force")
 			if read(t, file) != text {
