@@ -32,7 +32,7 @@ func planOfFiles(t *testing.T, store *redisstore.Store, dir string) []planRow {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := planOf(t.Context(), store, guard, files, rollout.Keying{Runs: true}, time.Now())
+	rows, _, err := planOf(t.Context(), store, guard, files, rollout.Keying{Runs: true}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestAnApplyGoesOnPastWhatKeepsOneTeam(t *testing.T) {
 	changed(t, redis, rollout.Change{Team: "bees", Percent: 60}) // somebody is faster
 
 	write := straight(store, nil, rollout.Setting{Actor: "ci", Source: "cli"})
-	got := applyAll(t.Context(), rows, write)
+	got := applyAll(t.Context(), rows, write, false)
 	want := []string{
 		"ants applied, written: yes, revision 2", "bees conflict, written: no, revision 2", "cats applied, written: yes, revision 2",
 		"dogs noted, written: yes, revision 2", "eels waiting, written: yes, revision 2",
@@ -119,11 +119,13 @@ func TestAnApplyEndsWithWhatIsWorst(t *testing.T) {
 		"a failure":            {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden}, exitFailure, []string{"failed no", "waiting yes", "applied yes"}, "not your team"},
 		"a mistake":            {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": mistake, "b": mistake}, exitUsage, []string{"failed no", "failed no"}, "2 teams were not written: reason: too long"},
 		"the store goes away":  {[]planRow{lower("a"), lower("b"), lower("c"), lower("d")}, map[identity.Team]error{"b": away}, exitStore, []string{"applied yes", "unknown unknown", "not tried no", "not tried no"}, "2 teams were not tried"},
+		"a part of it goes away": {[]planRow{lower("a"), lower("b"), lower("c")}, map[identity.Team]error{"b": away}, exitStore,
+			[]string{"applied yes", "unknown unknown", "applied yes"}, "0 teams were not tried"},
 		"away is worst of all": {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden, "b": away}, exitStore, []string{"failed no", "waiting yes", "unknown unknown"}, "look at `crossfade rollout status`"},
 	} {
 		rows := applyAll(t.Context(), tc.rows, func(_ context.Context, r planRow) (rollout.State, string, error) {
 			return rollout.State{Team: r.Team, Percent: 10, Revision: 2}, "", tc.errs[r.Team]
-		})
+		}, name == "a part of it goes away")
 		var got []string
 		for _, r := range rows {
 			got = append(got, string(r.Result)+" "+r.Written)

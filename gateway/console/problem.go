@@ -98,6 +98,15 @@ func storeProblem(err error, now func(rollout.State) Team) *problem {
 	}
 }
 
+// awayProblem refuses a change of a team that could not be read, while others can.
+func awayProblem(team identity.Team, err *rollout.PartialError) *problem {
+	p := refuseFor(http.StatusServiceUnavailable, identity.StoreUnavailable,
+		fmt.Sprintf("The node of the store that has %s is away, so nothing was changed: %v", team, err.Err),
+		"Try again when it, or its replica, is back. Teams on other nodes can be changed meanwhile.")
+	p.retryAfter = "5"
+	return p
+}
+
 func (p *problem) write(w http.ResponseWriter) {
 	h := w.Header()
 	for name, value := range map[string]string{"WWW-Authenticate": p.challenge, "Retry-After": p.retryAfter, "Allow": p.allow} {
