@@ -429,11 +429,12 @@ func (p *program) show(v *statusView, out *output, before string) error {
 		if v.live != "" {
 			_, _ = fmt.Fprintf(p.stderr, "live: %s\n", v.live)
 		}
-		if len(v.rows) == 0 && v.missing != nil {
-			return nil
-		}
 		if len(v.rows) == 0 {
-			_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
+			said := "No team has a percentage yet: every team is at 0%."
+			if v.missing != nil {
+				said = "No team that can be read has a percentage yet."
+			}
+			_, err := fmt.Fprintln(p.stderr, said)
 			return err
 		}
 	}

@@ -108,19 +108,24 @@ func TestAnApplyEndsWithWhatIsWorst(t *testing.T) {
 		want []string
 		said string
 	}{
-		"nothing to do":        {nil, nil, exitOK, nil, ""},
-		"all is applied":       {[]planRow{lower("a"), lower("b")}, nil, exitOK, []string{"applied yes", "applied yes"}, ""},
-		"one conflict":         {[]planRow{lower("a"), lower("b"), lower("c")}, map[identity.Team]error{"b": faster}, exitConflict, []string{"applied yes", "conflict no", "applied yes"}, "1 team was not written, because somebody changed the team meanwhile"},
-		"a conflict by API":    {[]planRow{lower("a")}, map[identity.Team]error{"a": &exitError{exitConflict, errors.New("stale")}}, exitConflict, []string{"conflict no"}, "apply again"},
-		"one waits":            {[]planRow{waits, lower("a")}, nil, exitRefused, []string{"waiting yes", "applied yes"}, ""},
-		"waiting is worse":     {[]planRow{lower("b"), waits}, map[identity.Team]error{"b": faster}, exitRefused, []string{"conflict no", "waiting yes"}, ""},
-		"a refusal":            {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": fmt.Errorf("%w: no", rollout.ErrRetired)}, exitRefused, []string{"refused no", "applied yes"}, "1 team was refused: team is retired"},
-		"a refusal by API":     {[]planRow{lower("a"), lower("b"), waits}, map[identity.Team]error{"b": faster, "a": &exitError{exitRefused, errors.New("it is retired")}}, exitRefused, []string{"refused no", "conflict no", "waiting yes"}, "it is retired"},
-		"a failure":            {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden}, exitFailure, []string{"failed no", "waiting yes", "applied yes"}, "not your team"},
-		"a mistake":            {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": mistake, "b": mistake}, exitUsage, []string{"failed no", "failed no"}, "2 teams were not written: reason: too long"},
-		"the store goes away":  {[]planRow{lower("a"), lower("b"), lower("c"), lower("d")}, map[identity.Team]error{"b": away}, exitStore, []string{"applied yes", "unknown unknown", "not tried no", "not tried no"}, "2 teams were not tried"},
-		"a part of it goes away": {[]planRow{lower("a"), lower("b"), lower("c")}, map[identity.Team]error{"b": away}, exitStore,
-			[]string{"applied yes", "unknown unknown", "applied yes"}, "0 teams were not tried"},
+		"nothing to do":       {nil, nil, exitOK, nil, ""},
+		"all is applied":      {[]planRow{lower("a"), lower("b")}, nil, exitOK, []string{"applied yes", "applied yes"}, ""},
+		"one conflict":        {[]planRow{lower("a"), lower("b"), lower("c")}, map[identity.Team]error{"b": faster}, exitConflict, []string{"applied yes", "conflict no", "applied yes"}, "1 team was not written, because somebody changed the team meanwhile"},
+		"a conflict by API":   {[]planRow{lower("a")}, map[identity.Team]error{"a": &exitError{exitConflict, errors.New("stale")}}, exitConflict, []string{"conflict no"}, "apply again"},
+		"one waits":           {[]planRow{waits, lower("a")}, nil, exitRefused, []string{"waiting yes", "applied yes"}, ""},
+		"waiting is worse":    {[]planRow{lower("b"), waits}, map[identity.Team]error{"b": faster}, exitRefused, []string{"conflict no", "waiting yes"}, ""},
+		"a refusal":           {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": fmt.Errorf("%w: no", rollout.ErrRetired)}, exitRefused, []string{"refused no", "applied yes"}, "1 team was refused: team is retired"},
+		"a refusal by API":    {[]planRow{lower("a"), lower("b"), waits}, map[identity.Team]error{"b": faster, "a": &exitError{exitRefused, errors.New("it is retired")}}, exitRefused, []string{"refused no", "conflict no", "waiting yes"}, "it is retired"},
+		"a failure":           {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden}, exitFailure, []string{"failed no", "waiting yes", "applied yes"}, "not your team"},
+		"a mistake":           {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": mistake, "b": mistake}, exitUsage, []string{"failed no", "failed no"}, "2 teams were not written: reason: too long"},
+		"the store goes away": {[]planRow{lower("a"), lower("b"), lower("c"), lower("d")}, map[identity.Team]error{"b": away}, exitStore, []string{"applied yes", "unknown unknown", "not tried no", "not tried no"}, "2 teams were not tried"},
+		"a part of it goes away": {
+			[]planRow{lower("a"), lower("b"), lower("c")},
+			map[identity.Team]error{"b": away},
+			exitStore,
+			[]string{"applied yes", "unknown unknown", "applied yes"},
+			"0 teams were not tried",
+		},
 		"away is worst of all": {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden, "b": away}, exitStore, []string{"failed no", "waiting yes", "unknown unknown"}, "look at `crossfade rollout status`"},
 	} {
 		rows := applyAll(t.Context(), tc.rows, func(_ context.Context, r planRow) (rollout.State, string, error) {
