@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -351,11 +350,7 @@ func Update(ctx context.Context, store interface {
 }, team identity.Team, change func(State) (Change, error),
 ) (State, error) {
 	snapshot, err := store.Load(ctx)
-	var partial *PartialError
-	if errors.As(err, &partial) && !slices.Contains(partial.Teams, team) {
-		err = nil
-	}
-	if err != nil {
+	if err := OfTeam(err, team); err != nil {
 		return State{}, err
 	}
 	s, ok := snapshot.Teams[team]

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,6 +72,16 @@ func (e *PartialError) Is(target error) bool { return target == ErrUnavailable }
 
 // Unwrap returns Err.
 func (e *PartialError) Unwrap() error { return e.Err }
+
+// OfTeam returns what the error of a reading means for one team: nil if that team
+// could be read.
+func OfTeam(err error, team identity.Team) error {
+	var partial *PartialError
+	if errors.As(err, &partial) && !errors.Is(err, ErrRegressed) && !slices.Contains(partial.Teams, team) {
+		return nil
+	}
+	return err
+}
 
 func retiredError(team identity.Team) error {
 	return fmt.Errorf("%w: %q stays at 100 percent and cannot be lowered", ErrRetired, string(team))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,7 +85,8 @@ func (p *program) withStoreFor(ctx context.Context, c *cobra.Command, use func(c
 // rollouts are read from the store or over the admin API.
 type rollouts interface {
 	// states returns the teams that were ever changed, and for how many of its runs
-	// the percentage of each is in effect, where that is known.
+	// the percentage of each is in effect, where that is known. With an error the teams
+	// are nil, or those that can be read.
 	states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error)
 	history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error)
 	// live says which gateways serve by them; "" where that is not known.
@@ -114,13 +116,14 @@ func storedIn(s *redisstore.Store, k rollout.Keying) stored {
 }
 
 func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error) {
-	snapshot, err := s.Load(ctx)
-	if err != nil {
-		return nil, nil, err
+	snapshot, missing := s.Load(ctx)
+	var partial *rollout.PartialError
+	if missing != nil && !errors.As(missing, &partial) {
+		return nil, nil, missing
 	}
-	keying, err := app.KeyingInForce(ctx, s, s.keying)
-	if err != nil {
-		return nil, nil, err
+	keying, err := keyingInForce(ctx, s.Store, s.keying)
+	if err != nil { // shares by another rule would be wrong
+		return snapshot.Teams, nil, cmp.Or(missing, err)
 	}
 	shares, now := make(map[identity.Team]effect.Share, len(snapshot.Teams)), time.Now()
 	for team, state := range snapshot.Teams {
@@ -128,7 +131,8 @@ func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, ma
 		if !ok || now.Sub(known.at) >= sampleFor {
 			sample, err := effect.LastFull(ctx, s, team, now)
 			if err != nil {
-				return nil, nil, err
+				missing = cmp.Or(missing, err)
+				continue
 			}
 			known = sampled{sample, now}
 			s.samples[team] = known
@@ -137,10 +141,25 @@ func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, ma
 			shares[team] = known.At(state, state.Percent, keying)
 		}
 	}
-	return snapshot.Teams, shares, nil
+	return snapshot.Teams, shares, missing
 }
 
-func (s stored) live(ctx context.Context) (string, error) { return gateways(ctx, s.Store) }
+// asideTimeout bounds what a command reads beside what it is about, and can do
+// without: in a cluster the node of it may hang.
+const asideTimeout = time.Second
+
+// keyingInForce is how the gateways bucket runs; with an error it is as own says.
+func keyingInForce(ctx context.Context, s *redisstore.Store, own rollout.Keying) (rollout.Keying, error) {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	return app.KeyingInForce(ctx, s, own)
+}
+
+func (s stored) live(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	return gateways(ctx, s.Store)
+}
 
 func (s stored) history(ctx context.Context, team identity.Team, limit int) ([]rollout.Entry, error) {
 	return s.History(ctx, team, limit)
@@ -250,7 +269,10 @@ asks for and what holds it. -w shows it again every two seconds until Ctrl-C; wh
 it cannot be read, what was read last stays shown with its age.
 
 IN EFFECT are the runs of yesterday that the percentage selects, as it stands now:
-25% of a team with few pipelines may be a third of its runs, or none.`,
+25% of a team with few pipelines may be a third of its runs, or none.
+
+While a node of a Redis Cluster is away, the teams on the other nodes are shown, and
+the exit code is 5.`,
 		Example: "  crossfade rollout status\n  crossfade rollout status -w\n  crossfade rollout status data-eng -o json",
 	}
 	out := outputFlag(c, "table", "json", "yaml", "markdown")
@@ -268,7 +290,10 @@ IN EFFECT are the runs of yesterday that the percentage selects, as it stands no
 				if err != nil {
 					return err
 				}
-				return p.show(view, out, "")
+				if err := p.show(view, out, ""); err != nil {
+					return err
+				}
+				return view.missing
 			})
 		}
 		api, err := p.admin(c)
@@ -320,6 +345,9 @@ func (p *program) watchStatus(ctx context.Context, s rollouts, out *output, team
 			if err := p.show(view, out, wipe); err != nil {
 				return err
 			}
+			if view.missing != nil {
+				_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", view.at.Format(time.TimeOnly), view.missing)
+			}
 		case last == nil && !errors.Is(err, rollout.ErrUnavailable):
 			return err // it will not do
 		default:
@@ -343,16 +371,24 @@ type statusView struct {
 	at   time.Time
 	live string // which gateways serve, "" where that is not known
 	rows []teamRow
+	// missing says what of it cannot be read; nil if all is there.
+	missing error
 }
 
 // readStatus reads the teams that are named, all when none is, and which gateways
-// serve if that is to be shown.
+// serve if that is to be shown. Where some of it cannot be read the view says so.
 func readStatus(ctx context.Context, s rollouts, teams []string, live bool) (*statusView, error) {
 	states, shares, err := s.states(ctx)
-	if err != nil {
+	if states == nil && err != nil {
 		return nil, err
 	}
 	view := &statusView{at: time.Now(), rows: []teamRow{}}
+	if len(teams) == 0 {
+		view.missing = err
+	}
+	for _, name := range teams {
+		view.missing = cmp.Or(view.missing, rollout.OfTeam(err, identity.Team(name)))
+	}
 	for _, state := range inOrder(states) {
 		if len(teams) == 0 || slices.Contains(teams, string(state.Team)) {
 			row := rowOf(state, view.at)
@@ -363,14 +399,18 @@ func readStatus(ctx context.Context, s rollouts, teams []string, live bool) (*st
 		}
 	}
 	for _, name := range teams {
-		if !slices.ContainsFunc(view.rows, func(r teamRow) bool { return string(r.Team) == name }) {
+		there := slices.ContainsFunc(view.rows, func(r teamRow) bool { return string(r.Team) == name })
+		if !there && rollout.OfTeam(err, identity.Team(name)) == nil {
 			return nil, fmt.Errorf("team %q has no percentage yet: `crossfade rollout set %s PERCENT` gives it one", name, name)
 		}
 	}
 	if live {
-		view.live, err = s.live(ctx)
+		var err error
+		if view.live, err = s.live(ctx); err != nil {
+			view.live, view.missing = "not known", cmp.Or(view.missing, err)
+		}
 	}
-	return view, err
+	return view, nil
 }
 
 // outdated says how old a view is and why there is none newer; nil was never read.
@@ -390,7 +430,11 @@ func (p *program) show(v *statusView, out *output, before string) error {
 			_, _ = fmt.Fprintf(p.stderr, "live: %s\n", v.live)
 		}
 		if len(v.rows) == 0 {
-			_, err := fmt.Fprintln(p.stderr, "No team has a percentage yet: every team is at 0%.")
+			said := "No team has a percentage yet: every team is at 0%."
+			if v.missing != nil {
+				said = "No team that can be read has a percentage yet."
+			}
+			_, err := fmt.Fprintln(p.stderr, said)
 			return err
 		}
 	}

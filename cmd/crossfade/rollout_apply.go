@@ -54,8 +54,9 @@ type applyRow struct {
 type writer func(ctx context.Context, row planRow) (s rollout.State, why string, err error)
 
 // applyAll writes what has to be, one team after another. What keeps one team
-// from being written does not keep the next one, but for a store that is away.
-func applyAll(ctx context.Context, rows []planRow, write writer) []applyRow {
+// from being written does not keep the next one, but for a store that is away. In
+// parts tells that only a part of the store is: then the next one may be on another.
+func applyAll(ctx context.Context, rows []planRow, write writer, inParts bool) []applyRow {
 	all := make([]applyRow, 0, len(rows))
 	away := false
 	for _, row := range rows {
@@ -69,7 +70,7 @@ func applyAll(ctx context.Context, rows []planRow, write writer) []applyRow {
 			r.Result = resultNotTried
 		default:
 			r = r.after(write(ctx, row))
-			away = r.Result == resultUnknown
+			away = r.Result == resultUnknown && (!inParts || ctx.Err() != nil)
 		}
 		all = append(all, r)
 	}
@@ -233,7 +234,8 @@ the gateways when its checks pass. What keeps one team from being written, such 
 somebody who changes it at the same time, does not keep the others: of each team it
 is said what became of it, and whether it was written.
 
-The exit code is 5 if the store went away, which ends it; 1 or 2 if a team could not
+The exit code is 5 if the store went away, which ends it, or if a node of a Redis
+Cluster is away, whose teams are named while the others are applied; 1 or 2 if a team could not
 be written for a mistake; 3 if something waits or is refused; 4 if nothing but
 somebody else's change stood in the way, so that applying again may do; the first of
 these that is the case.
@@ -255,12 +257,19 @@ name.`,
 		if err != nil {
 			return err
 		}
-		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, _ string, rows []planRow) error {
+		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, _ string, rows []planRow, missing error) error {
 			write := straight(s, cfg, by)
 			if o.api != nil {
 				write = func(ctx context.Context, row planRow) (rollout.State, string, error) { return o.api.ask(ctx, row, by) }
 			}
-			return p.reportApply(o.out, applyAll(ctx, rows, write))
+			err := p.reportApply(o.out, applyAll(ctx, rows, write, missing != nil))
+			if missing == nil {
+				return err
+			}
+			if err != nil && err.Error() != "" {
+				missing = fmt.Errorf("%w\n%w", missing, err)
+			}
+			return &exitError{exitStore, missing}
 		})
 	}
 	return c

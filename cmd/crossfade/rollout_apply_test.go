@@ -32,7 +32,7 @@ func planOfFiles(t *testing.T, store *redisstore.Store, dir string) []planRow {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := planOf(t.Context(), store, guard, files, rollout.Keying{Runs: true}, time.Now())
+	rows, _, err := planOf(t.Context(), store, guard, files, rollout.Keying{Runs: true}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestAnApplyGoesOnPastWhatKeepsOneTeam(t *testing.T) {
 	changed(t, redis, rollout.Change{Team: "bees", Percent: 60}) // somebody is faster
 
 	write := straight(store, nil, rollout.Setting{Actor: "ci", Source: "cli"})
-	got := applyAll(t.Context(), rows, write)
+	got := applyAll(t.Context(), rows, write, false)
 	want := []string{
 		"ants applied, written: yes, revision 2", "bees conflict, written: no, revision 2", "cats applied, written: yes, revision 2",
 		"dogs noted, written: yes, revision 2", "eels waiting, written: yes, revision 2",
@@ -108,22 +108,29 @@ func TestAnApplyEndsWithWhatIsWorst(t *testing.T) {
 		want []string
 		said string
 	}{
-		"nothing to do":        {nil, nil, exitOK, nil, ""},
-		"all is applied":       {[]planRow{lower("a"), lower("b")}, nil, exitOK, []string{"applied yes", "applied yes"}, ""},
-		"one conflict":         {[]planRow{lower("a"), lower("b"), lower("c")}, map[identity.Team]error{"b": faster}, exitConflict, []string{"applied yes", "conflict no", "applied yes"}, "1 team was not written, because somebody changed the team meanwhile"},
-		"a conflict by API":    {[]planRow{lower("a")}, map[identity.Team]error{"a": &exitError{exitConflict, errors.New("stale")}}, exitConflict, []string{"conflict no"}, "apply again"},
-		"one waits":            {[]planRow{waits, lower("a")}, nil, exitRefused, []string{"waiting yes", "applied yes"}, ""},
-		"waiting is worse":     {[]planRow{lower("b"), waits}, map[identity.Team]error{"b": faster}, exitRefused, []string{"conflict no", "waiting yes"}, ""},
-		"a refusal":            {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": fmt.Errorf("%w: no", rollout.ErrRetired)}, exitRefused, []string{"refused no", "applied yes"}, "1 team was refused: team is retired"},
-		"a refusal by API":     {[]planRow{lower("a"), lower("b"), waits}, map[identity.Team]error{"b": faster, "a": &exitError{exitRefused, errors.New("it is retired")}}, exitRefused, []string{"refused no", "conflict no", "waiting yes"}, "it is retired"},
-		"a failure":            {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden}, exitFailure, []string{"failed no", "waiting yes", "applied yes"}, "not your team"},
-		"a mistake":            {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": mistake, "b": mistake}, exitUsage, []string{"failed no", "failed no"}, "2 teams were not written: reason: too long"},
-		"the store goes away":  {[]planRow{lower("a"), lower("b"), lower("c"), lower("d")}, map[identity.Team]error{"b": away}, exitStore, []string{"applied yes", "unknown unknown", "not tried no", "not tried no"}, "2 teams were not tried"},
+		"nothing to do":       {nil, nil, exitOK, nil, ""},
+		"all is applied":      {[]planRow{lower("a"), lower("b")}, nil, exitOK, []string{"applied yes", "applied yes"}, ""},
+		"one conflict":        {[]planRow{lower("a"), lower("b"), lower("c")}, map[identity.Team]error{"b": faster}, exitConflict, []string{"applied yes", "conflict no", "applied yes"}, "1 team was not written, because somebody changed the team meanwhile"},
+		"a conflict by API":   {[]planRow{lower("a")}, map[identity.Team]error{"a": &exitError{exitConflict, errors.New("stale")}}, exitConflict, []string{"conflict no"}, "apply again"},
+		"one waits":           {[]planRow{waits, lower("a")}, nil, exitRefused, []string{"waiting yes", "applied yes"}, ""},
+		"waiting is worse":    {[]planRow{lower("b"), waits}, map[identity.Team]error{"b": faster}, exitRefused, []string{"conflict no", "waiting yes"}, ""},
+		"a refusal":           {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": fmt.Errorf("%w: no", rollout.ErrRetired)}, exitRefused, []string{"refused no", "applied yes"}, "1 team was refused: team is retired"},
+		"a refusal by API":    {[]planRow{lower("a"), lower("b"), waits}, map[identity.Team]error{"b": faster, "a": &exitError{exitRefused, errors.New("it is retired")}}, exitRefused, []string{"refused no", "conflict no", "waiting yes"}, "it is retired"},
+		"a failure":           {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden}, exitFailure, []string{"failed no", "waiting yes", "applied yes"}, "not your team"},
+		"a mistake":           {[]planRow{lower("a"), lower("b")}, map[identity.Team]error{"a": mistake, "b": mistake}, exitUsage, []string{"failed no", "failed no"}, "2 teams were not written: reason: too long"},
+		"the store goes away": {[]planRow{lower("a"), lower("b"), lower("c"), lower("d")}, map[identity.Team]error{"b": away}, exitStore, []string{"applied yes", "unknown unknown", "not tried no", "not tried no"}, "2 teams were not tried"},
+		"a part of it goes away": {
+			[]planRow{lower("a"), lower("b"), lower("c")},
+			map[identity.Team]error{"b": away},
+			exitStore,
+			[]string{"applied yes", "unknown unknown", "applied yes"},
+			"0 teams were not tried",
+		},
 		"away is worst of all": {[]planRow{lower("a"), waits, lower("b")}, map[identity.Team]error{"a": forbidden, "b": away}, exitStore, []string{"failed no", "waiting yes", "unknown unknown"}, "look at `crossfade rollout status`"},
 	} {
 		rows := applyAll(t.Context(), tc.rows, func(_ context.Context, r planRow) (rollout.State, string, error) {
 			return rollout.State{Team: r.Team, Percent: 10, Revision: 2}, "", tc.errs[r.Team]
-		})
+		}, name == "a part of it goes away")
 		var got []string
 		for _, r := range rows {
 			got = append(got, string(r.Result)+" "+r.Written)

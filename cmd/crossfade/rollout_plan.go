@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,8 +92,9 @@ func (o *planning) addFlags(c *cobra.Command) {
 
 // plan reads the files and the store and says what would become of each file.
 // Mistakes in files are an error: nothing may be planned past one. By the admin
-// API there is no store.
-func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *redisstore.Store, string, []planRow) error) error {
+// API there is no store. What of the store cannot be read is left out and told, as
+// missing, to who uses the plan; nil is nothing.
+func (p *program) plan(c *cobra.Command, o planning, use func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow, missing error) error) error {
 	if err := o.out.check(); err != nil {
 		return err
 	}
@@ -122,22 +124,19 @@ func (p *program) plan(c *cobra.Command, o planning, use func(context.Context, *
 		if err := o.api.fill(c.Context(), rows, time.Now()); err != nil {
 			return err
 		}
-		return use(c.Context(), nil, dir, rows)
+		return use(c.Context(), nil, dir, rows, nil)
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
-		keying, err := app.KeyingInForce(ctx, s, app.KeyingOf(cfg))
-		if err != nil {
-			return err
-		}
+		keying, unknown := keyingInForce(ctx, s, app.KeyingOf(cfg))
 		guard, err := app.NewAssessor(cfg, dir, nil, keying, s)
 		if err != nil {
 			return err
 		}
-		rows, err := planOf(ctx, s, guard, files, keying, time.Now())
+		rows, missing, err := planOf(ctx, s, guard, files, keying, time.Now())
 		if err != nil {
 			return err
 		}
-		return use(ctx, s, dir, rows)
+		return use(ctx, s, dir, rows, cmp.Or(missing, unknown))
 	})
 }
 
@@ -164,14 +163,19 @@ func teamsOf(cfg *config.Config) []string {
 	return teams
 }
 
-// planOf says what would become of each file, where runs are bucketed as k says.
-func planOf(ctx context.Context, s *redisstore.Store, guard *assess.Assessor, files []reconcile.File, k rollout.Keying, now time.Time) ([]planRow, error) {
-	snapshot, err := s.Load(ctx)
-	if err != nil {
-		return nil, err
+// planOf says what would become of each file, where runs are bucketed as k says, but
+// for the teams that missing says cannot be read.
+func planOf(ctx context.Context, s *redisstore.Store, guard *assess.Assessor, files []reconcile.File, k rollout.Keying, now time.Time) (rows []planRow, missing, err error) {
+	snapshot, missing := s.Load(ctx)
+	var partial *rollout.PartialError
+	if missing != nil && !errors.As(missing, &partial) {
+		return nil, nil, missing
 	}
-	rows := make([]planRow, 0, len(files))
+	rows = make([]planRow, 0, len(files))
 	for _, f := range files {
+		if rollout.OfTeam(missing, f.Team) != nil {
+			continue
+		}
 		state := snapshot.Teams[f.Team]
 		state.Team = f.Team
 		asked := state
@@ -182,11 +186,11 @@ func planOf(ctx context.Context, s *redisstore.Store, guard *assess.Assessor, fi
 			Overridden: step.Overridden, state: state, file: f, step: step,
 		}
 		if row.Forecast, err = app.ForecastOf(ctx, s, guard, state, step, k, now); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		rows = append(rows, row)
 	}
-	return rows, nil
+	return rows, missing, nil
 }
 
 // planTable is a plan as rows, and how many there are of each kind.
@@ -302,7 +306,8 @@ pull request.
 Who is selected follows from rollout.stickiness and upstream.profile as the gateways
 have them; while none serves, as this configuration has them.
 
-The exit code is 3 if something would be refused; with --detailed-exitcode it is 10
+While a node of a Redis Cluster is away, the teams on it are left out and named, and
+the exit code is 5. Else the exit code is 3 if something would be refused; with --detailed-exitcode it is 10
 if there are changes and nothing is refused.`,
 		Example: `  crossfade rollout plan
   crossfade rollout plan --dir rollout.d -o markdown
@@ -315,7 +320,7 @@ if there are changes and nothing is refused.`,
 		if o.api, err = p.admin(c); err != nil {
 			return err
 		}
-		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow) error {
+		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, dir string, rows []planRow, missing error) error {
 			t, raises, lowers, refused := planTable(rows)
 			if o.out.format == "table" {
 				var from rollouts = stored{Store: s}
@@ -324,7 +329,7 @@ if there are changes and nothing is refused.`,
 				}
 				live, err := from.live(ctx)
 				if err != nil {
-					return err
+					live, missing = "not known", cmp.Or(missing, err)
 				}
 				if live != "" {
 					live = "     live: " + live
@@ -344,6 +349,8 @@ if there are changes and nothing is refused.`,
 				}
 			}
 			switch {
+			case missing != nil:
+				return missing
 			case refused > 0:
 				return &exitError{exitRefused, errors.New("")}
 			case detailed && slices.ContainsFunc(rows, planRow.changes):

@@ -43,7 +43,11 @@ func (c *Console) change(r *http.Request, decide func(context.Context, rollout.S
 		return rollout.State{}, p
 	}
 	defer end()
-	if err := c.o.Table.Refresh(ctx); err != nil {
+	if err := rollout.OfTeam(c.o.Table.Refresh(ctx), team); err != nil {
+		var partial *rollout.PartialError
+		if errors.As(err, &partial) && !errors.Is(err, rollout.ErrRegressed) {
+			return rollout.State{}, awayProblem(team, partial)
+		}
 		return refused(err)
 	}
 	s := c.state(team)

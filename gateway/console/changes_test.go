@@ -349,6 +349,40 @@ func TestPathsAndMethodsThatAreNot(t *testing.T) {
 	a.want(ask{method: "PUT", path: "/teams/nobody/rollout", token: "operator", header: match("*"), body: `{"percent":1}`}, 404, "team_unknown")
 }
 
+func TestTeamsThatCanBeReadCanBeChanged(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.put(rollout.Change{Team: "data-eng", Percent: 30})
+	a.put(rollout.Change{Team: "search", Percent: 40})
+	a.store.SetAway("search")
+	for _, q := range []ask{
+		{method: "PUT", path: "/rollout", header: match("*"), body: `{"percent":20}`},
+		{method: "POST", path: "/request", body: `{"percent":50}`},
+		{method: "POST", path: "/hold"},
+		{method: "DELETE", path: "/hold"},
+		{method: "POST", path: "/rollback", body: `{"reason":"workers fail"}`},
+	} {
+		q.token = "operator"
+		what := q.path
+		q.path = "/teams/search" + what
+		if got := a.want(q, 503, "store_unavailable"); got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "the store that has search is away, so nothing was changed") {
+			t.Errorf("%s of the team that is away: %v", what, got)
+		}
+		q.path = "/teams/data-eng" + what
+		if got := a.send(q); got.status != 200 {
+			t.Errorf("%s of another one: %v", what, got)
+		}
+	}
+	if got := a.want(ask{method: "GET", path: "/teams/search"}, 200, ""); got.team.Percent != 40 || got.team.Revision != 1 {
+		t.Errorf("the team that is away: %v", got)
+	}
+	a.store.SetAway()
+	a.want(ask{method: "POST", path: "/teams/search/hold", token: "operator"}, 200, "")
+	a.store.SetAway("data-eng")
+	a.store.Flush()
+	a.want(ask{method: "POST", path: "/teams/search/hold", token: "operator"}, 503, "store_regressed")
+}
+
 func TestAStoreThatFailsIsToldAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)

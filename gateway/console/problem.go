@@ -104,6 +104,15 @@ func (p *problem) unfit() bool {
 	return p.Reason == hostUnknown || p.Reason == string(identity.CrossSite)
 }
 
+// awayProblem refuses a change of a team that could not be read, while others can.
+func awayProblem(team identity.Team, err *rollout.PartialError) *problem {
+	p := refuseFor(http.StatusServiceUnavailable, identity.StoreUnavailable,
+		fmt.Sprintf("The node of the store that has %s is away, so nothing was changed: %v", team, err.Err),
+		"Try again when it, or its replica, is back. Teams on other nodes can be changed meanwhile.")
+	p.retryAfter = "5"
+	return p
+}
+
 func (p *problem) write(w http.ResponseWriter) {
 	p.headers(w)
 	send(w, p.Status, "application/problem+json", p)

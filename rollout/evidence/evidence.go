@@ -7,6 +7,10 @@
 // database; package redisstore provides the Store, and package rollouttest the
 // suite that each of them passes.
 //
+// What is lost is told by team (Gap), so that a team which floods a gateway takes
+// nothing from what is known of another; only of a gateway that dies nobody knows
+// whose requests it took along. Losses says what gaps mean for a team.
+//
 // Nothing here judges: the statistics and checks that stand on the evidence are
 // of the readiness packages.
 package evidence

@@ -27,6 +27,7 @@ type Memory struct {
 	down     error
 	hang     bool
 	mute     bool
+	away     []identity.Team // in order
 	calls    int
 	id       string
 	teams    map[identity.Team]rollout.State
@@ -112,6 +113,14 @@ func (m *Memory) SetHang(hang bool) {
 	m.hang = hang
 }
 
+// SetAway makes some teams unreadable and unchangeable, in order of their ids, as a
+// node of a Cluster that is away does; none makes all work again.
+func (m *Memory) SetAway(teams ...identity.Team) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = teams
+}
+
 // SetMute loses the messages of all changes, or no longer.
 func (m *Memory) SetMute(mute bool) {
 	m.mu.Lock()
@@ -162,7 +171,14 @@ func (m *Memory) Load(ctx context.Context) (rollout.Snapshot, error) {
 		return rollout.Snapshot{}, err
 	}
 	defer m.mu.Unlock()
-	return rollout.Snapshot{StoreID: m.id, Teams: maps.Clone(m.teams), At: at}, nil
+	snap := rollout.Snapshot{StoreID: m.id, Teams: maps.Clone(m.teams), At: at}
+	if len(m.away) == 0 {
+		return snap, nil
+	}
+	for _, team := range m.away {
+		delete(snap.Teams, team)
+	}
+	return snap, &rollout.PartialError{Teams: m.away, Err: fmt.Errorf("%w: the test has taken the node away", rollout.ErrUnavailable)}
 }
 
 // History implements rollout.Reader.
@@ -182,6 +198,9 @@ func (m *Memory) Write(ctx context.Context, c rollout.Change) (rollout.State, er
 		return rollout.State{}, err
 	}
 	defer m.mu.Unlock()
+	if slices.Contains(m.away, c.Team) {
+		return rollout.State{}, fmt.Errorf("%w: the test has taken the node of %s away", rollout.ErrUnavailable, c.Team)
+	}
 	if c.StoreID != "" && c.StoreID != m.id {
 		return rollout.State{}, fmt.Errorf("%w: the store has id %s, not %s", rollout.ErrRegressed, m.id, c.StoreID)
 	}
