@@ -101,7 +101,7 @@ func TestEvidenceIsAsLargeAsDocumented(t *testing.T) {
 
 // BenchmarkHostile records what the worst account can make of a day: as many
 // pipelines with as many runs as are kept, all of which fail with the longest
-// detail and names.
+// detail and names, and as many refusals and families.
 func BenchmarkHostile(b *testing.B) {
 	server := rollouttest.StartRedis(b)
 	s, err := redisstore.New(redisstore.Options{URL: server.URL()})
@@ -123,16 +123,24 @@ func BenchmarkHostile(b *testing.B) {
 					EnforcedFrom: at, LockedOut: at.Add(time.Second), FirstExpiry: at, LastExpiry: at.Add(time.Hour),
 				}
 			}
-			batch := evidence.Batch{Replica: "a", Seq: int64(n + 1), From: at, To: at, Teams: map[identity.Team]*evidence.TeamBatch{
-				"team": {Days: map[evidence.Day]*evidence.Daily{firstDay: d}},
-			}}
+			t := &evidence.TeamBatch{Days: map[evidence.Day]*evidence.Daily{firstDay: d}, Families: make(map[evidence.Family]evidence.FamilyUse)}
+			d.Refusals = make(map[evidence.Refusal]evidence.Refused)
+			for i := range evidence.MaxFamilies / evidence.MaxPipelines {
+				name := fmt.Sprintf("%0200d", n*1000+i)
+				t.Families[evidence.Family{Account: "svc-finance-etl", Name: name}] = evidence.FamilyUse{Last: at, Clean: at}
+				d.Refusals[evidence.Refusal{Account: "svc-finance-etl", Pipeline: name, Reason: identity.SignatureInvalid}] = evidence.Refused{Requests: 1000, Last: at}
+			}
+			batch := evidence.Batch{Replica: "a", Seq: int64(n + 1), From: at, To: at, Teams: map[identity.Team]*evidence.TeamBatch{"team": t}}
 			if err := s.Record(b.Context(), batch); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
-	b.ReportMetric(float64(sizes(b, c)["runs"])/1e6, "MB")
-	b.ReportMetric(float64(c.HLen(b.Context(), "crossfade:{team}:runs:"+string(firstDay)).Val()), "fields")
+	for kind, n := range sizes(b, c) {
+		if kind != "" {
+			b.ReportMetric(float64(n)/1e6, kind+"-MB")
+		}
+	}
 }
 
 // BenchmarkSize fills a real server with all that is kept of 100 teams and 10,000
