@@ -39,11 +39,11 @@ func (a *App) keepRetired(dir string, r readiness.Report) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), retiredTimeout)
 	defer cancel()
-	history, err := a.store.Store.History(ctx, r.Team, retiredHistory)
+	history, err := a.store.History(ctx, r.Team, retiredHistory)
 	if err != nil {
 		return err
 	}
-	gateways, now, err := a.store.Store.Fleet(ctx)
+	gateways, now, err := a.store.Fleet(ctx)
 	if err != nil {
 		return err
 	}
