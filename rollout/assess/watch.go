@@ -18,6 +18,10 @@ const (
 	DefaultEvery = time.Minute
 	// unread is after which time it looks again while rollouts were not read yet.
 	unread = time.Second
+	// pause is how many times as long as a look took it pauses at least, so that with
+	// teams of very many runs it takes no more than a tenth of a processor; but no
+	// longer than longest times the usual pause.
+	pause, longest = 9, 10
 	// lookTimeout bounds the reading of one team.
 	lookTimeout = 10 * time.Second
 )
@@ -36,7 +40,8 @@ type WatchOptions struct {
 	// of Told.
 	Failed func(team identity.Team, err error)
 	// Every is about the time between two looks; DefaultEvery when 0. A tenth more
-	// or less of it keeps gateways that start together from reading together.
+	// or less of it keeps gateways that start together from reading together, and
+	// looks that take long are further apart.
 	Every time.Duration
 }
 
@@ -50,7 +55,7 @@ type Watcher struct {
 }
 
 // Watch begins to look. A team whose evidence cannot be read is left out, and the
-// others are looked at.
+// others are looked at, unless the store does not answer at all.
 func Watch(o WatchOptions) (*Watcher, error) {
 	if o.Report == nil || o.States == nil || o.Told == nil {
 		return nil, errors.New("watch the readiness of teams: reports, states and somebody to tell are needed")
@@ -76,7 +81,9 @@ func (w *Watcher) run(ctx context.Context) {
 	for {
 		next := w.o.Every*9/10 + rand.N(w.o.Every/5+1)
 		if states, ok := w.o.States(); ok {
+			began := time.Now()
 			w.look(ctx, states)
+			next = max(next, min(pause*time.Since(began), longest*w.o.Every))
 		} else {
 			next = min(next, unread)
 		}
@@ -92,6 +99,7 @@ func (w *Watcher) look(ctx context.Context, states []rollout.State) {
 	for _, s := range states {
 		within, cancel := context.WithTimeout(ctx, lookTimeout)
 		report, err := w.o.Report(within, s)
+		hung := within.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -100,8 +108,11 @@ func (w *Watcher) look(ctx context.Context, states []rollout.State) {
 			w.failed[s.Team] = failed
 			w.o.Failed(s.Team, err)
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			w.o.Told(report)
+		case hung: // and the others would wait for the same store
+			return
 		}
 	}
 }

@@ -68,6 +68,53 @@ func TestTeamsAreAssessedOnceAMinute(t *testing.T) {
 	})
 }
 
+func TestALookThatTakesLongIsFollowedByALongerPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		w, err := assess.Watch(assess.WatchOptions{
+			States: func() ([]rollout.State, bool) { return []rollout.State{{Team: "a"}, {Team: "b"}}, true },
+			Report: func(context.Context, rollout.State) (readiness.Report, error) {
+				time.Sleep(9 * time.Second)
+				return readiness.Report{}, nil
+			},
+			Told: func(readiness.Report) { looks++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = w.Close() }()
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if looks != 20 { // of two teams, each three minutes
+			t.Errorf("%d looks in half an hour, want 20", looks)
+		}
+	})
+}
+
+func TestAStoreThatHangsIsWaitedForOnceALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(map[identity.Team]int)
+		w, err := assess.Watch(assess.WatchOptions{
+			States: func() ([]rollout.State, bool) { return []rollout.State{{Team: "a"}, {Team: "b"}}, true },
+			Report: func(ctx context.Context, s rollout.State) (readiness.Report, error) {
+				asked[s.Team]++
+				<-ctx.Done()
+				return readiness.Report{}, ctx.Err()
+			},
+			Told: func(readiness.Report) { t.Error("something was told") },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = w.Close() }()
+		time.Sleep(10*time.Minute - time.Second)
+		synctest.Wait()
+		if asked["a"] != 6 || asked["b"] != 0 { // ten seconds, and ninety of a pause
+			t.Errorf("in ten minutes it was asked about %v", asked)
+		}
+	})
+}
+
 func TestAWatcherThatIsClosedLooksNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
