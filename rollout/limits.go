@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	// newRunsPerMinute is how many new runs of a principal are latched
-	// (ARCHITECTURE, section 2); it keeps invented run ids from filling the
-	// store.
+	// newRunsPerMinute is how many new runs of a principal are latched; it keeps
+	// invented run ids from filling the store.
 	newRunsPerMinute = 60
 	// limiterPrincipals bounds the principals that are counted. One that falls
 	// out begins anew.

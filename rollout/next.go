@@ -129,7 +129,7 @@ type Step struct {
 // hold outranks a request, until it is released, has ended, or another
 // percentage than the one that was asked for when it was placed passes the guard
 // on evidence younger than the hold. An override passes the checks, never a
-// security signal, and never a hold (ARCHITECTURE, section 3).
+// security signal, and never a hold.
 func Next(s State, answer Answer, open bool, now time.Time) Step {
 	r := s.Request
 	step := Step{From: s.Percent, To: r.Percent}

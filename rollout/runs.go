@@ -79,8 +79,8 @@ type RunsOptions struct {
 }
 
 const (
-	// storeTimeout bounds what a request waits for a latch (ARCHITECTURE,
-	// section 2: a registry miss or a latch is answered within 50 ms).
+	// storeTimeout bounds what a request waits for a latch: nobody notices 50 ms at
+	// a run's first request.
 	storeTimeout = 50 * time.Millisecond
 	// defaultCache is enough for 100,000 workers at once, some 40 MB.
 	defaultCache = 100_000

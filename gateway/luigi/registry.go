@@ -69,8 +69,8 @@ type known struct {
 }
 
 const (
-	// storeTimeout bounds what a request waits for the store (ARCHITECTURE,
-	// section 2: a registry miss is answered within 50 ms).
+	// storeTimeout bounds what a request waits for the store: nobody notices 50 ms
+	// at a run's first request.
 	storeTimeout = 50 * time.Millisecond
 	// recordTimeout bounds what the start and the end of an execution wait for
 	// being noted. They are seldom, and what is not noted may be told twice.

@@ -33,7 +33,7 @@ import (
 // Grade is how bad a run is: its worst request. A greater one is worse.
 type Grade uint8
 
-// The grades, from the best to the worst (ARCHITECTURE, section 4).
+// The grades, from the best to the worst.
 const (
 	// Clean is a run of which nothing worse is known.
 	Clean Grade = iota
@@ -81,7 +81,7 @@ func (g Grade) Bad() bool { return g >= WouldBreak }
 const (
 	// MaxRuns is how many runs are kept of an account, a pipeline and a day. They
 	// are those with the smallest keyed hash, so that nobody can choose them by
-	// coming first (ARCHITECTURE, section 4).
+	// coming first.
 	MaxRuns = 24
 	// MaxBad is how many failed runs are kept of the same beyond those: failures
 	// are kept whether chosen or not.

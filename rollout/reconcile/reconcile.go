@@ -6,8 +6,8 @@
 // A file counts when it is seen to change. A replica that starts with a file
 // which says something else than the team's request cannot know which of the two
 // is younger, so it takes the file's word only where that lowers, and shows the
-// difference otherwise: restarts and rolling updates never flap a team
-// (ARCHITECTURE, section 3). Nor does a mount that is late: a file that says what
+// difference otherwise: restarts and rolling updates never flap a team.
+// Nor does a mount that is late: a file that says what
 // the team asked for before, and is there when the replica starts, lowers only
 // after it has had time to catch up; see lag.
 package reconcile

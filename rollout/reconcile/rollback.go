@@ -12,7 +12,7 @@ import (
 	"crossfade/rollout/evidence"
 )
 
-// The rule of the automatic rollback (ARCHITECTURE, section 3).
+// The rule of the automatic rollback.
 const (
 	// armed is how long after a raise it may be taken back by itself.
 	armed = 24 * time.Hour
