@@ -151,7 +151,7 @@ func (c *Console) teamPage(r *http.Request) (frame, *problem) {
 	if query.Has("percent") {
 		to = asked
 	}
-	if !s.state.Retired { // which has no next step
+	if !s.state.Retired && team != identity.Unassigned { // which have no next step
 		v.Steps = stepsOf(s.state, to, query)
 		v.Outlook = c.outlook(ctx, s, to)
 		v.Line = lineOf(s, to)

@@ -44,6 +44,9 @@ func (c *Console) standing(ctx context.Context, team identity.Team) standing {
 	report, err := c.o.Readiness.Report(ctx, s.state)
 	if err == nil {
 		s.report = report
+		if team == identity.Unassigned {
+			s.report = ofNobody(report)
+		}
 		return s
 	}
 	s.missing = "the evidence cannot be read: " + err.Error()
@@ -55,6 +58,23 @@ func (c *Console) standing(ctx context.Context, team identity.Team) standing {
 		s.report.Answer, s.report.Why, s.report.Owner = readiness.Held, s.state.Hold.Reason, identity.OwnerTeam
 	}
 	return s
+}
+
+// ofNobody is the report on accounts that no team has: they are never raised, and
+// what is to be done is to find their teams.
+func ofNobody(r readiness.Report) readiness.Report {
+	r.Answer, r.UpTo, r.Wait, r.Owner = readiness.Waiting, r.Percent, 0, identity.OwnerPlatform
+	r.Why = "these accounts have no team: name it in the principals file"
+	if n := len(r.Accounts); n > 0 {
+		r.Why = counted(n, "account") + " without a team: name it in the principals file"
+	}
+	return r
+}
+
+// idle reports whether there is nothing to say of accounts without a team, since
+// there is none.
+func (s standing) idle() bool {
+	return s.state.Team == identity.Unassigned && s.missing == "" && len(s.report.Accounts) == 0 && s.report.Runs == 0
 }
 
 // standings reads what is known of all teams, in order of their ids. Whoever asks
@@ -118,7 +138,7 @@ func who(r readiness.Report) string {
 	case r.Answer == readiness.Ready:
 		return "team lead"
 	case r.Answer == readiness.Waiting:
-		return "nobody: it takes time"
+		return "nobody, it takes time"
 	case r.Answer == noEvidence:
 		return "platform"
 	default:
@@ -187,6 +207,9 @@ func (c *Console) teamsPage(r *http.Request) (frame, *problem) {
 	}
 	byAnswer := make(map[readiness.Answer][]teamRow)
 	for _, s := range c.standings(ctx) {
+		if s.idle() {
+			continue
+		}
 		byAnswer[s.report.Answer] = append(byAnswer[s.report.Answer], c.rowOf(s))
 		v.All++
 	}
@@ -262,7 +285,7 @@ func (c *Console) rowOf(s standing) teamRow {
 		row.Notes = append(row.Notes, strings.TrimSpace(s.file.Management+": "+s.file.Name))
 	}
 	if s.state.Team == identity.Unassigned {
-		row.Notes = append(row.Notes, "accounts that no team has; no team can be retired while they use a password")
+		row.Notes = append(row.Notes, "no team can be retired while they use a password")
 	}
 	return row
 }

@@ -364,6 +364,24 @@ func TestThePagesSayWhatIsTheMatter(t *testing.T) {
 	}
 }
 
+func TestAccountsWithoutATeamAreNeverRaised(t *testing.T) {
+	t.Parallel()
+	nobody := dataEng()
+	a := newDesk(t, reports{identity.Unassigned: nobody})
+	for path, want := range map[string]string{
+		"/": "3 accounts without a team: name it in the principals file", "/teams/unassigned": "<strong>the platform team</strong>",
+	} {
+		got := a.view(path).Body.String()
+		if !strings.Contains(got, want) || strings.Contains(got, "YES") || strings.Contains(got, "Next step") {
+			t.Errorf("%s does not say %q, or says that they may be raised:\n%s", path, want, got)
+		}
+	}
+	a = newDesk(t, reports{identity.Unassigned: {Answer: readiness.Waiting, Why: "no request of the team was seen yet"}})
+	if got := a.view("/").Body.String(); !strings.Contains(got, "No team yet") {
+		t.Errorf("when there are none of them:\n%s", got)
+	}
+}
+
 func TestWithoutEvidenceThePagesSaySo(t *testing.T) {
 	t.Parallel()
 	a := everyKind(t, func(o *console.Options) {

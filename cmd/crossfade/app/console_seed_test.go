@@ -41,19 +41,23 @@ func daysBack(n float64) time.Time {
 var sendsBoth, sendsPassword, sendsToken = evidence.Run{Legacy: true, Token: true},
 	evidence.Run{Legacy: true, Grade: evidence.NoToken, Reason: identity.TokenAbsent}, evidence.Run{Token: true}
 
+// automatic is whoever rolls back by itself.
+const automatic = "luigi-gateway-1"
+
 // changed is a change of the past.
 func changed(back float64, to rollout.Percent, kind rollout.Kind, actor, reason, known string) rollout.Change {
 	c := rollout.Change{
-		Kind: kind, Percent: to, Actor: actor, Verified: actor != "automatic", Source: "file", Reason: reason, Evidence: known,
+		Kind: kind, Percent: to, Actor: actor, Verified: actor != automatic, Source: "api", Reason: reason, Evidence: known,
 		At: daysBack(back), Expect: rollout.AnyRevision,
+	}
+	if actor == automatic {
+		c.Source = "rollback"
 	}
 	switch kind {
 	case rollout.KindHold, rollout.KindRollback:
-		c.Hold = &rollout.Hold{Reason: reason, Requested: 50, Actor: actor, At: c.At}
-		c.Source = "api"
+		c.Hold = &rollout.Hold{Reason: reason, Requested: 50, Actor: actor, Source: c.Source, At: c.At}
 	case rollout.KindRelease:
 		c.Hold = &rollout.Hold{}
-		c.Source = "cli"
 	}
 	return c
 }
@@ -61,7 +65,7 @@ func changed(back float64, to rollout.Percent, kind rollout.Kind, actor, reason,
 // asks is a request that waits.
 func asks(back float64, live, wanted rollout.Percent, actor, reason string) rollout.Change {
 	c := changed(back, live, rollout.KindRequest, actor, reason, "")
-	c.Request = &rollout.Request{Percent: wanted, Actor: actor, Verified: true, Source: "file", Reason: reason, At: c.At}
+	c.Request = &rollout.Request{Percent: wanted, Actor: actor, Verified: true, Source: "api", Reason: reason, At: c.At}
 	return c
 }
 
@@ -84,7 +88,7 @@ func pastTeams(n int) []pastTeam {
 		}, changes: []rollout.Change{
 			changed(19, 10, rollout.KindApply, "lea.holm", "week 1", "212 clean runs"),
 			changed(14, 25, rollout.KindApply, "lea.holm", "week 2", "640 clean runs"),
-			changed(12, 10, rollout.KindRollback, "automatic", "2 known accounts were refused", ""),
+			changed(12, 10, rollout.KindRollback, automatic, "automatic: 2 known accounts refused: svc-etl, svc-loader", ""),
 			changed(9.2, 10, rollout.KindRelease, "lea.holm", "the token is renewed now", ""),
 			changed(9.1, 25, rollout.KindApply, "lea.holm", "week 2, again", "902 clean runs"),
 		}},
@@ -102,7 +106,7 @@ func pastTeams(n int) []pastTeam {
 		}, changes: []rollout.Change{
 			changed(16, 20, rollout.KindApply, "ines.roth", "begin small", "400 clean runs"),
 			asks(0.2, 50, 50, "ines.roth", "half of us"),
-			changed(0.1, 20, rollout.KindRollback, "automatic", "2 known accounts were refused after the raise to 50%", ""),
+			changed(0.1, 20, rollout.KindRollback, automatic, "automatic: 2 known accounts refused: svc-feat, svc-train", ""),
 		}},
 		{name: "search", days: 18, jobs: []pastJob{{account: "svc-search", pipeline: "IndexCatalogue", aDay: 17, kind: sendsPassword}, {account: "svc-search", pipeline: "IndexUsers", aDay: 12, kind: sendsPassword}}},
 		{name: "payments", days: 19, jobs: []pastJob{
@@ -116,7 +120,7 @@ func pastTeams(n int) []pastTeam {
 		}},
 		{name: "risk", days: 40, jobs: []pastJob{{account: "svc-risk", pipeline: "ScoreOrders", aDay: 22, kind: sendsToken}}, changes: []rollout.Change{
 			changed(36, 100, rollout.KindApply, "jon.vik", "", "1,400 clean runs"),
-			{Kind: rollout.KindRetire, Percent: 100, Retire: true, Actor: "jon.vik", Verified: true, Source: "file", Reason: "done", At: daysBack(12), Expect: rollout.AnyRevision},
+			{Kind: rollout.KindRetire, Percent: 100, Retire: true, Actor: "jon.vik", Verified: true, Source: "api", Reason: "done", At: daysBack(12), Expect: rollout.AnyRevision},
 		}},
 		{name: "logistics", days: 6, jobs: []pastJob{{account: "svc-routes", pipeline: "PlanRoutes", aDay: 16, kind: sendsBoth}}},
 		{name: "marketing", days: 22, jobs: []pastJob{{account: "svc-mail", pipeline: "SendCampaigns", aDay: 24, kind: sendsBoth}, {account: "svc-mail", pipeline: "CleanLists", aDay: 24, kind: sendsBoth}}, changes: []rollout.Change{changed(8, 50, rollout.KindApply, "ada.lind", "halfway", "700 clean runs")}},
@@ -165,6 +169,16 @@ func (s *site) seeded(store *redisstore.InProcess, teams []pastTeam) *gateway {
 		s.write("principals.yaml", principals.String())
 	}
 	s.configure("admin", "{ address: 127.0.0.1:0 }")
+	s.rollouts()
+	for _, team := range teams {
+		percent, asked := rollout.Percent(0), false
+		for _, c := range team.changes {
+			percent, asked = c.Percent, asked || c.Request != nil
+		}
+		if !asked { // by a program, of a team without a file
+			s.lead(team.name, fmt.Sprintf("percent: %s\n", percent))
+		}
+	}
 	c, err := s.load()
 	if err != nil {
 		s.t.Fatal(err)
