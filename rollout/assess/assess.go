@@ -18,13 +18,13 @@ import (
 )
 
 // What was read of a team is taken for what there is for a while: pages and guards
-// ask more often than evidence changes. The while is a hundred times as long as
-// the reading took, so that reading takes a hundredth of the time at most, within
-// these bounds.
+// ask more often than evidence changes. The while is twenty times as long as the
+// reading took, so that reading takes a twentieth of the time at most, within these
+// bounds.
 const (
 	leastMemory = 2 * time.Second
 	mostMemory  = 30 * time.Second
-	restPerRead = 100
+	restPerRead = 20
 )
 
 func memoryOf(took time.Duration) time.Duration {
