@@ -30,7 +30,7 @@ import (
 const audience = "luigi"
 
 // patience bounds every wait for something that must come.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 // site is what surrounds a gateway: its files, a real identity provider, and a
 // scheduler behind it.
