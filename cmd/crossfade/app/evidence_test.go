@@ -216,13 +216,13 @@ func TestADetailHoldsNothingThatNobodyVouchesFor(t *testing.T) {
 		detail   string
 		want     string
 	}{
-		"an audience":                   {true, []identity.Reason{"aud_mismatch"}, detail, detail},
-		"times and an audience":         {true, []identity.Reason{"expired", "aud_mismatch"}, "expired; " + detail, "expired; " + detail},
-		"a scope":                       {true, []identity.Reason{"insufficient_scope"}, detail, detail},
-		"an audience in a forged token": {false, []identity.Reason{"signature_invalid", "aud_mismatch"}, detail, ""},
-		"an audience where keys are not reachable": {false, []identity.Reason{"aud_mismatch"}, detail, ""},
-		"an audience and nobody's subject":         {true, []identity.Reason{"aud_mismatch", "principal_unmapped"}, detail + "; no principal", ""},
-		"a client that is called like the subject": {true, []identity.Reason{"azp_mismatch"}, `issued to "0oa1b2c3" (azp)`, ""},
+		"an audience":                              {true, []identity.Reason{"aud_mismatch"}, detail, detail},
+		"times and an audience":                    {true, []identity.Reason{"expired", "aud_mismatch"}, "expired; " + detail, "expired; " + detail},
+		"a scope":                                  {true, []identity.Reason{"insufficient_scope"}, detail, detail},
+		"an audience in a forged token":            {false, []identity.Reason{"signature_invalid", "aud_mismatch"}, detail, ""},
+		"an audience and keys out of reach":        {false, []identity.Reason{"aud_mismatch"}, detail, ""},
+		"an audience, nobody's subject":            {true, []identity.Reason{"aud_mismatch", "principal_unmapped"}, detail + "; no principal", ""},
+		"a client called like the subject":         {true, []identity.Reason{"azp_mismatch"}, `issued to "0oa1b2c3" (azp)`, ""},
 		"a client that is called like the mailbox": {true, []identity.Reason{"azp_mismatch"}, `issued to "ada@acme.dev" (azp)`, ""},
 		"a group": {true, []identity.Reason{"groups_missing"}, "no groups", ""},
 	} {
