@@ -399,12 +399,14 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 			state: rollout.State{Team: s.Team, Percent: rollout.Percent(s.From), Revision: s.Revision},
 		}
 		if !s.Changes { // what is asked for is what the file says
-			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now}
+			row.state.Request = row.request(rollout.Setting{})
+			row.state.Request.At = now
 		}
 		if row.step.Outcome == rollout.Raise && f.Open != nil && !f.Open(now) {
 			row.step.Outcome, row.Outcome = rollout.Closed, rollout.Closed.String()
 			row.Keep, row.OneIn = 0, 0
-			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now} // asks for nothing now
+			row.state.Request = row.request(rollout.Setting{}) // asks for nothing now
+			row.state.Request.At = now
 		}
 		rows[i] = row
 	}

@@ -62,7 +62,12 @@ func (r planRow) refused() bool {
 
 // changes reports whether applying the file would write anything.
 func (r planRow) changes() bool {
-	return r.step.Outcome.Applies() || !r.state.Request.Made() || r.state.Request.Digest != r.file.Digest
+	return r.step.Outcome.Applies() || !r.asked()
+}
+
+// asked reports whether the team asks for just what the file says already.
+func (r planRow) asked() bool {
+	return r.state.Request.Alike(r.request(rollout.Setting{}))
 }
 
 // request is what the file asks for.

@@ -304,7 +304,7 @@ func (c *Console) ask(w http.ResponseWriter, r *http.Request) *problem {
 		asked.Request = q
 		asked.Request.At = now
 		step = c.step(ctx, asked)
-		switch same := alike(s.Request, q); {
+		switch same := s.Request.Alike(q); {
 		case same && step.Outcome.Applies():
 			return rollout.Follow(s, step, now), nil
 		case same:
@@ -329,12 +329,4 @@ func (c *Console) ask(w http.ResponseWriter, r *http.Request) *problem {
 // waits reports whether a request is noted and not followed.
 func waits(step rollout.Step) bool {
 	return step.Outcome == rollout.Pending || step.Outcome == rollout.Held || step.Outcome == rollout.Closed
-}
-
-// alike reports whether two requests ask for the same, whoever asks.
-func alike(a, b rollout.Request) bool {
-	same := func(a, b rollout.Brownout) bool {
-		return a.Percent == b.Percent && a.From.Equal(b.From) && a.Until.Equal(b.Until)
-	}
-	return a.Made() && a.Percent == b.Percent && a.Digest == b.Digest && a.Override == b.Override && a.Retire == b.Retire && slices.EqualFunc(a.Brownouts, b.Brownouts, same)
 }
