@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -156,16 +157,23 @@ func (p *program) partial(c *cobra.Command) (*config.Config, error) {
 	return config.Load(source)
 }
 
-// teamsOf lists the teams of the principals; nil without any principals.
+// teamsOf lists the teams that a principal or a rule for people without an entry
+// names, as gateways know them; nil without any principals.
 func teamsOf(cfg *config.Config) []string {
+	if len(cfg.Principals) == 0 {
+		return nil
+	}
 	var teams []string
 	for _, principal := range cfg.Principals {
-		if principal.Team != "" && !slices.Contains(teams, principal.Team) {
-			teams = append(teams, principal.Team)
+		teams = append(teams, principal.Team)
+	}
+	if cfg.Roles != nil {
+		for _, values := range cfg.Roles.Teams {
+			teams = slices.AppendSeq(teams, maps.Values(values))
 		}
 	}
 	slices.Sort(teams)
-	return teams
+	return slices.DeleteFunc(slices.Compact(teams), func(team string) bool { return team == "" || team == string(identity.Unassigned) })
 }
 
 // planOf says what would become of each file, where runs are bucketed as k says, but
