@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/user"
 	"slices"
@@ -205,6 +206,14 @@ type teamRow struct {
 	// Requested is what the team asks for, Hold why that waits; absent without.
 	Requested *int     `json:"requested,omitempty"`
 	Hold      *holdRow `json:"hold,omitempty"`
+	// Brownout is the window that is in force; absent without.
+	Brownout *brownoutRow `json:"brownout,omitempty"`
+}
+
+// brownoutRow is a window in which more of the team must use OIDC.
+type brownoutRow struct {
+	Percent int       `json:"percent"`
+	Until   time.Time `json:"until"`
 }
 
 // holdRow is a hold that is in force.
@@ -224,10 +233,13 @@ func rowOf(s rollout.State, now time.Time) teamRow {
 	if h := s.Hold; h.Active(now) {
 		r.Hold = &holdRow{h.Reason, h.Actor, h.At, h.Until}
 	}
+	if b, ok := s.Brownout(now); ok && b.Percent > s.Percent {
+		r.Brownout = &brownoutRow{int(b.Percent), b.Until}
+	}
 	return r
 }
 
-// asked, inEffect and held are the cells of a table.
+// asked, inEffect, held and oidcOnly are the cells of a table.
 func (r teamRow) asked() string {
 	if r.Requested == nil {
 		return "-"
@@ -249,9 +261,23 @@ func (r teamRow) held(now time.Time) string {
 	case r.Hold.Until.IsZero():
 		return r.Hold.Reason
 	default:
-		left := r.Hold.Until.Sub(now).Round(time.Minute).String()
-		return fmt.Sprintf("%s (%s left)", r.Hold.Reason, strings.TrimSuffix(left, "0s"))
+		return fmt.Sprintf("%s (%s left)", r.Hold.Reason, left(r.Hold.Until.Sub(now)))
 	}
+}
+
+func (r teamRow) oidcOnly(now time.Time) string {
+	if r.Brownout == nil {
+		return percent(r.Percent)
+	}
+	return fmt.Sprintf("%s (brownout: %s, %s left)", percent(r.Percent), percent(r.Brownout.Percent), left(r.Brownout.Until.Sub(now)))
+}
+
+// left says how long something goes on.
+func left(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%d s", max(int(math.Ceil(d.Seconds())), 0))
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
 // inOrder sorts teams by their id.
@@ -442,7 +468,7 @@ func (p *program) show(v *statusView, out *output, before string) error {
 	t := table{{"TEAM", "OIDC-ONLY", "IN EFFECT", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
 	for _, r := range v.rows {
 		t = append(t, []string{
-			string(r.Team), percent(r.Percent), r.inEffect(now), r.asked(), percent(r.Previous), r.Phase.String(),
+			string(r.Team), r.oidcOnly(now), r.inEffect(now), r.asked(), percent(r.Previous), r.Phase.String(),
 			strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
 		})
 	}

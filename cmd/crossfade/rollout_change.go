@@ -115,7 +115,8 @@ func (p *program) rolloutSet() *cobra.Command {
 is recorded with the user who runs the command, as an unverified name.
 
 --break-glass is for an identity provider that is away: its hold ends by itself,
-and the team then goes back to what it asks for, if it asks for anything. A retired team cannot be set.`,
+and what the team asks for, if anything, is followed then once its checks hold. A
+retired team cannot be set.`,
 		Example: `  crossfade rollout set data-eng 25 --reason "week 2"
   crossfade rollout set data-eng 0 --reason "workers fail with aud_mismatch"
   crossfade rollout set data-eng 0 --break-glass --for 2h --reason "the provider is away"
@@ -159,6 +160,9 @@ and the team then goes back to what it asks for, if it asks for anything. A reti
 			if expect != rollout.AnyRevision && expect != s.Revision {
 				return rollout.Change{}, &rollout.ConflictError{Expected: expect, Current: s}
 			}
+			if err := to.Check(s); err != nil {
+				return rollout.Change{}, usage("%w", err)
+			}
 			change := rollout.Set(s, to, now)
 			if err := change.Validate(); err != nil {
 				return rollout.Change{}, usage("%w", err)
@@ -172,8 +176,10 @@ and the team then goes back to what it asks for, if it asks for anything. A reti
 			case glass && !s.Request.Made():
 				said += fmt.Sprintf("\nHeld until %s. It asks for nothing, so it stays at %s then: set it again when all is well.",
 					s.Hold.Until.Local().Format("2 Jan 15:04"), percent(int(s.Percent)))
+			case glass && s.Request.Percent <= s.Percent:
+				said += fmt.Sprintf("\nHeld until %s.", s.Hold.Until.Local().Format("2 Jan 15:04"))
 			case glass:
-				said += fmt.Sprintf("\nHeld until %s; then it goes back to what it asks for.", s.Hold.Until.Local().Format("2 Jan 15:04"))
+				said += fmt.Sprintf("\nHeld until %s. It asks for %s, which its checks decide then.", s.Hold.Until.Local().Format("2 Jan 15:04"), percent(int(s.Request.Percent)))
 			case s.Hold.Active(now) && s.Request.Percent > s.Percent:
 				said += fmt.Sprintf("\nHeld, since it asks for %s: crossfade rollout release %s", percent(int(s.Request.Percent)), s.Team)
 			}

@@ -218,6 +218,8 @@ func TestBreakingTheGlassEndsByItself(t *testing.T) {
 	run(t, "rollout", "set", "data-eng", "0", flag, "--break-glass", "--for", "2h", "--reason", "the provider is away").
 		want(t, exitOK, "data-eng is at 0%", "Held until", "It asks for nothing, so it stays at 0% then")
 	run(t, "rollout", "status", flag).want(t, exitOK, "the provider is away (2h0m left)")
+	run(t, "rollout", "set", "data-eng", "50", flag, "--break-glass", "--reason", "up").want(t, exitUsage, "is at 0%", "for lowering it")
+	run(t, "rollout", "history", "data-eng", flag, "-o", "json").want(t, exitOK, `"revision": 2`)
 	run(t, "rollout", "set", "growth", "0", flag, "--break-glass", "--reason", "the provider is away").want(t, exitRefused, "retired")
 }
 
@@ -286,4 +288,24 @@ func TestAFileOfATeamThatOnlyARuleNamesIsPlanned(t *testing.T) {
 		}
 	}
 	run(t, "rollout", "plan", "-c", filepath.Join(dir, "crossfade.yaml")).want(t, exitOK, "analytics")
+}
+
+func TestAStatusTellsOfWhatEndsByItself(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	flag := "--redis=" + redis.URL()
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	window := rollout.Brownout{From: now.Add(-time.Minute), Until: now.Add(10*time.Minute + 20*time.Second), Percent: 100}
+	changed(t, redis,
+		rollout.Change{Team: "data-eng", Percent: 20, Request: &rollout.Request{Percent: 20, At: now, Brownouts: []rollout.Brownout{window}}},
+		rollout.Change{Team: "billing", Percent: 20, Hold: &rollout.Hold{Reason: "idp away", At: now, Until: now.Add(50 * time.Second)}},
+	)
+	got := run(t, "rollout", "status", flag).want(t, exitOK, "20% (brownout: 100%, 10m left)")
+	if !regexp.MustCompile(`idp away \((50|4\d) s left\)`).MatchString(got.stdout) {
+		t.Errorf("a hold that ends within a minute: %s", got.stdout)
+	}
+	run(t, "rollout", "status", "data-eng", flag, "-o", "json").want(t, exitOK, `"percent": 20`, `"brownout": {`)
+	run(t, "rollout", "hold", "data-eng", flag).want(t, exitOK) // which suspends it
+	if got := run(t, "rollout", "status", "data-eng", flag); strings.Contains(got.stdout, "brownout") {
+		t.Errorf("while it is held: %s", got.stdout)
+	}
 }

@@ -175,6 +175,9 @@ func (c *Console) set(w http.ResponseWriter, r *http.Request) *problem {
 				fmt.Sprintf("%s may lower %s at once; to raise it past its checks is for operators.", who.name, s.Team),
 				"Ask for it by POST "+Prefix+"teams/"+string(s.Team)+"/request: it is applied when the checks hold.")
 		}
+		if err := to.Check(s); err != nil {
+			return rollout.Change{}, err
+		}
 		return rollout.Set(s, to, c.o.Now()), nil
 	})
 	if p != nil {
