@@ -122,6 +122,7 @@ func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, ma
 	if missing != nil && !errors.As(missing, &partial) {
 		return nil, nil, missing
 	}
+	missing = cmp.Or(missing, regressed(ctx, s.Store))
 	keying, err := keyingInForce(ctx, s.Store, s.keying)
 	if err != nil { // shares by another rule would be wrong
 		return snapshot.Teams, nil, cmp.Or(missing, err)
@@ -154,6 +155,19 @@ func keyingInForce(ctx context.Context, s *redisstore.Store, own rollout.Keying)
 	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
 	defer cancel()
 	return app.KeyingInForce(ctx, s, own)
+}
+
+// regressed is the error of a store of which a gateway says that it is not what it
+// was: what it holds is not what is in force, and what is changed in it is lost when
+// it is restored. Nil where nobody says so.
+func regressed(ctx context.Context, s *redisstore.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	all, now, err := s.Fleet(ctx)
+	if err != nil || !fleet.Regressed(fleet.Alive(all, now)) {
+		return nil //nolint:nilerr // whoever reads the store says what is wrong with it
+	}
+	return fmt.Errorf("%w: this Redis has lost what the gateways knew, and they go on by that: look at `crossfade rollout restore --dry-run`, or at a gateway by --admin", rollout.ErrRegressed)
 }
 
 func (s stored) live(ctx context.Context) (string, error) {
@@ -489,8 +503,12 @@ func liveWords(all []fleet.Replica, now time.Time) string {
 	switch alive := fleet.Alive(all, now); {
 	case len(alive) == 0:
 		return "no gateway serves by this Redis"
+	case len(alive) == 1 && alive[0].Regressed:
+		return "1 gateway, which goes on by what it knew: this Redis has lost some of it"
 	case len(alive) == 1:
 		return "1 gateway, seen " + ago(now.Sub(alive[0].Seen))
+	case fleet.Regressed(alive):
+		return fmt.Sprintf("%d gateways, which go on by what they knew: this Redis has lost some of it", len(alive))
 	case fleet.Agree(alive):
 		return fmt.Sprintf("%d gateways agree", len(alive))
 	default:

@@ -70,6 +70,9 @@ func (p *program) change(c *changeCommand, name string, change func(rollout.Stat
 		return err
 	}
 	return p.withStore(c.Command, func(ctx context.Context, s *redisstore.Store) error {
+		if err := regressed(ctx, s); err != nil {
+			return fmt.Errorf("%w; nothing was changed", err)
+		}
 		state, err := rollout.Update(ctx, s, team, func(s rollout.State) (rollout.Change, error) {
 			if err := knownTeam(cfg, s); err != nil {
 				return rollout.Change{}, err

@@ -133,6 +133,9 @@ func (p *program) plan(c *cobra.Command, o planning, use func(ctx context.Contex
 		return use(c.Context(), nil, dir, rows, nil)
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
+		if err := regressed(ctx, s); err != nil {
+			return err
+		}
 		keying, unknown := keyingInForce(ctx, s, app.KeyingOf(cfg))
 		guard, err := app.NewAssessor(cfg, dir, nil, keying, s)
 		if err != nil {
