@@ -58,18 +58,23 @@ func TestTheHashFollowsMeaningAndNothingElse(t *testing.T) {
 		"source":     hash(strings.Replace(text, "upstream: http://127.0.0.1:1\n", "", 1), "CROSSFADE_UPSTREAM=http://127.0.0.1:1"),
 		"a default":  hash(text + "mode: observe\n"),
 		"a unit":     hash(text + "drain: 30000ms\n"),
+		"an address": hash(text + "listen: 127.0.0.1:8888\nmetrics: 127.0.0.2:9091\n"),
+		"a log":      hash(text + "access_log: one.jsonl\n"),
 		"a spelling": hash(text + "metrics: { address: \"127.0.0.1:9091\" }\n"),
 	}
 	write(t, dir, "pw", "two")
 	same["a secret"] = hash(text)
 	write(t, dir, "p.yaml", "b: { team: y }\n# a comment\na:\n  team: x\n  legacy: a\n")
 	same["order of principals"] = hash(text)
+	if a, b := hash(text+"state_dir: a\nadmin: 127.0.0.1:1\naudit: { file: a.jsonl }\n"), hash(text+"state_dir: b\nadmin: 127.0.0.1:2\naudit: { file: b.jsonl }\n"); a != b {
+		t.Error("where two machines keep their state and logs and are administered changes the hash")
+	}
 	for what, got := range same {
 		if got != first {
 			t.Errorf("%s changes the hash", what)
 		}
 	}
-	different := map[string]string{"a value": hash(text + "drain: 31s\n"), "off": hash(text + "metrics: off\n")}
+	different := map[string]string{"a value": hash(text + "drain: 31s\n"), "off": hash(text + "metrics: off\n"), "a log that is off": hash(text + "access_log: off\n"), "a state_dir": hash(text + "state_dir: s\n")}
 	write(t, dir, "p.yaml", "a: { team: x }\nb: { team: z }\n")
 	different["a principal"] = hash(text)
 	write(t, dir, "p.yaml", "a: { team: x }\nb: { team: y }\n")

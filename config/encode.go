@@ -44,11 +44,13 @@ func (c *Config) WriteYAML(w io.Writer) error {
 
 // Hash returns a hex SHA-256 of the effective configuration with the contents
 // of the principals, roles and deny files. It does not depend on the order of
-// keys, on where a value came from, or on any secret. Replicas that agree on
-// it agree on their configuration.
+// keys, on where a value came from, on any secret, or on what is of one machine:
+// at which addresses it listens with which files of a certificate, where it keeps
+// its state and writes its logs. Replicas that agree on it agree on their
+// configuration.
 func (c *Config) Hash() string {
 	canonical, err := json.Marshal(map[string]any{
-		"config":     plain(*c),
+		"config":     plain(c.ofNoMachine()),
 		"principals": principalsTree(c.Principals),
 		"roles":      rolesTree(c.Roles),
 	})
@@ -57,6 +59,28 @@ func (c *Config) Hash() string {
 	}
 	sum := sha256.Sum256(canonical)
 	return hex.EncodeToString(sum[:])
+}
+
+// ofNoMachine is the configuration with no more than whether there is what may be
+// another on each machine.
+func (c *Config) ofNoMachine() Config {
+	common := *c
+	for _, address := range []*string{&common.Listen.Address, &common.Metrics.Address, &common.Admin.Address} {
+		if *address != "" {
+			*address = "on"
+		}
+	}
+	for _, name := range []*Path{
+		&common.Listen.TLS.Cert, &common.Listen.TLS.Key, &common.Admin.TLS.Cert, &common.Admin.TLS.Key, &common.StateDir, &common.Audit.File,
+	} {
+		if *name != "" {
+			*name = "on"
+		}
+	}
+	if !common.AccessLog.Off() {
+		common.AccessLog.File = "on"
+	}
+	return common
 }
 
 func principalsTree(principals []Principal) map[string]any {

@@ -207,6 +207,16 @@ type Setting struct {
 	Until time.Time
 }
 
+// Check reports whether a setting may be made of a state. One with an end lowers or
+// leaves the percentage: it is no raise for a while, and what the team asks for
+// would lower it again at once.
+func (to Setting) Check(s State) error {
+	if !to.Until.IsZero() && to.Percent > s.Percent {
+		return fmt.Errorf("team %q is at %s%%: a hold that breaks the glass is for lowering it, not for %s%%", string(s.Team), s.Percent, to.Percent)
+	}
+	return nil
+}
+
 // Set is the change that a setting makes of a state. Below what the team's file
 // asks for it comes with a hold, or the file would raise the team again; a
 // setting with an end always does, and a hold that was to last longer does so. Above, it takes the place of what was asked

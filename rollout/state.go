@@ -88,6 +88,17 @@ type Request struct {
 // Made reports whether there is a request.
 func (r Request) Made() bool { return !r.At.IsZero() }
 
+// Alike reports whether a request that was made asks for the same as another one,
+// whoever asks and why. The digest alone does not say so: what a command or the
+// admin API asks for in the place of a file keeps the digest of the file.
+func (r Request) Alike(q Request) bool {
+	same := func(a, b Brownout) bool {
+		return a.Percent == b.Percent && a.From.Equal(b.From) && a.Until.Equal(b.Until)
+	}
+	return r.Made() && r.Percent == q.Percent && r.Digest == q.Digest && r.Override == clip(q.Override) && r.Retire == q.Retire &&
+		slices.EqualFunc(r.Brownouts, q.Brownouts, same)
+}
+
 // maxCredentials bounds what a retired team is remembered by.
 const maxCredentials = 10_000
 

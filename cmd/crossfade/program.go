@@ -80,7 +80,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, rollout.ErrConflict):
 		return exitConflict
-	case errors.Is(err, rollout.ErrUnavailable):
+	case errors.Is(err, rollout.ErrUnavailable), errors.Is(err, rollout.ErrRegressed):
 		return exitStore
 	default:
 		return exitFailure

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/user"
 	"slices"
@@ -121,6 +122,7 @@ func (s stored) states(ctx context.Context) (map[identity.Team]rollout.State, ma
 	if missing != nil && !errors.As(missing, &partial) {
 		return nil, nil, missing
 	}
+	missing = cmp.Or(missing, regressed(ctx, s.Store))
 	keying, err := keyingInForce(ctx, s.Store, s.keying)
 	if err != nil { // shares by another rule would be wrong
 		return snapshot.Teams, nil, cmp.Or(missing, err)
@@ -153,6 +155,19 @@ func keyingInForce(ctx context.Context, s *redisstore.Store, own rollout.Keying)
 	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
 	defer cancel()
 	return app.KeyingInForce(ctx, s, own)
+}
+
+// regressed is the error of a store of which a gateway says that it is not what it
+// was: what it holds is not what is in force, and what is changed in it is lost when
+// it is restored. Nil where nobody says so.
+func regressed(ctx context.Context, s *redisstore.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	all, now, err := s.Fleet(ctx)
+	if err != nil || !fleet.Regressed(fleet.Alive(all, now)) {
+		return nil //nolint:nilerr // whoever reads the store says what is wrong with it
+	}
+	return fmt.Errorf("%w: this Redis has lost what the gateways knew, and they go on by that: look at `crossfade rollout restore --dry-run`, or at a gateway by --admin", rollout.ErrRegressed)
 }
 
 func (s stored) live(ctx context.Context) (string, error) {
@@ -205,6 +220,14 @@ type teamRow struct {
 	// Requested is what the team asks for, Hold why that waits; absent without.
 	Requested *int     `json:"requested,omitempty"`
 	Hold      *holdRow `json:"hold,omitempty"`
+	// Brownout is the window that is in force; absent without.
+	Brownout *brownoutRow `json:"brownout,omitempty"`
+}
+
+// brownoutRow is a window in which more of the team must use OIDC.
+type brownoutRow struct {
+	Percent int       `json:"percent"`
+	Until   time.Time `json:"until"`
 }
 
 // holdRow is a hold that is in force.
@@ -224,10 +247,13 @@ func rowOf(s rollout.State, now time.Time) teamRow {
 	if h := s.Hold; h.Active(now) {
 		r.Hold = &holdRow{h.Reason, h.Actor, h.At, h.Until}
 	}
+	if b, ok := s.Brownout(now); ok && b.Percent > s.Percent {
+		r.Brownout = &brownoutRow{int(b.Percent), b.Until}
+	}
 	return r
 }
 
-// asked, inEffect and held are the cells of a table.
+// asked, inEffect, held and oidcOnly are the cells of a table.
 func (r teamRow) asked() string {
 	if r.Requested == nil {
 		return "-"
@@ -249,9 +275,23 @@ func (r teamRow) held(now time.Time) string {
 	case r.Hold.Until.IsZero():
 		return r.Hold.Reason
 	default:
-		left := r.Hold.Until.Sub(now).Round(time.Minute).String()
-		return fmt.Sprintf("%s (%s left)", r.Hold.Reason, strings.TrimSuffix(left, "0s"))
+		return fmt.Sprintf("%s (%s left)", r.Hold.Reason, left(r.Hold.Until.Sub(now)))
 	}
+}
+
+func (r teamRow) oidcOnly(now time.Time) string {
+	if r.Brownout == nil {
+		return percent(r.Percent)
+	}
+	return fmt.Sprintf("%s (brownout: %s, %s left)", percent(r.Percent), percent(r.Brownout.Percent), left(r.Brownout.Until.Sub(now)))
+}
+
+// left says how long something goes on.
+func left(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%d s", max(int(math.Ceil(d.Seconds())), 0))
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
 // inOrder sorts teams by their id.
@@ -442,7 +482,7 @@ func (p *program) show(v *statusView, out *output, before string) error {
 	t := table{{"TEAM", "OIDC-ONLY", "IN EFFECT", "ASKED", "BEFORE", "PHASE", "REVISION", "CHANGED", "HELD"}}
 	for _, r := range v.rows {
 		t = append(t, []string{
-			string(r.Team), percent(r.Percent), r.inEffect(now), r.asked(), percent(r.Previous), r.Phase.String(),
+			string(r.Team), r.oidcOnly(now), r.inEffect(now), r.asked(), percent(r.Previous), r.Phase.String(),
 			strconv.FormatInt(r.Revision, 10), ago(now.Sub(r.Updated)), r.held(now),
 		})
 	}
@@ -463,8 +503,12 @@ func liveWords(all []fleet.Replica, now time.Time) string {
 	switch alive := fleet.Alive(all, now); {
 	case len(alive) == 0:
 		return "no gateway serves by this Redis"
+	case len(alive) == 1 && alive[0].Regressed:
+		return "1 gateway, which goes on by what it knew: this Redis has lost some of it"
 	case len(alive) == 1:
 		return "1 gateway, seen " + ago(now.Sub(alive[0].Seen))
+	case fleet.Regressed(alive):
+		return fmt.Sprintf("%d gateways, which go on by what they knew: this Redis has lost some of it", len(alive))
 	case fleet.Agree(alive):
 		return fmt.Sprintf("%d gateways agree", len(alive))
 	default:

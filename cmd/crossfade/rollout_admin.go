@@ -270,7 +270,8 @@ func (a *adminAPI) team(ctx context.Context, method string, team identity.Team, 
 }
 
 // states returns the teams that were ever changed, and for how many of its runs
-// the percentage of each is in effect.
+// the percentage of each is in effect, as the gateway knows them. The error may say
+// that its store is away, or not what it was.
 func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State, map[identity.Team]effect.Share, error) {
 	var list console.Teams
 	if err := a.call(ctx, http.MethodGet, "teams", nil, nil, &list); err != nil {
@@ -285,6 +286,9 @@ func (a *adminAPI) states(ctx context.Context) (map[identity.Team]rollout.State,
 		if t.InEffect != nil {
 			shares[t.Team] = *t.InEffect
 		}
+	}
+	if list.Trouble != "" {
+		return states, shares, away("the gateway goes on by what it read of its store %s, since: %s", ago(time.Since(list.AsOf)), list.Trouble)
 	}
 	return states, shares, nil
 }
@@ -399,12 +403,14 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 			state: rollout.State{Team: s.Team, Percent: rollout.Percent(s.From), Revision: s.Revision},
 		}
 		if !s.Changes { // what is asked for is what the file says
-			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now}
+			row.state.Request = row.request(rollout.Setting{})
+			row.state.Request.At = now
 		}
 		if row.step.Outcome == rollout.Raise && f.Open != nil && !f.Open(now) {
 			row.step.Outcome, row.Outcome = rollout.Closed, rollout.Closed.String()
 			row.Keep, row.OneIn = 0, 0
-			row.state.Request = rollout.Request{Percent: f.Percent, Digest: f.Digest, At: now} // asks for nothing now
+			row.state.Request = row.request(rollout.Setting{}) // asks for nothing now
+			row.state.Request.At = now
 		}
 		rows[i] = row
 	}

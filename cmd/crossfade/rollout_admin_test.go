@@ -193,10 +193,24 @@ func TestWhatRedisHasLostIsPutBackOverTheAdminAPI(t *testing.T) {
 	over("--file", "rollout.json").want(t, exitUsage, "straight to Redis")
 	a.redis.Do(t, "FLUSHALL")
 	run(t, "rollout", "set", "data-eng", "70", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitStore, "store_regressed")
+	// Nor does a command say straight to Redis that the gateway follows, or that a team
+	// is at 0%.
+	eventually(t, "the gateway says that its store is not what it was", func() bool {
+		return run(t, "rollout", "status", "--redis", a.redis.URL()).code == exitStore
+	})
+	run(t, "rollout", "status", "--redis", a.redis.URL()).want(t, exitStore, "store_regressed", "goes on by what it knew", "rollout restore")
+	for _, args := range [][]string{{"set", "data-eng", "70"}, {"hold", "data-eng"}, {"apply", "--dir", t.TempDir()}, {"plan", "--dir", t.TempDir()}} {
+		run(t, append([]string{"rollout", "--redis", a.redis.URL()}, args...)...).want(t, exitStore, "store_regressed")
+	}
+	run(t, "rollout", "history", "data-eng", "--redis", a.redis.URL()).want(t, exitOK, "never changed")
+	run(t, "rollout", "status", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitStore, "60%", "store_regressed")
 	over("--dry-run").want(t, exitOK, "data-eng  0%   60% ramp", "1 team would be put back. Nothing was changed.")
 	over("-o", "json", "--reason", "the disk was lost").want(t, exitOK, `"data-eng"`)
 	run(t, "rollout", "history", "data-eng", "--redis", a.redis.URL()).want(t, exitOK, "0% -> 60% (restore)", "svc-etl", "the disk was lost")
 	run(t, "rollout", "set", "data-eng", "70", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitOK, "revision 3")
+	eventually(t, "the gateway says that all is well", func() bool {
+		return run(t, "rollout", "status", "--redis", a.redis.URL()).code == exitOK
+	})
 }
 
 func TestTheAdminAPIIsAskedOnlyRightly(t *testing.T) {

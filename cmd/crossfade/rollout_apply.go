@@ -206,7 +206,7 @@ func straight(s rollout.Writer, cfg *config.Config, by rollout.Setting) writer {
 	return func(ctx context.Context, row planRow) (rollout.State, string, error) {
 		now := time.Now()
 		change := rollout.Ask(row.state, row.request(by), row.step, now)
-		if row.state.Request.Made() && row.state.Request.Digest == row.file.Digest {
+		if row.asked() {
 			change = rollout.Follow(row.state, row.step, now)
 		}
 		if change.Retire {

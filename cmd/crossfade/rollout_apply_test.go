@@ -242,3 +242,21 @@ func TestAnApplyToAStoreThatIsAwayWritesNothing(t *testing.T) {
 		t.Errorf("a result is told: %v", got)
 	}
 }
+
+// What is set above a file's percentage is asked for in the place of the file and
+// keeps its digest. A pipeline that applies the file then asks for the file's again:
+// to lower the team alone would have it raised again at once.
+func TestAnApplyTakesBackWhatWasAskedForInThePlaceOfItsFile(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	flag := "--redis=" + redis.URL()
+	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 10\noverride: { percent: 10, reason: a test }\n"})
+	apply := func(want ...string) { luigis.run(t, "rollout", "apply", flag, "--dir", dir).want(t, exitOK, want...) }
+	apply("applied", "1 written")
+	apply("unchanged", "0 written")
+	luigis.run(t, "rollout", "set", "data-eng", "30", flag).want(t, exitOK)
+	luigis.run(t, "rollout", "status", "data-eng", flag, "-o", "json").want(t, exitOK, `"percent": 30`, `"requested": 30`)
+	apply("30% -> 10%", "applied", "1 written")
+	luigis.run(t, "rollout", "status", "data-eng", flag, "-o", "json").want(t, exitOK, `"percent": 10`, `"requested": 10`)
+	luigis.run(t, "rollout", "history", "data-eng", flag).want(t, exitOK, "30% -> 10% (request)")
+	apply("unchanged", "0 written")
+}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"crossfade/config"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/redisstore"
@@ -63,8 +65,20 @@ func (p *program) change(c *changeCommand, name string, change func(rollout.Stat
 		}
 		return c.out.write(p.stdout, rowOf(state, time.Now()), table{{say(state)}})
 	}
+	cfg, err := p.partial(c.Command)
+	if err != nil {
+		return err
+	}
 	return p.withStore(c.Command, func(ctx context.Context, s *redisstore.Store) error {
-		state, err := rollout.Update(ctx, s, team, change)
+		if err := regressed(ctx, s); err != nil {
+			return fmt.Errorf("%w; nothing was changed", err)
+		}
+		state, err := rollout.Update(ctx, s, team, func(s rollout.State) (rollout.Change, error) {
+			if err := knownTeam(cfg, s); err != nil {
+				return rollout.Change{}, err
+			}
+			return change(s)
+		})
 		if errors.Is(err, rollout.ErrRetired) || errors.Is(err, rollout.ErrNothingToRollBack) {
 			return &exitError{exitRefused, err}
 		}
@@ -73,6 +87,21 @@ func (p *program) change(c *changeCommand, name string, change func(rollout.Stat
 		}
 		return c.out.write(p.stdout, rowOf(state, time.Now()), table{{say(state)}})
 	})
+}
+
+// knownTeam refuses a team that was never changed and that the configuration does not
+// know: whoever mistypes one in an emergency would take another one for changed.
+// Without principals every team may be.
+func knownTeam(cfg *config.Config, s rollout.State) error {
+	teams := teamsOf(cfg)
+	if s.Revision > 0 || teams == nil || slices.Contains(teams, string(s.Team)) {
+		return nil
+	}
+	meant := ""
+	if near := config.Nearest(string(s.Team), teams); near != "" {
+		meant = fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	return usage("no principal is of a team %q%s: nothing was changed", string(s.Team), meant)
 }
 
 func (p *program) rolloutSet() *cobra.Command {
@@ -89,7 +118,8 @@ func (p *program) rolloutSet() *cobra.Command {
 is recorded with the user who runs the command, as an unverified name.
 
 --break-glass is for an identity provider that is away: its hold ends by itself,
-and the team then goes back to what it asks for, if it asks for anything. A retired team cannot be set.`,
+and what the team asks for, if anything, is followed then once its checks hold. A
+retired team cannot be set.`,
 		Example: `  crossfade rollout set data-eng 25 --reason "week 2"
   crossfade rollout set data-eng 0 --reason "workers fail with aud_mismatch"
   crossfade rollout set data-eng 0 --break-glass --for 2h --reason "the provider is away"
@@ -133,6 +163,9 @@ and the team then goes back to what it asks for, if it asks for anything. A reti
 			if expect != rollout.AnyRevision && expect != s.Revision {
 				return rollout.Change{}, &rollout.ConflictError{Expected: expect, Current: s}
 			}
+			if err := to.Check(s); err != nil {
+				return rollout.Change{}, usage("%w", err)
+			}
 			change := rollout.Set(s, to, now)
 			if err := change.Validate(); err != nil {
 				return rollout.Change{}, usage("%w", err)
@@ -146,10 +179,12 @@ and the team then goes back to what it asks for, if it asks for anything. A reti
 			case glass && !s.Request.Made():
 				said += fmt.Sprintf("\nHeld until %s. It asks for nothing, so it stays at %s then: set it again when all is well.",
 					s.Hold.Until.Local().Format("2 Jan 15:04"), percent(int(s.Percent)))
+			case glass && s.Request.Percent <= s.Percent:
+				said += fmt.Sprintf("\nHeld until %s.", s.Hold.Until.Local().Format("2 Jan 15:04"))
 			case glass:
-				said += fmt.Sprintf("\nHeld until %s; then it goes back to what it asks for.", s.Hold.Until.Local().Format("2 Jan 15:04"))
+				said += fmt.Sprintf("\nHeld until %s. It asks for %s, which its checks decide then.", s.Hold.Until.Local().Format("2 Jan 15:04"), percent(int(s.Request.Percent)))
 			case s.Hold.Active(now) && s.Request.Percent > s.Percent:
-				said += fmt.Sprintf("\nHeld, since its file asks for %s: crossfade rollout release %s", percent(int(s.Request.Percent)), s.Team)
+				said += fmt.Sprintf("\nHeld, since it asks for %s: crossfade rollout release %s", percent(int(s.Request.Percent)), s.Team)
 			}
 			return said
 		})

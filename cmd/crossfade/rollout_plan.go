@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -62,7 +63,12 @@ func (r planRow) refused() bool {
 
 // changes reports whether applying the file would write anything.
 func (r planRow) changes() bool {
-	return r.step.Outcome.Applies() || !r.state.Request.Made() || r.state.Request.Digest != r.file.Digest
+	return r.step.Outcome.Applies() || !r.asked()
+}
+
+// asked reports whether the team asks for just what the file says already.
+func (r planRow) asked() bool {
+	return r.state.Request.Alike(r.request(rollout.Setting{}))
 }
 
 // request is what the file asks for.
@@ -127,6 +133,9 @@ func (p *program) plan(c *cobra.Command, o planning, use func(ctx context.Contex
 		return use(c.Context(), nil, dir, rows, nil)
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
+		if err := regressed(ctx, s); err != nil {
+			return err
+		}
 		keying, unknown := keyingInForce(ctx, s, app.KeyingOf(cfg))
 		guard, err := app.NewAssessor(cfg, dir, nil, keying, s)
 		if err != nil {
@@ -151,16 +160,23 @@ func (p *program) partial(c *cobra.Command) (*config.Config, error) {
 	return config.Load(source)
 }
 
-// teamsOf lists the teams of the principals; nil without any principals.
+// teamsOf lists the teams that a principal or a rule for people without an entry
+// names, as gateways know them; nil without any principals.
 func teamsOf(cfg *config.Config) []string {
+	if len(cfg.Principals) == 0 {
+		return nil
+	}
 	var teams []string
 	for _, principal := range cfg.Principals {
-		if principal.Team != "" && !slices.Contains(teams, principal.Team) {
-			teams = append(teams, principal.Team)
+		teams = append(teams, principal.Team)
+	}
+	if cfg.Roles != nil {
+		for _, values := range cfg.Roles.Teams {
+			teams = slices.AppendSeq(teams, maps.Values(values))
 		}
 	}
 	slices.Sort(teams)
-	return teams
+	return slices.DeleteFunc(slices.Compact(teams), func(team string) bool { return team == "" || team == string(identity.Unassigned) })
 }
 
 // planOf says what would become of each file, where runs are bucketed as k says, but

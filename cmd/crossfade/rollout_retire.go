@@ -87,6 +87,9 @@ retired.`,
 			return err
 		}
 		return p.withStore(c.Command, func(ctx context.Context, store *redisstore.Store) error {
+			if err := regressed(ctx, store); err != nil {
+				return err
+			}
 			keyring, err := app.NewKeyring(cfg)
 			if err != nil {
 				return err

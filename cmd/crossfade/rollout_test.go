@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -176,7 +179,7 @@ func TestAHoldIsPlacedShownAndReleased(t *testing.T) {
 		}},
 	)
 	run(t, "rollout", "release", "data-eng", flag).want(t, exitOK, "data-eng is not held")
-	run(t, "rollout", "set", "data-eng", "25", flag).want(t, exitOK, "data-eng is at 25%", "Held, since its file asks for 50%", "rollout release data-eng")
+	run(t, "rollout", "set", "data-eng", "25", flag).want(t, exitOK, "data-eng is at 25%", "Held, since it asks for 50%", "rollout release data-eng")
 	run(t, "rollout", "status", flag).want(t, exitOK, "50%", "set to 25% by "+actor())
 	run(t, "rollout", "release", "data-eng", flag, "--reason", "again").want(t, exitOK, "released at 25%. It asks for 50%")
 
@@ -215,6 +218,8 @@ func TestBreakingTheGlassEndsByItself(t *testing.T) {
 	run(t, "rollout", "set", "data-eng", "0", flag, "--break-glass", "--for", "2h", "--reason", "the provider is away").
 		want(t, exitOK, "data-eng is at 0%", "Held until", "It asks for nothing, so it stays at 0% then")
 	run(t, "rollout", "status", flag).want(t, exitOK, "the provider is away (2h0m left)")
+	run(t, "rollout", "set", "data-eng", "50", flag, "--break-glass", "--reason", "up").want(t, exitUsage, "is at 0%", "for lowering it")
+	run(t, "rollout", "history", "data-eng", flag, "-o", "json").want(t, exitOK, `"revision": 2`)
 	run(t, "rollout", "set", "growth", "0", flag, "--break-glass", "--reason", "the provider is away").want(t, exitRefused, "retired")
 }
 
@@ -238,4 +243,69 @@ func TestAStatusThatIsWatchedFollowsUntilItIsInterrupted(t *testing.T) {
 		t.Errorf("interrupted: exit code %d, %s", got, stderr.String())
 	}
 	run(t, "rollout", "status", "-w", "-o", "json", "--redis="+redis.URL()).want(t, exitUsage, "-w")
+}
+
+func TestATeamThatNobodyKnowsIsNotChanged(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"crossfade.yaml":  "principals: principals.yaml\nroles: roles.yaml\nredis: " + redis.URL() + "\n",
+		"principals.yaml": "svc-etl: { team: data-eng }\n",
+		"roles.yaml":      "roles: { runner: { view: [\"*\"] } }\nteams: { groups: { analysts: analytics } }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changed(t, redis, rollout.Change{Team: "gone", Percent: 20})
+	run := func(args ...string) ran {
+		return run(t, append(args, "-c", filepath.Join(dir, "crossfade.yaml"))...)
+	}
+	for _, args := range [][]string{{"set", "data-emg", "0"}, {"hold", "data-emg"}, {"release", "data-emg"}, {"rollback", "data-emg", "--reason", "r"}} {
+		run(append([]string{"rollout"}, args...)...).want(t, exitUsage, `"data-emg" (did you mean "data-eng"?)`)
+	}
+	run("rollout", "set", "data-eng", "5").want(t, exitOK)
+	run("rollout", "set", "analytics", "5").want(t, exitOK) // a rule names it
+	run("rollout", "set", "gone", "5").want(t, exitOK)      // it was there
+	got := run("rollout", "status", "-o", "json").want(t, exitOK)
+	if strings.Contains(got.stdout, "data-emg") {
+		t.Errorf("the team that nobody knows: %s", got.stdout)
+	}
+}
+
+func TestAFileOfATeamThatOnlyARuleNamesIsPlanned(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"crossfade.yaml":           "principals: principals.yaml\nroles: roles.yaml\nredis: " + redis.URL() + "\nrollout: { dir: rollout.d }\n",
+		"principals.yaml":          "svc-etl: { team: data-eng }\n",
+		"roles.yaml":               "roles: { runner: { view: [\"*\"] } }\nteams: { groups: { analysts: analytics } }\n",
+		"rollout.d/analytics.yaml": "percent: 0\n",
+	} {
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, "rollout", "plan", "-c", filepath.Join(dir, "crossfade.yaml")).want(t, exitOK, "analytics")
+}
+
+func TestAStatusTellsOfWhatEndsByItself(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	flag := "--redis=" + redis.URL()
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	window := rollout.Brownout{From: now.Add(-time.Minute), Until: now.Add(10*time.Minute + 20*time.Second), Percent: 100}
+	changed(t, redis,
+		rollout.Change{Team: "data-eng", Percent: 20, Request: &rollout.Request{Percent: 20, At: now, Brownouts: []rollout.Brownout{window}}},
+		rollout.Change{Team: "billing", Percent: 20, Hold: &rollout.Hold{Reason: "idp away", At: now, Until: now.Add(50 * time.Second)}},
+	)
+	got := run(t, "rollout", "status", flag).want(t, exitOK, "20% (brownout: 100%, 10m left)")
+	if !regexp.MustCompile(`idp away \((50|4\d) s left\)`).MatchString(got.stdout) {
+		t.Errorf("a hold that ends within a minute: %s", got.stdout)
+	}
+	run(t, "rollout", "status", "data-eng", flag, "-o", "json").want(t, exitOK, `"percent": 20`, `"brownout": {`)
+	run(t, "rollout", "hold", "data-eng", flag).want(t, exitOK) // which suspends it
+	if got := run(t, "rollout", "status", "data-eng", flag); strings.Contains(got.stdout, "brownout") {
+		t.Errorf("while it is held: %s", got.stdout)
+	}
 }

@@ -156,13 +156,6 @@ func readRefused(ctx context.Context, s *redisstore.Store, cfg *config.Config, n
 	for _, team := range teamsOf(cfg) {
 		teams[identity.Team(team)] = true
 	}
-	if cfg.Roles != nil {
-		for _, values := range cfg.Roles.Teams {
-			for _, team := range values {
-				teams[identity.Team(team)] = true
-			}
-		}
-	}
 	for team := range teams {
 		t := teamDays{
 			daily: make(map[evidence.Day]evidence.Daily), refusals: make(map[evidence.Day]map[evidence.Refusal]evidence.Refused),

@@ -175,6 +175,9 @@ func (c *Console) set(w http.ResponseWriter, r *http.Request) *problem {
 				fmt.Sprintf("%s may lower %s at once; to raise it past its checks is for operators.", who.name, s.Team),
 				"Ask for it by POST "+Prefix+"teams/"+string(s.Team)+"/request: it is applied when the checks hold.")
 		}
+		if err := to.Check(s); err != nil {
+			return rollout.Change{}, err
+		}
 		return rollout.Set(s, to, c.o.Now()), nil
 	})
 	if p != nil {
@@ -304,7 +307,7 @@ func (c *Console) ask(w http.ResponseWriter, r *http.Request) *problem {
 		asked.Request = q
 		asked.Request.At = now
 		step = c.step(ctx, asked)
-		switch same := alike(s.Request, q); {
+		switch same := s.Request.Alike(q); {
 		case same && step.Outcome.Applies():
 			return rollout.Follow(s, step, now), nil
 		case same:
@@ -329,12 +332,4 @@ func (c *Console) ask(w http.ResponseWriter, r *http.Request) *problem {
 // waits reports whether a request is noted and not followed.
 func waits(step rollout.Step) bool {
 	return step.Outcome == rollout.Pending || step.Outcome == rollout.Held || step.Outcome == rollout.Closed
-}
-
-// alike reports whether two requests ask for the same, whoever asks.
-func alike(a, b rollout.Request) bool {
-	same := func(a, b rollout.Brownout) bool {
-		return a.Percent == b.Percent && a.From.Equal(b.From) && a.Until.Equal(b.Until)
-	}
-	return a.Made() && a.Percent == b.Percent && a.Digest == b.Digest && a.Override == b.Override && a.Retire == b.Retire && slices.EqualFunc(a.Brownouts, b.Brownouts, same)
 }

@@ -90,6 +90,9 @@ func TestASettingBelowTheRequestHoldsAndTheGlassBreaks(t *testing.T) {
 	} {
 		a.want(set(body), 400, "body_invalid")
 	}
+	raise := set(`{"percent":60,"break_glass_for":"4h","reason":"up"}`)
+	raise.token = "operator"
+	a.want(raise, 422, "change_invalid") // what was asked for would lower it again at once
 	// A hold without an end outlives the glass.
 	got = a.want(set(`{"percent":0,"break_glass_for":"4h","reason":"the provider is away"}`), 200, "")
 	if h := got.team.Hold; h == nil || !h.Until.IsZero() {

@@ -104,7 +104,7 @@ func plannedOf(list []json.RawMessage) ([]planned, error) {
 func (c *Console) planOne(ctx context.Context, s rollout.State, q planned) (Step, error) {
 	asked := s
 	asked.Request = q.request(s, caller{})
-	same := alike(s.Request, asked.Request)
+	same := s.Request.Alike(asked.Request)
 	asked.Request.At = c.o.Now()
 	step := c.step(ctx, asked)
 	out := Step{

@@ -18,6 +18,8 @@ import (
 const (
 	// DefaultEvery is the time between two signs of life.
 	DefaultEvery = 5 * time.Second
+	// lookEvery is how often a replica looks whether it is another than it said.
+	lookEvery = time.Second
 	// Silent is after which time without one a replica is taken for dead. Whoever
 	// decides so must have had the store in reach all that time: after an outage
 	// of it everybody has been silent.
@@ -38,6 +40,9 @@ type Replica struct {
 	// Selects is what of a run it buckets, a word of rollout.Stickiness; "" if it
 	// does not say.
 	Selects string `json:"selects,omitempty"`
+	// Regressed tells that the store is not what it was to this replica, which goes
+	// on by what it knew and refuses changes; see rollout.ErrRegressed.
+	Regressed bool `json:"regressed,omitempty"`
 	// Rate is how many requests a second it has lately observed.
 	Rate float64 `json:"rate"`
 	// Seen is its last sign of life, by the clock of the store.
@@ -73,7 +78,8 @@ type Store interface {
 type Options struct {
 	// Store is required.
 	Store Store
-	// Self returns what this replica is now; Rate is filled in. Required.
+	// Self returns what this replica is now; Rate is filled in. When it changes, it is
+	// said within a second. Required.
 	Self func() Replica
 	// Observed returns how many requests were observed since the start. Required.
 	Observed func() int64
@@ -95,6 +101,7 @@ type Member struct {
 	silent   map[string]time.Time
 	observed int64
 	beaten   time.Time
+	said     Replica // what was said of it, without Rate
 	owed     []evidence.Gap // of replicas that were buried, not noted yet
 }
 
@@ -132,17 +139,29 @@ func Agree(all []Replica) bool {
 	return !slices.ContainsFunc(all, func(r Replica) bool { return r.Config != all[0].Config })
 }
 
+// Regressed reports whether any of the replicas, which are alive, says that the
+// store is not what it was.
+func Regressed(alive []Replica) bool {
+	return slices.ContainsFunc(alive, func(r Replica) bool { return r.Regressed })
+}
+
 func (m *Member) run(ctx context.Context) {
-	tick := time.NewTicker(m.o.Every)
+	tick, look := time.NewTicker(m.o.Every), time.NewTicker(lookEvery)
 	defer tick.Stop()
+	defer look.Stop()
 	for {
 		if err := m.beat(ctx); err != nil {
 			clear(m.silent) // nobody can tell who was silent meanwhile
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		for wait := true; wait; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				wait = false
+			case <-look.C:
+				wait = m.o.Self() == m.said
+			}
 		}
 	}
 }
@@ -152,6 +171,7 @@ func (m *Member) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	self, now := m.o.Self(), time.Now()
+	m.said = self
 	observed := m.o.Observed()
 	if passed := now.Sub(m.beaten); passed > 0 {
 		self.Rate = float64(observed-m.observed) / passed.Seconds()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,4 +207,36 @@ func TestJoinNamesWhatIsMissing(t *testing.T) {
 	if _, err := fleet.Join(fleet.Options{}); err == nil {
 		t.Error("no error")
 	}
+}
+
+func TestWhatAReplicaHasBecomeIsSaidSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		var regressed atomic.Bool
+		beats := func() time.Time {
+			all, _, _ := s.Fleet(t.Context())
+			return all[0].Seen
+		}
+		m, err := fleet.Join(fleet.Options{
+			Store: s, Observed: func() int64 { return 0 },
+			Self: func() fleet.Replica { return fleet.Replica{ID: "a", Regressed: regressed.Load()} },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = m.Close() }()
+		synctest.Wait()
+		began := beats()
+		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
+		if !beats().Equal(began) || fleet.Regressed(m.Known()) {
+			t.Errorf("while nothing changes it says so again after %s", beats().Sub(began))
+		}
+		regressed.Store(true)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if all, _, _ := s.Fleet(t.Context()); !fleet.Regressed(all) {
+			t.Error("it does not say within a second that its store has regressed")
+		}
+	})
 }

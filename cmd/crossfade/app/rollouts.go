@@ -2,6 +2,7 @@ package app
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,7 +53,10 @@ func (a *App) join() (err error) {
 	a.member, err = fleet.Join(fleet.Options{
 		Store: a.store.Store, Observed: a.evidence.Observed,
 		Self: func() fleet.Replica {
-			return fleet.Replica{ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started, Selects: a.keying.Kind().String()}
+			return fleet.Replica{
+				ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started, Selects: a.keying.Kind().String(),
+				Regressed: errors.Is(a.table.Err(), rollout.ErrRegressed),
+			}
 		},
 		Buried: func(r fleet.Replica, gap evidence.Gap) {
 			a.log.Warn("a gateway has ended without a goodbye; its last seconds are missing in the evidence",
