@@ -151,6 +151,28 @@ func TestJudgeAnswers(t *testing.T) {
 			t.Fixed = []readiness.Fix{{Account: "svc-etl", Pipeline: "LoadUsers", Reason: identity.TaskFamilyDenied, At: now.Add(-day)}}
 			return t
 		}, readiness.Blocked, 0, "would_open: task_family_denied in svc-etl / LoadUsers, 1 run", identity.OwnerSecurity, []readiness.CheckName{readiness.SecuritySignals}},
+		{"nor does a hold, though evidence begins anew behind it", func() *team {
+			t := good()
+			t.add(2*day, graded(clean("svc-etl", "LoadUsers"), evidence.IdentityDrift, identity.TeamMismatch))
+			t.Younger = now.Add(-day)
+			return t
+		}, readiness.Blocked, 0, "identity_drift: team_mismatch in svc-etl / LoadUsers, 1 run", identity.OwnerSecurity, []readiness.CheckName{
+			readiness.UnknownFailures, readiness.SecuritySignals,
+		}},
+		{"what failed before a hold is not known any more behind it", func() *team {
+			t := good()
+			t.add(2*day, bad("svc-etl", "Rare", identity.Expired))
+			t.Younger = now.Add(-day)
+			return t
+		}, readiness.Waiting, 0, "100 of the 528 runs that are needed", "", []readiness.CheckName{readiness.Covered, readiness.UnknownFailures}},
+		{"a record of a fix leaves in what went wrong for another reason", func() *team {
+			t := good()
+			for range 10 {
+				t.add(3*day, bad("svc-etl", "LoadUsers", identity.Expired))
+			}
+			t.Fixed = []readiness.Fix{{Account: "svc-etl", Pipeline: "LoadUsers", Reason: identity.AudMismatch, At: now.Add(-3*day + time.Hour)}}
+			return t
+		}, readiness.Waiting, 0, "10 of 858 runs were bad: up to 2.48% may be, 1% is the limit", "", []readiness.CheckName{readiness.UnknownFailures}},
 		{"runs that could not be judged are whoever's job it is", func() *team {
 			t := good()
 			for range 10 {
