@@ -202,6 +202,9 @@ func (t *tally) unknown(r Report, reach rollout.Percent) Check {
 	case c.Why != "":
 	case r.Runs == 0:
 		c.Have, c.Why = "nothing was judged", "no run could be judged yet"
+		if t.stale > 0 && t.all() == 0 {
+			c.Why, _ = t.noRuns()
+		}
 	case !r.Census && r.Bound > t.Limits.BadRuns:
 		c = t.untilBound(c, r)
 	case t.State.Percent < rollout.Full && reach <= t.State.Percent:
@@ -261,6 +264,10 @@ func (t *tally) censusCheck(r Report) Check {
 	switch {
 	case len(rhythms) == 0:
 		c.Why = "no run could be judged yet"
+	case len(names) > 0 && t.stale > 0 && t.all() == 0:
+		c.Why, _ = t.noRuns()
+	case len(names) > 0 && t.stale > 0:
+		c.Why = fmt.Sprintf("not clean on %s since the configuration has changed: %s", counted(t.Limits.CensusDays, "day"), some(names))
 	case len(names) > 0:
 		c.Why = fmt.Sprintf("not clean on %s yet: %s", counted(t.Limits.CensusDays, "day"), some(names))
 	case r.near && r.Bad > 0:
