@@ -128,7 +128,7 @@ func (p *program) plan(c *cobra.Command, o planning, use func(ctx context.Contex
 	}
 	return p.withStore(c, func(ctx context.Context, s *redisstore.Store) error {
 		keying, unknown := keyingInForce(ctx, s, app.KeyingOf(cfg))
-		guard, err := app.NewAssessor(cfg, dir, nil, keying, s)
+		guard, err := app.NewAssessor(ctx, cfg, dir, nil, keying, s)
 		if err != nil {
 			return err
 		}

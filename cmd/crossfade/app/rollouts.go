@@ -52,7 +52,10 @@ func (a *App) join() (err error) {
 	a.member, err = fleet.Join(fleet.Options{
 		Store: a.store.Store, Observed: a.evidence.Observed,
 		Self: func() fleet.Replica {
-			return fleet.Replica{ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started, Selects: a.keying.Kind().String()}
+			return fleet.Replica{
+				ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started,
+				Selects: a.keying.Kind().String(), Judges: a.settings.Load().judges,
+			}
 		},
 		Buried: func(r fleet.Replica, gap evidence.Gap) {
 			a.log.Warn("a gateway has ended without a goodbye; its last seconds are missing in the evidence",
