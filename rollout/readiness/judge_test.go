@@ -173,6 +173,18 @@ func TestJudgeAnswers(t *testing.T) {
 			t.Fixed = []readiness.Fix{{Account: "svc-etl", Pipeline: "LoadUsers", Reason: identity.AudMismatch, At: now.Add(-3*day + time.Hour)}}
 			return t
 		}, readiness.Waiting, 0, "10 of 858 runs were bad: up to 2.48% may be, 1% is the limit", "", []readiness.CheckName{readiness.UnknownFailures}},
+		{"accounts without a team are the platform's job, however good their runs are", func() *team {
+			t := good()
+			t.Team = identity.Unassigned
+			return t
+		}, readiness.Waiting, 0, "1 account without a team: the principals file gives them one", identity.OwnerPlatform, nil},
+		{"nobody acts where every account has a team", func() *team {
+			t := newTeam()
+			t.Team, t.Since = identity.Unassigned, time.Time{}
+			return t
+		}, readiness.Waiting, 0, "every account has a team", "", []readiness.CheckName{
+			readiness.Watched, readiness.TokensSent, readiness.Covered, readiness.UnknownFailures, readiness.Judged,
+		}},
 		{"runs that could not be judged are whoever's job it is", func() *team {
 			t := good()
 			for range 10 {
