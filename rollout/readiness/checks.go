@@ -432,6 +432,9 @@ func (t *tally) soaked() Check {
 		c.Pass = true
 		c.Have = fmt.Sprintf("%s, nothing is selected", days(age))
 		return c
+	case enforced == 0 && refused == 0 && t.observedSince(start):
+		c.Why, c.Owner = since+": the gateways have been in mode observe ever since, which enforces nothing", identity.OwnerPlatform
+		return c
 	case refused > 0 && age < l.Cycle:
 		c.Why, c.Owner = fmt.Sprintf("%s refused since the raise", counted(refused, "enforced run")), identity.OwnerTeam
 	default:
@@ -444,6 +447,22 @@ func (t *tally) soaked() Check {
 	}
 	c.Wait = max(c.Wait, 0)
 	return c
+}
+
+// observedSince reports whether runs have started since a time, and all of them
+// saw the gateways in mode observe.
+func (t *tally) observedSince(start time.Time) bool {
+	seen := false
+	for _, r := range t.runs {
+		switch {
+		case r.First.Before(start):
+		case !r.Observed:
+			return false
+		default:
+			seen = true
+		}
+	}
+	return seen
 }
 
 // soaks reports whether the run shows what a raise does: a brownout was meant to

@@ -286,6 +286,28 @@ func TestJudgeAnswers(t *testing.T) {
 			t.add(5*day, clean("svc-a", "Nightly"))
 			return t
 		}, readiness.Ready, 100, "10 runs, 1 of them bad", "", nil},
+		{"nor does it soak while the gateways are in mode observe, which is the platform's to end", func() *team {
+			t := newTeam()
+			r := clean("svc-etl", "LoadUsers")
+			r.Observed = true
+			t.every(14, 50, r)
+			t.State = rollout.State{Team: t.Team, Percent: 25, RaisedAt: now.Add(-3 * day)}
+			t.Key = nil
+			return t
+		}, readiness.Waiting, 25, "raised 3 days ago: the gateways have been in mode observe ever since, which enforces nothing", identity.OwnerPlatform, []readiness.CheckName{readiness.Soaked}},
+		{"a team that was raised by a gateway whose clock is ahead has stood for no time yet", func() *team {
+			t := good()
+			t.State = rollout.State{Team: t.Team, Percent: 100, Previous: 50, RaisedAt: now.Add(time.Hour)}
+			return t
+		}, readiness.Waiting, 100, "svc-etl used a password 60 seconds ago, for 14 days nobody may", identity.OwnerTeam, []readiness.CheckName{
+			readiness.Soaked, readiness.StoodEnforced, readiness.NoLegacy,
+		}},
+		{"nothing ends for good where it is not known since when it is enforced", func() *team {
+			t := newTeam()
+			t.every(14, 50, clean("svc-etl", "LoadUsers"))
+			t.State = rollout.State{Team: t.Team, Percent: 100}
+			return t
+		}, readiness.Waiting, 100, "it is not known since when the team is at 100%: lower it and raise it again", identity.OwnerPlatform, []readiness.CheckName{readiness.StoodEnforced}},
 		{"a large team may be raised as far as breaks one run a day at worst", func() *team {
 			t := newTeam()
 			for _, pipeline := range []string{"A", "B", "C", "D"} {
@@ -323,6 +345,19 @@ func TestJudgeAnswers(t *testing.T) {
 				t.Errorf("checks that do not pass: %v, want %v", fails, want)
 			}
 		})
+	}
+}
+
+func TestNoTimeIsNegativeWhereClocksDiffer(t *testing.T) {
+	team := good()
+	team.Since = now.Add(time.Hour)
+	team.State = rollout.State{Team: team.Team, Percent: 100, Previous: 50, RaisedAt: now.Add(time.Hour)}
+	team.use("svc-etl", -time.Hour, -time.Hour)
+	r := readiness.Judge(team.Facts)
+	for _, c := range append(r.Checks, r.Retire...) {
+		if strings.Contains(c.Have+c.Why, "-3,600") || strings.Contains(c.Have+c.Why, " -") {
+			t.Errorf("%s: %q, %q", c.Name, c.Have, c.Why)
+		}
 	}
 }
 
