@@ -35,6 +35,17 @@ func (h EvidenceHashes) Of(account string) string {
 	return h.others
 }
 
+// Hash returns 12 hex characters of SHA-256 over the hashes of all accounts: two
+// configurations that agree on it judge everybody's tokens alike. It is "" of the
+// zero value.
+func (h EvidenceHashes) Hash() string {
+	if h.others == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(canonical(map[string]any{"accounts": h.accounts, "others": h.others})))
+	return hex.EncodeToString(sum[:6])
+}
+
 // evidenceBasis is what is hashed. Whatever is at its zero value is left out, so
 // that a key that comes with a newer version leaves the evidence as it is.
 type evidenceBasis struct {

@@ -185,7 +185,7 @@ func (p *program) assessed(ctx context.Context, cfg *config.Config, s *redisstor
 		keyring = nil
 	}
 	a := &assessed{Store: s, states: snapshot.Teams, dir: string(cfg.Rollout.Dir)}
-	if a.assessor, err = app.NewAssessor(cfg, a.dir, keyring, keying, s); err != nil {
+	if a.assessor, err = app.NewAssessor(ctx, cfg, a.dir, keyring, keying, s); err != nil {
 		return nil, err
 	}
 	if a.states == nil {

@@ -317,6 +317,22 @@ func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
 	}
 }
 
+func TestEvidenceOfAnotherConfigurationIsNotCurrentByTheGatewayNorFromRedis(t *testing.T) {
+	a := administer(t, "address: 127.0.0.1:0")
+	kind := judgedClean("svc-etl", "LoadUsers")
+	kind.Config = "0123456789ab" // the principals have changed since
+	newPast("data-eng", 21*aDay).daily(50, kind).use("svc-etl", time.Minute, time.Minute).record(t, a.redis)
+	const why = "no run yet since issuers, roles or principals have changed"
+	by := []string{"--admin", a.url, "--token-file", a.tokenFile}
+	eventually(t, "the gateway has read the evidence", func() bool {
+		return strings.Contains(run(t, append([]string{"readiness"}, by...)...).stdout, why)
+	})
+	run(t, "readiness", "-c", a.config).want(t, exitOK, why)
+	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 50\n"})
+	run(t, "rollout", "plan", "-c", a.config, "--dir", dir).want(t, exitRefused, why)
+	run(t, "rollout", "apply", "-c", a.config, "--dir", dir).want(t, exitRefused, why)
+}
+
 func TestAPageSaysWhatIsRare(t *testing.T) {
 	at := time.Date(2026, 5, 26, 12, 0, 0, 0, time.UTC)
 	fifty := rollout.Percent(50)

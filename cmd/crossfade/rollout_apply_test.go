@@ -28,7 +28,7 @@ func planOfFiles(t *testing.T, store *redisstore.Store, dir string) []planRow {
 	if err != nil || len(mistakes) > 0 {
 		t.Fatal(err, mistakes)
 	}
-	guard, err := app.NewAssessor(config.Default(), dir, nil, rollout.Keying{Runs: true}, store)
+	guard, err := app.NewAssessor(t.Context(), config.Default(), dir, nil, rollout.Keying{Runs: true}, store)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,7 @@ func (p *program) plan(c *cobra.Command, o planning, use func(ctx context.Contex
 			return err
 		}
 		keying, unknown := keyingInForce(ctx, s, app.KeyingOf(cfg))
-		guard, err := app.NewAssessor(cfg, dir, nil, keying, s)
+		guard, err := app.NewAssessor(ctx, cfg, dir, nil, keying, s)
 		if err != nil {
 			return err
 		}

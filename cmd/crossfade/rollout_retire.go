@@ -98,7 +98,7 @@ retired.`,
 			if err != nil {
 				return err
 			}
-			guard, err := app.NewAssessor(cfg, string(cfg.Rollout.Dir), keyring, keying, store)
+			guard, err := app.NewAssessor(ctx, cfg, string(cfg.Rollout.Dir), keyring, keying, store)
 			if err != nil {
 				return err
 			}

@@ -42,8 +42,9 @@ type Document struct {
 	Configuration string           `json:"configuration,omitempty"`
 	Gateways      []Gateway        `json:"gateways"`
 	Report        readiness.Report `json:"report"`
-	// Overrides are the changes of the history that passed checks which did not
-	// hold, History the last changes, the latest first.
+	// Overrides are the raises of the history that passed checks which did not hold,
+	// or that nobody asked the checks about, History the last changes, the latest
+	// first.
 	Overrides []Change `json:"overrides"`
 	History   []Change `json:"history"`
 }
@@ -93,7 +94,7 @@ func New(r readiness.Report, history []rollout.Entry, gateways []fleet.Replica, 
 			Actor: e.Actor, Verified: e.Verified, Source: e.Source, Reason: e.Reason, Evidence: e.Evidence,
 		}
 		d.History = append(d.History, c)
-		if strings.HasPrefix(e.Evidence, overridden) {
+		if strings.HasPrefix(e.Evidence, overridden) || e.Kind == rollout.KindSet && e.To > e.From {
 			d.Overrides = append(d.Overrides, c)
 		}
 	}
@@ -146,16 +147,22 @@ var (
 )
 
 // Verify checks the digest of a document in either form, and returns it. Other
-// ends of lines (CRLF) and, in JSON, other white space are no alteration. Errors
-// match ErrAltered or ErrForm.
+// ends of lines (CRLF), empty lines at the end and, in JSON, other white space are
+// no alteration. Errors match ErrAltered or ErrForm.
 func Verify(text []byte) (sum string, err error) {
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	if trimmed := bytes.TrimSpace(text); len(trimmed) > 0 && trimmed[0] == '{' {
 		return verifyJSON(trimmed)
 	}
-	body := strings.TrimSuffix(string(text), "\n")
+	body := strings.TrimRight(string(text), "\n")
 	above, sum, ok := cutLast(body, "\n"+lastLine)
-	if !ok || !isDigest(sum) || !strings.HasPrefix(above, "# "+kind) {
+	if !ok || !strings.HasPrefix(above, "# "+kind) {
+		return "", ErrForm
+	}
+	if first, _, more := strings.Cut(sum, "\n"); more && isDigest(first) {
+		return "", ErrAltered // somebody has added lines below
+	}
+	if !isDigest(sum) {
 		return "", ErrForm
 	}
 	if digest([]byte(above+"\n")) != sum {

@@ -149,10 +149,32 @@ func TestADigestIsOfEveryLine(t *testing.T) {
 	}
 }
 
+func TestLinesBelowTheDigestAreAnAlterationAndNotAnotherKindOfFile(t *testing.T) {
+	text := append(document().Markdown(), "Approved.\n"...)
+	if _, err := attest.Verify(text); !errors.Is(err, attest.ErrAltered) {
+		t.Errorf("%v, want %v", err, attest.ErrAltered)
+	}
+}
+
+func TestARaiseThatNoCheckWasAskedAboutIsAnOverride(t *testing.T) {
+	history := []rollout.Entry{
+		{Revision: 3, Kind: rollout.KindSet, From: 100, To: 0, Reason: "lowered"},
+		{Revision: 2, Kind: rollout.KindSet, From: 10, To: 100, Actor: "root", Source: "cli"},
+		{Revision: 1, Kind: rollout.KindApply, From: 0, To: 10, Evidence: "1,100 clean runs; up to 100% possible"},
+	}
+	d := attest.New(readiness.Report{}, history, nil, now)
+	if len(d.Overrides) != 1 || d.Overrides[0].Revision != 2 {
+		t.Errorf("the overrides are %+v, want revision 2 alone", d.Overrides)
+	}
+}
+
 func TestWhatEditorsAndToolsDoToWhiteSpaceIsNoAlteration(t *testing.T) {
 	both := forms(t, document())
 	if _, err := attest.Verify(bytes.ReplaceAll(both["growth.md"], []byte("\n"), []byte("\r\n"))); err != nil {
 		t.Errorf("Markdown with CRLF: %v", err)
+	}
+	if _, err := attest.Verify(append(bytes.Clone(both["growth.md"]), "\n\n"...)); err != nil {
+		t.Errorf("Markdown with empty lines behind it: %v", err)
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, both["growth.json"]); err != nil {

@@ -43,6 +43,9 @@ type Replica struct {
 	// Regressed tells that the store is not what it was to this replica, which goes
 	// on by what it knew and refuses changes; see rollout.ErrRegressed.
 	Regressed bool `json:"regressed,omitempty"`
+	// Judges is the hash of what it judges credentials by, which the evidence is
+	// gathered under; "" if it does not say.
+	Judges string `json:"judges,omitempty"`
 	// Rate is how many requests a second it has lately observed.
 	Rate float64 `json:"rate"`
 	// Seen is its last sign of life, by the clock of the store.
@@ -94,15 +97,21 @@ type Member struct {
 	o      Options
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	known  atomic.Pointer[[]Replica]
+	known  atomic.Pointer[look]
 
 	// Of its goroutine: when each silent replica was first seen to be silent, with
 	// the store in reach ever since, and what was observed at the last beat.
 	silent   map[string]time.Time
 	observed int64
 	beaten   time.Time
-	said     Replica // what was said of it, without Rate
+	said     Replica        // what was said of it, without Rate
 	owed     []evidence.Gap // of replicas that were buried, not noted yet
+}
+
+// look is what was read of the fleet, and when by the clock of the store.
+type look struct {
+	all []Replica
+	at  time.Time
 }
 
 // Join starts to give signs of life.
@@ -116,7 +125,7 @@ func Join(o Options) (*Member, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Member{o: o, cancel: cancel, silent: make(map[string]time.Time), beaten: time.Now()}
-	m.known.Store(&[]Replica{})
+	m.known.Store(&look{})
 	m.done.Go(func() { m.run(ctx) })
 	return m, nil
 }
@@ -130,9 +139,13 @@ func (m *Member) Close() error {
 	return m.o.Store.Leave(ctx, m.o.Self().ID)
 }
 
-// Known returns the replicas as of the last look that succeeded. The slice is
-// shared and must not be changed.
-func (m *Member) Known() []Replica { return *m.known.Load() }
+// Known returns the replicas as of the last look that succeeded, and when that was
+// by the clock of the store, which that of this machine may not agree with; both
+// are zero before. The slice is shared and must not be changed.
+func (m *Member) Known() (all []Replica, at time.Time) {
+	l := m.known.Load()
+	return l.all, l.at
+}
 
 // Agree reports whether all replicas serve by one configuration.
 func Agree(all []Replica) bool {
@@ -184,7 +197,7 @@ func (m *Member) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.known.Store(&all)
+	m.known.Store(&look{all, theirs})
 	return m.bury(ctx, all, theirs, now)
 }
 

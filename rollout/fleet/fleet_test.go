@@ -27,6 +27,7 @@ type store struct {
 	gapErr   error
 	replicas map[string]fleet.Replica
 	gaps     []evidence.Gap
+	ahead    time.Duration // of the clocks of the replicas
 }
 
 func newStore() *store { return &store{replicas: make(map[string]fleet.Replica)} }
@@ -41,7 +42,7 @@ func (s *store) Beat(_ context.Context, r fleet.Replica) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
-		r.Seen = time.Now()
+		r.Seen = time.Now().Add(s.ahead)
 		s.replicas[r.ID] = r
 	}
 	return s.err
@@ -63,7 +64,7 @@ func (s *store) Fleet(context.Context) (all []fleet.Replica, now time.Time, err 
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b fleet.Replica) int { return strings.Compare(a.ID, b.ID) })
-	return all, time.Now(), s.err
+	return all, time.Now().Add(s.ahead), s.err
 }
 
 func (s *store) Bury(_ context.Context, r fleet.Replica) (bool, error) {
@@ -115,7 +116,7 @@ func TestReplicasKnowEachOtherAndWhetherTheyAgree(t *testing.T) {
 		s := newStore()
 		a, b := join(t, s, "a", "one", 100), join(t, s, "b", "two", 0)
 		pass(12 * time.Second)
-		known := a.Known()
+		known, _ := a.Known()
 		if len(known) != 2 || fleet.Agree(known) || known[0].Rate < 90 || known[0].Rate > 110 {
 			t.Errorf("a knows %+v", known)
 		}
@@ -123,7 +124,7 @@ func TestReplicasKnowEachOtherAndWhetherTheyAgree(t *testing.T) {
 			t.Error(err)
 		}
 		pass(2 * time.Minute)
-		if known := a.Known(); len(known) != 1 || !fleet.Agree(known) || len(s.noted()) != 0 {
+		if known, _ := a.Known(); len(known) != 1 || !fleet.Agree(known) || len(s.noted()) != 0 {
 			t.Errorf("after a goodbye: %+v, gaps %v", known, s.noted())
 		}
 		if err := a.Close(); err != nil || len(s.replicas) != 0 {
@@ -160,6 +161,30 @@ func TestAReplicaThatDiesLeavesOneGap(t *testing.T) {
 	})
 }
 
+func TestWhoIsAliveIsToldByTheClockOfTheStore(t *testing.T) {
+	for name, ahead := range map[string]time.Duration{"it is ahead": time.Hour, "it is behind": -time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStore()
+			s.ahead = ahead
+			a := join(t, s, "a", "", 0)
+			if known, at := a.Known(); known != nil || !at.IsZero() {
+				t.Errorf("%s: before the first look: %v at %s", name, known, at)
+			}
+			pass(12 * time.Second)
+			known, at := a.Known()
+			if age := time.Now().Add(ahead).Sub(at); age < 0 || age > fleet.DefaultEvery {
+				t.Errorf("%s: the look is of %s, %s ago", name, at, age)
+			}
+			if alive := fleet.Alive(known, at); len(alive) != 1 {
+				t.Errorf("%s: alive are %v", name, alive)
+			}
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestAnOutageOfTheStoreBuriesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()
@@ -169,8 +194,9 @@ func TestAnOutageOfTheStoreBuriesNobody(t *testing.T) {
 		pass(10 * time.Minute) // everybody is silent
 		s.fail(nil, nil)
 		pass(10 * time.Minute)
-		if gaps := s.noted(); len(gaps) != 0 || len(a.Known()) != 2 {
-			t.Errorf("gaps %v, known %v", gaps, a.Known())
+		known, _ := a.Known()
+		if gaps := s.noted(); len(gaps) != 0 || len(known) != 2 {
+			t.Errorf("gaps %v, known %v", gaps, known)
 		}
 		for _, m := range []*fleet.Member{a, b} {
 			if err := m.Close(); err != nil {

@@ -202,6 +202,9 @@ func (t *tally) unknown(r Report, reach rollout.Percent) Check {
 	case c.Why != "":
 	case r.Runs == 0:
 		c.Have, c.Why = "nothing was judged", "no run could be judged yet"
+		if t.stale > 0 && t.all() == 0 {
+			c.Why, _ = t.noRuns()
+		}
 	case !r.Census && r.Bound > t.Limits.BadRuns:
 		c = t.untilBound(c, r)
 	case t.State.Percent < rollout.Full && reach <= t.State.Percent:
@@ -261,6 +264,10 @@ func (t *tally) censusCheck(r Report) Check {
 	switch {
 	case len(rhythms) == 0:
 		c.Why = "no run could be judged yet"
+	case len(names) > 0 && t.stale > 0 && t.all() == 0:
+		c.Why, _ = t.noRuns()
+	case len(names) > 0 && t.stale > 0:
+		c.Why = fmt.Sprintf("not clean on %s since the configuration has changed: %s", counted(t.Limits.CensusDays, "day"), some(names))
 	case len(names) > 0:
 		c.Why = fmt.Sprintf("not clean on %s yet: %s", counted(t.Limits.CensusDays, "day"), some(names))
 	case r.near && r.Bad > 0:
@@ -425,6 +432,9 @@ func (t *tally) soaked() Check {
 		c.Pass = true
 		c.Have = fmt.Sprintf("%s, nothing is selected", days(age))
 		return c
+	case enforced == 0 && refused == 0 && t.observedSince(start):
+		c.Why, c.Owner = since+": the gateways have been in mode observe ever since, which enforces nothing", identity.OwnerPlatform
+		return c
 	case refused > 0 && age < l.Cycle:
 		c.Why, c.Owner = fmt.Sprintf("%s refused since the raise", counted(refused, "enforced run")), identity.OwnerTeam
 	default:
@@ -437,6 +447,22 @@ func (t *tally) soaked() Check {
 	}
 	c.Wait = max(c.Wait, 0)
 	return c
+}
+
+// observedSince reports whether runs have started since a time, and all of them
+// saw the gateways in mode observe.
+func (t *tally) observedSince(start time.Time) bool {
+	seen := false
+	for _, r := range t.runs {
+		switch {
+		case r.First.Before(start):
+		case !r.Observed:
+			return false
+		default:
+			seen = true
+		}
+	}
+	return seen
 }
 
 // soaks reports whether the run shows what a raise does: a brownout was meant to

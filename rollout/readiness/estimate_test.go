@@ -26,11 +26,11 @@ func TestWaitsAreAsLongAsTheySay(t *testing.T) {
 	}{
 		{name: "a new team", jobs: jobs(3, 4, 60), days: 5, why: "watched for 5 of 14 days"},
 		{name: "roles have changed", jobs: jobs(3, 4, 60), days: 23, then: newRoles(20), why: "180 of the 528 runs that are needed"},
-		{name: "a small team whose roles have changed", jobs: []job{{account: "svc-a", pipeline: "Nightly", every: 1}, {account: "svc-a", pipeline: "EveryThirdNight", every: 3}}, days: 24, then: newRoles(22), why: "not clean on 2 days yet: svc-a / EveryThirdNight"},
+		{name: "a small team whose roles have changed", jobs: []job{{account: "svc-a", pipeline: "Nightly", every: 1}, {account: "svc-a", pipeline: "EveryThirdNight", every: 3}}, days: 24, then: newRoles(22), why: "not clean on 2 days since the configuration has changed: svc-a / EveryThirdNight"},
 		{name: "a job that has not run since roles have changed", jobs: jobs(1, 1, 30), days: 20, then: func(s *simulation, at time.Time) {
 			newRoles(20)(s, at)
 			s.config, s.facts.ConfigSince = "b", at
-		}, why: "not clean on 2 days yet: svc-a / Load00"},
+		}, why: "no run yet since issuers, roles or principals have changed"},
 		{name: "a repair leaves too few runs", jobs: jobs(2, 2, 40), days: 22, run: func(s *simulation, r *evidence.Run) {
 			if d := dayOf(r.First); r.Pipeline == "Load00" && d == 20 {
 				r.Grade, r.Reason = evidence.WouldBreak, identity.AudMismatch

@@ -49,7 +49,8 @@ type Facts struct {
 	// signals that the platform's calls known.
 	Fixed   []Fix
 	Waivers []Waiver
-	// Younger, if not zero, leaves out the runs that started before it.
+	// Younger, if not zero, leaves out the runs that started before it, but no
+	// security signal: those stay until the window or a waiver ends them.
 	Younger time.Time
 	// Key is what selects a run at a percentage, of account and pipeline; nil for
 	// runs that are selected one by one.
@@ -67,7 +68,7 @@ type Account struct {
 
 // Fix records that a failure was repaired: the runs of the account and pipeline
 // that started before At leave the numbers, unless the failure has come again
-// since.
+// since. Those that went wrong for another reason stay.
 type Fix struct {
 	Account, Pipeline string
 	Reason            identity.Reason

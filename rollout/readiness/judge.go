@@ -55,6 +55,9 @@ func (r *Report) answer(s rollout.State, reach rollout.Percent, t *tally) {
 		r.UpTo = max(s.Percent, reach)
 	}
 	switch {
+	case r.Team == identity.Unassigned:
+		r.pinned(len(t.Uses))
+		return
 	case s.Retired:
 		r.Answer, r.Why = Done, "its static credentials have ended"
 		return
@@ -77,6 +80,30 @@ func (r *Report) answer(s rollout.State, reach rollout.Percent, t *tally) {
 	if decisive.Blocks {
 		r.Answer = Blocked
 	}
+}
+
+// pinned is the answer for the accounts that have no team: nobody can raise them,
+// and to give them one is the platform's job, as is whatever else is to be done
+// about them.
+func (r *Report) pinned(accounts int) {
+	r.UpTo, r.Answer, r.Why = r.Percent, Waiting, "every account has a team"
+	if accounts > 0 {
+		r.Why = counted(accounts, "account") + " without a team: the principals file gives them one"
+		r.Owner = identity.OwnerPlatform
+	}
+	for i := range r.Checks {
+		r.Checks[i].Owner = ofNobody(r.Checks[i].Owner)
+	}
+	for i := range r.Failures {
+		r.Failures[i].Owner = ofNobody(r.Failures[i].Owner)
+	}
+}
+
+func ofNobody(owner identity.Owner) identity.Owner {
+	if owner == identity.OwnerTeam {
+		return identity.OwnerPlatform
+	}
+	return owner
 }
 
 // first is the check that decides: one that somebody must repair before one that

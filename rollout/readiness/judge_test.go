@@ -151,6 +151,40 @@ func TestJudgeAnswers(t *testing.T) {
 			t.Fixed = []readiness.Fix{{Account: "svc-etl", Pipeline: "LoadUsers", Reason: identity.TaskFamilyDenied, At: now.Add(-day)}}
 			return t
 		}, readiness.Blocked, 0, "would_open: task_family_denied in svc-etl / LoadUsers, 1 run", identity.OwnerSecurity, []readiness.CheckName{readiness.SecuritySignals}},
+		{"nor does a hold, though evidence begins anew behind it", func() *team {
+			t := good()
+			t.add(2*day, graded(clean("svc-etl", "LoadUsers"), evidence.IdentityDrift, identity.TeamMismatch))
+			t.Younger = now.Add(-day)
+			return t
+		}, readiness.Blocked, 0, "identity_drift: team_mismatch in svc-etl / LoadUsers, 1 run", identity.OwnerSecurity, []readiness.CheckName{
+			readiness.UnknownFailures, readiness.SecuritySignals,
+		}},
+		{"what failed before a hold is not known any more behind it", func() *team {
+			t := good()
+			t.add(2*day, bad("svc-etl", "Rare", identity.Expired))
+			t.Younger = now.Add(-day)
+			return t
+		}, readiness.Waiting, 0, "100 of the 528 runs that are needed", "", []readiness.CheckName{readiness.Covered, readiness.UnknownFailures}},
+		{"a record of a fix leaves in what went wrong for another reason", func() *team {
+			t := good()
+			for range 10 {
+				t.add(3*day, bad("svc-etl", "LoadUsers", identity.Expired))
+			}
+			t.Fixed = []readiness.Fix{{Account: "svc-etl", Pipeline: "LoadUsers", Reason: identity.AudMismatch, At: now.Add(-3*day + time.Hour)}}
+			return t
+		}, readiness.Waiting, 0, "10 of 858 runs were bad: up to 2.48% may be, 1% is the limit", "", []readiness.CheckName{readiness.UnknownFailures}},
+		{"accounts without a team are the platform's job, however good their runs are", func() *team {
+			t := good()
+			t.Team = identity.Unassigned
+			return t
+		}, readiness.Waiting, 0, "1 account without a team: the principals file gives them one", identity.OwnerPlatform, nil},
+		{"nobody acts where every account has a team", func() *team {
+			t := newTeam()
+			t.Team, t.Since = identity.Unassigned, time.Time{}
+			return t
+		}, readiness.Waiting, 0, "every account has a team", "", []readiness.CheckName{
+			readiness.Watched, readiness.TokensSent, readiness.Covered, readiness.UnknownFailures, readiness.Judged,
+		}},
 		{"runs that could not be judged are whoever's job it is", func() *team {
 			t := good()
 			for range 10 {
@@ -252,6 +286,28 @@ func TestJudgeAnswers(t *testing.T) {
 			t.add(5*day, clean("svc-a", "Nightly"))
 			return t
 		}, readiness.Ready, 100, "10 runs, 1 of them bad", "", nil},
+		{"nor does it soak while the gateways are in mode observe, which is the platform's to end", func() *team {
+			t := newTeam()
+			r := clean("svc-etl", "LoadUsers")
+			r.Observed = true
+			t.every(14, 50, r)
+			t.State = rollout.State{Team: t.Team, Percent: 25, RaisedAt: now.Add(-3 * day)}
+			t.Key = nil
+			return t
+		}, readiness.Waiting, 25, "raised 3 days ago: the gateways have been in mode observe ever since, which enforces nothing", identity.OwnerPlatform, []readiness.CheckName{readiness.Soaked}},
+		{"a team that was raised by a gateway whose clock is ahead has stood for no time yet", func() *team {
+			t := good()
+			t.State = rollout.State{Team: t.Team, Percent: 100, Previous: 50, RaisedAt: now.Add(time.Hour)}
+			return t
+		}, readiness.Waiting, 100, "svc-etl used a password 60 seconds ago, for 14 days nobody may", identity.OwnerTeam, []readiness.CheckName{
+			readiness.Soaked, readiness.StoodEnforced, readiness.NoLegacy,
+		}},
+		{"nothing ends for good where it is not known since when it is enforced", func() *team {
+			t := newTeam()
+			t.every(14, 50, clean("svc-etl", "LoadUsers"))
+			t.State = rollout.State{Team: t.Team, Percent: 100}
+			return t
+		}, readiness.Waiting, 100, "it is not known since when the team is at 100%: lower it and raise it again", identity.OwnerPlatform, []readiness.CheckName{readiness.StoodEnforced}},
 		{"a large team may be raised as far as breaks one run a day at worst", func() *team {
 			t := newTeam()
 			for _, pipeline := range []string{"A", "B", "C", "D"} {
@@ -289,6 +345,19 @@ func TestJudgeAnswers(t *testing.T) {
 				t.Errorf("checks that do not pass: %v, want %v", fails, want)
 			}
 		})
+	}
+}
+
+func TestNoTimeIsNegativeWhereClocksDiffer(t *testing.T) {
+	team := good()
+	team.Since = now.Add(time.Hour)
+	team.State = rollout.State{Team: team.Team, Percent: 100, Previous: 50, RaisedAt: now.Add(time.Hour)}
+	team.use("svc-etl", -time.Hour, -time.Hour)
+	r := readiness.Judge(team.Facts)
+	for _, c := range append(r.Checks, r.Retire...) {
+		if strings.Contains(c.Have+c.Why, "-3,600") || strings.Contains(c.Have+c.Why, " -") {
+			t.Errorf("%s: %q, %q", c.Name, c.Have, c.Why)
+		}
 	}
 }
 

@@ -16,7 +16,13 @@ func (t *tally) retire() []Check {
 
 func (t *tally) stood() Check {
 	need := t.Limits.retireAfter()
-	age := t.Now.Sub(t.State.RaisedAt)
+	if t.State.RaisedAt.IsZero() { // ending credentials for good stands on what is known
+		return Check{
+			Name: StoodEnforced, Have: "not known", Need: days(need), Owner: identity.OwnerPlatform,
+			Why: "it is not known since when the team is at 100%: lower it and raise it again",
+		}
+	}
+	age := max(t.Now.Sub(t.State.RaisedAt), 0) // the clock of another gateway may be ahead
 	c := Check{Name: StoodEnforced, Have: days(age), Need: days(need), Pass: age >= need}
 	if !c.Pass {
 		c.Why, c.Wait = fmt.Sprintf("at 100%% for %s of %s", number(age), days(need)), need-age
@@ -38,12 +44,12 @@ func (t *tally) noLegacy() Check {
 	if who == "" {
 		return c
 	}
-	age := t.Now.Sub(last)
+	age := max(t.Now.Sub(last), 0)
 	c.Have = fmt.Sprintf("%s, last by %s", days(age), who)
 	if age < need {
 		c.Pass = false
 		if age < t.Limits.Cycle {
-			c.Owner, c.Why = identity.OwnerTeam, fmt.Sprintf("%s used a password %s ago, for %s nobody may", who, about(max(age, 0)), days(need))
+			c.Owner, c.Why = identity.OwnerTeam, fmt.Sprintf("%s used a password %s ago, for %s nobody may", who, about(age), days(need))
 			return c
 		}
 		c.Wait = need - age

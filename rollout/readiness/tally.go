@@ -235,8 +235,9 @@ type repair struct {
 	void bool
 }
 
-// leaveOutFixed takes the runs before a repair out. A record of one is void when
-// the failure has come again since, or when it is of a time to come.
+// leaveOutFixed takes the runs before a repair out, but not those that went wrong
+// for another reason than the repaired one. A record of one is void when the
+// failure has come again since, or when it is of a time to come.
 func (t *tally) leaveOutFixed() {
 	t.fixes = make(map[pair][]repair, len(t.Fixed))
 	for _, fix := range t.Fixed {
@@ -257,7 +258,7 @@ func (t *tally) leaveOutFixed() {
 	}
 	for _, r := range t.runs {
 		for _, fix := range t.fixes[r.pair] {
-			if !fix.void && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift {
+			if !fix.void && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift && (r.class != broken || r.Reason == fix.Reason) {
 				r.counts = false
 			}
 		}
@@ -282,7 +283,11 @@ func (t *tally) failures() []Failure {
 	of := make(map[pair]int)
 	cleans := make(map[pair][]time.Time) // when the clean ones that count started, in order
 	for _, r := range t.runs {
-		if r.class == silent || r.First.Before(t.Younger) || r.stale {
+		if r.class == silent || r.stale {
+			continue
+		}
+		// A hold begins the evidence anew, and answers no security signal.
+		if r.First.Before(t.Younger) && r.Grade < evidence.IdentityDrift {
 			continue
 		}
 		of[r.pair]++

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,13 +24,20 @@ type AssessStore interface {
 // NewAssessor returns what says how ready teams are, for a command without a
 // gateway: by its configuration, the teams' files in dir, "" for none, and the
 // static credentials of a keyring, which may be nil.
-func NewAssessor(c *config.Config, dir string, k *legacy.Keyring, keying rollout.Keying, s AssessStore) (*assess.Assessor, error) {
+//
+// Evidence is current if the gateways gathered it under what they judge by now. A
+// command knows that if they judge by what its own configuration says. Where they
+// do not, differ, do not say or cannot be read, an account's last run is taken for
+// current.
+func NewAssessor(ctx context.Context, c *config.Config, dir string, k *legacy.Keyring, keying rollout.Keying, s AssessStore) (*assess.Assessor, error) {
 	files := &fileView{dir: dir, read: func() ([]config.TeamFile, error) {
 		read, _, err := config.LoadTeamFiles(dir, config.TeamOptions{Platform: &c.Readiness, Reasons: Reasons()})
 		return read, err
 	}}
 	settings := settingsOf(c, k)
-	settings.config = nil // that of the gateways counts, which this may not be
+	if all, now, err := s.Fleet(ctx); err != nil || !judgeAlike(all, now, settings.judges) {
+		settings.config = nil
+	}
 	return assess.New(assess.Options{
 		Store: s, Keying: keying,
 		Settings: func(team identity.Team) assess.Settings { return settings.of(team, files) },
@@ -50,7 +58,7 @@ func (a *App) assessTeams() (err error) {
 			if a.member == nil {
 				return false, nil
 			}
-			return skewed(a.member.Known(), time.Now()), nil
+			return skewed(a.member.Known()), nil
 		},
 	})
 	return err
@@ -113,12 +121,20 @@ func skewed(all []fleet.Replica, now time.Time) bool {
 	return false
 }
 
+// judgeAlike reports whether there are gateways alive and all of them judge
+// credentials by what has this hash.
+func judgeAlike(all []fleet.Replica, now time.Time, hash string) bool {
+	alive := fleet.Alive(all, now)
+	return len(alive) > 0 && !slices.ContainsFunc(alive, func(r fleet.Replica) bool { return r.Judges == "" || r.Judges != hash })
+}
+
 // settings are what a configuration says of all teams.
 type settings struct {
 	limits   readiness.Limits
 	waivers  map[identity.Team][]readiness.Waiver
 	accounts map[identity.Team]map[string]readiness.Account
 	hashes   config.EvidenceHashes
+	judges   string // the hash of hashes
 	config   func(account string) string
 }
 
@@ -127,7 +143,7 @@ func settingsOf(c *config.Config, k *legacy.Keyring) *settings {
 		limits: limitsOf(c.Readiness.LongestCycle, c.Readiness.Limits), hashes: c.EvidenceHashes(),
 		waivers: make(map[identity.Team][]readiness.Waiver), accounts: make(map[identity.Team]map[string]readiness.Account),
 	}
-	s.config = s.hashes.Of
+	s.config, s.judges = s.hashes.Of, s.hashes.Hash()
 	for _, w := range c.Readiness.Waivers {
 		team := identity.Team(w.Team)
 		s.waivers[team] = append(s.waivers[team], readiness.Waiver{

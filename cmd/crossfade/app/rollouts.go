@@ -54,7 +54,8 @@ func (a *App) join() (err error) {
 		Store: a.store.Store, Observed: a.evidence.Observed,
 		Self: func() fleet.Replica {
 			return fleet.Replica{
-				ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started, Selects: a.keying.Kind().String(),
+				ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started,
+				Selects: a.keying.Kind().String(), Judges: a.settings.Load().judges,
 				Regressed: errors.Is(a.table.Err(), rollout.ErrRegressed),
 			}
 		},

@@ -307,6 +307,8 @@ func (e *Explanation) enforced(u *audit.Use, reason identity.Reason, say func(st
 	switch {
 	case reason == identity.LegacyRetired:
 		say("Team %s has given up its static credentials for good.", u.Team)
+	case e.Mode == gateway.Observe.String():
+		say("Team %s was at %d%%, and mode observe enforced none of it.", u.Team, percent)
 	case percent >= 100 && !byPassword:
 		say("Team %s was at 100%%, where every run must use OIDC.", u.Team)
 	case percent == 0 && byPassword:

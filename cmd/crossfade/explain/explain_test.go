@@ -108,6 +108,7 @@ func TestExplanationsSayWhyAndWhatWouldBeToday(t *testing.T) {
 			func(p *explain.Present) { p.Rollouts["data-eng"] = rollout.State{Percent: 100} },
 		},
 		{"a run that keeps what it began with", etl(func(u *audit.Use) { *u.Percent = 98 }), nil},
+		{"a password of a run that mode observe let pass", etl(func(u *audit.Use) { *u.Percent, u.Mode = 98, "observe" }), nil},
 		{"a run that was latched before a lowering", etl(func(u *audit.Use) { refused(u, gateway.Refused, identity.LegacyRefused) }), nil},
 		{"a token for another audience beside the password", etl(func(u *audit.Use) {
 			companion(u, identity.StatusRejected, identity.AudMismatch, `the token is for "api://finance"; this gateway accepts "luigi"`)

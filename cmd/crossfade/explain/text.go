@@ -105,12 +105,17 @@ func (e Explanation) Rows() []Row {
 	return rows
 }
 
-// owner is who acts, by name where it is the team.
+// owner is who acts, by name where it is the team. What is unassigned has none: to
+// give it one is the platform's job.
 func (e Explanation) owner(o identity.Owner) string {
-	if o == identity.OwnerTeam && e.Team != "" && e.Team != string(identity.Unassigned) {
+	switch {
+	case o != identity.OwnerTeam || e.Team == "":
+		return string(o)
+	case e.Team == string(identity.Unassigned):
+		return string(identity.OwnerPlatform)
+	default:
 		return "team " + e.Team
 	}
-	return string(o)
 }
 
 func (e Explanation) who() string {
