@@ -39,6 +39,10 @@ type ConflictError struct {
 }
 
 func (e *ConflictError) Error() string {
+	if e.Expected == AnyRevision { // what was expected was no revision
+		return fmt.Sprintf("team %q is at revision %d with %d percent, which is not what was expected: look at it and try again",
+			e.Current.Team, e.Current.Revision, e.Current.Percent)
+	}
 	return fmt.Sprintf("team %q changed meanwhile: revision %d was expected, it is at revision %d with %d percent: look at it and try again",
 		e.Current.Team, e.Expected, e.Current.Revision, e.Current.Percent)
 }

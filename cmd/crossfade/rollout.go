@@ -530,6 +530,18 @@ type historyRow struct {
 	Evidence string       `json:"evidence,omitempty"`
 }
 
+// why is the cell of a table: the reason, and of a raise what allowed it.
+func (r historyRow) why() string {
+	switch {
+	case r.Evidence == "" || r.To <= r.From && r.Kind != rollout.KindRetire:
+		return r.Reason
+	case r.Reason == "":
+		return r.Evidence
+	default:
+		return r.Reason + "; " + r.Evidence
+	}
+}
+
 // change is the cell of a table: what was done, in the fewest words.
 func (r historyRow) change() string {
 	moved := percent(r.From) + " -> " + percent(r.To)
@@ -586,7 +598,7 @@ func (p *program) rolloutHistory() *cobra.Command {
 				}
 				t = append(t, []string{
 					e.At.Local().Format("2 Jan 15:04:05"), row.change(),
-					who, e.Source, strconv.FormatInt(e.Revision, 10), e.Reason,
+					who, e.Source, strconv.FormatInt(e.Revision, 10), row.why(),
 				})
 			}
 			return out.write(p.stdout, rows, t)

@@ -377,23 +377,32 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 		Requests []asking `json:"requests"`
 	}
 	ask := plan{Requests: make([]asking, 0, len(rows))}
-	for _, row := range rows {
+	var asked []int // the rows that are asked about
+	var retiring []int
+	for i, row := range rows {
 		if row.file.Retire {
-			return usage("team %s asks to be retired, which a file does not ask for over the admin API: an operator runs `crossfade rollout retire %s --admin %s`", row.file.Team, row.file.Team, a.base.Scheme+"://"+a.base.Host)
+			retiring = append(retiring, i)
+			continue
 		}
 		q := askingOf(row.request(rollout.Setting{}))
 		q.Team = row.file.Team
-		ask.Requests = append(ask.Requests, q)
+		ask.Requests, asked = append(ask.Requests, q), append(asked, i)
+	}
+	if err := a.fillRetiring(ctx, rows, retiring, now); err != nil {
+		return err
+	}
+	if len(asked) == 0 {
+		return nil
 	}
 	var got console.Plan
 	if err := a.call(ctx, http.MethodPost, "plan", ask, nil, &got); err != nil {
 		return err
 	}
-	if len(got.Steps) != len(rows) {
-		return fmt.Errorf("the admin API answers %d of %d requests: its version and this one differ", len(got.Steps), len(rows))
+	if len(got.Steps) != len(asked) {
+		return fmt.Errorf("the admin API answers %d of %d requests: its version and this one differ", len(got.Steps), len(asked))
 	}
 	for i, s := range got.Steps {
-		f := rows[i].file
+		f := rows[asked[i]].file
 		row := planRow{
 			Team: s.Team, From: s.From, To: s.To, Outcome: s.Outcome, Why: s.Why, Owner: s.Owner,
 			Forecast: s.Forecast, Overridden: s.Overridden, file: f,
@@ -412,6 +421,34 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 			row.state.Request = row.request(rollout.Setting{}) // asks for nothing now
 			row.state.Request.At = now
 		}
+		rows[asked[i]] = row
+	}
+	return nil
+}
+
+// fillRetiring completes the rows whose files ask for the end of static credentials.
+// That is asked for over the admin API by no file, and keeps no other team from
+// being asked about; nothing is left to ask of a team that is retired.
+func (a *adminAPI) fillRetiring(ctx context.Context, rows []planRow, retiring []int, now time.Time) error {
+	if len(retiring) == 0 {
+		return nil
+	}
+	states, _, err := a.states(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range retiring {
+		row := planRow{Team: rows[i].file.Team, file: rows[i].file, state: states[rows[i].file.Team]}
+		row.state.Team = row.Team
+		row.step = rollout.Step{From: row.state.Percent, To: row.state.Percent}
+		if !row.state.Retired {
+			row.step.Outcome, row.step.Owner = rollout.Pending, identity.OwnerPlatform
+			row.step.Why = fmt.Sprintf("a file retires nobody over the admin API: an operator runs `crossfade rollout retire %s --admin %s`", row.Team, a.base.Scheme+"://"+a.base.Host)
+		}
+		row.From, row.To = int(row.step.From), int(row.step.To)
+		row.Outcome, row.Why, row.Owner = row.step.Outcome.String(), row.step.Why, row.step.Owner
+		row.state.Request = row.request(rollout.Setting{}) // asks for nothing
+		row.state.Request.At = now
 		rows[i] = row
 	}
 	return nil

@@ -135,12 +135,24 @@ func TestAPlanOverTheAdminAPIIsThatOfRedisAndApplyNamesWhoAsked(t *testing.T) {
 
 func TestARetirementIsAskedForByNoFileOverTheAdminAPI(t *testing.T) {
 	redis, admin, file, _ := administered(t)
-	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 100})
-	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 100\nretired: true\n"})
-	for _, command := range []string{"apply", "plan"} {
-		run(t, "rollout", command, "--admin", admin, "--token-file", file, "--dir", dir).want(t, exitUsage, "crossfade rollout retire data-eng --admin "+admin)
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 100}, rollout.Change{Team: "growth", Percent: 60}, rollout.Change{Team: "night", Percent: 100, Retire: true})
+	eventually(t, "the gateway knows the teams", func() bool {
+		return strings.Contains(run(t, "rollout", "status", "--admin", admin, "--token-file", file).stdout, "night")
+	})
+	dir := rolloutDir(t, map[string]string{
+		"data-eng": "percent: 100\nretired: true\n", "growth": "percent: 20\n", "night": "percent: 100\nretired: true\n",
+	})
+	over := func(command string) ran {
+		return run(t, "rollout", command, "--admin", admin, "--token-file", file, "--dir", dir)
 	}
+	over("plan").want(t, exitRefused, "crossfade rollout retire data-eng --admin "+admin, "1 to lower, 1 refused")
+	over("apply").want(t, exitRefused, "crossfade rollout retire data-eng --admin "+admin, "1 written, 1 waiting") // growth does not wait for it
+	run(t, "rollout", "status", "growth", "--redis", redis.URL(), "-o", "json").want(t, exitOK, `"percent": 20`)
 	run(t, "rollout", "history", "data-eng", "--redis", redis.URL(), "-o", "json").want(t, exitOK, `"revision": 1`)
+	if err := os.Remove(filepath.Join(dir, "data-eng.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	over("apply").want(t, exitOK, "0 written, 0 waiting") // a team that is retired is in nobody's way
 }
 
 func TestATeamIsRetiredOverTheAdminAPIInTheSameWords(t *testing.T) {

@@ -252,6 +252,7 @@ func TestAnApplyTakesBackWhatWasAskedForInThePlaceOfItsFile(t *testing.T) {
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 10\noverride: { percent: 10, reason: a test }\n"})
 	apply := func(want ...string) { luigis.run(t, "rollout", "apply", flag, "--dir", dir).want(t, exitOK, want...) }
 	apply("applied", "1 written")
+	luigis.run(t, "rollout", "history", "data-eng", flag).want(t, exitOK, "override: a test (") // what allowed a raise shows
 	apply("unchanged", "0 written")
 	luigis.run(t, "rollout", "set", "data-eng", "30", flag).want(t, exitOK)
 	luigis.run(t, "rollout", "status", "data-eng", flag, "-o", "json").want(t, exitOK, `"percent": 30`, `"requested": 30`)

@@ -133,7 +133,7 @@ func revisions(r *http.Request) (known []int64, anyOne bool, p *problem) {
 
 // stale is the error of a change that was decided upon other revisions.
 func stale(known []int64, s rollout.State) error {
-	e := &rollout.ConflictError{Current: s}
+	e := &rollout.ConflictError{Expected: rollout.AnyRevision, Current: s}
 	if len(known) > 0 {
 		e.Expected = known[0]
 	}

@@ -72,7 +72,8 @@ const (
 	Unmanaged Management = iota
 	// Managed: the request is what the file says.
 	Managed
-	// Differs: the file says something else, and was not seen to change.
+	// Differs: the file says something else, and was not seen to change, or somebody
+	// asked for another percentage in its place.
 	Differs
 	// Broken: the file has a mistake. The request stays.
 	Broken
@@ -252,17 +253,24 @@ func (r *Reconciler) look(ctx context.Context) error {
 		return nil // and who reads the table says why
 	}
 	ttl := leaseFor
+	yields := false
 	files, broken, unread := r.o.Files()
 	if unread != nil {
-		// What holds and rollbacks need is done without files. The lease ends
-		// before the next look, so that a replica with files gets it.
+		// What holds and rollbacks need is done without files, at every other look: the
+		// lease ends soon and is left alone for longer than it is between two looks of
+		// a replica with files, which so gets it, whenever it looks.
 		files, broken, ttl = r.files, r.broken, r.o.Every/2
+		yields = r.held.Load()
 	} else {
 		r.files, r.broken = files, broken
 		r.sight(files, broken)
 	}
 	began := time.Now()
-	held, err := r.lease(ctx, ttl)
+	var held bool
+	var err error
+	if !yields {
+		held, err = r.lease(ctx, ttl)
+	}
 	r.held.Store(held)
 	status := make(map[identity.Team]Status)
 	by := make(map[identity.Team]File, len(files))
@@ -339,6 +347,9 @@ func (r *Reconciler) management(s rollout.State, f File, there bool) Management 
 		seen := r.seen[f.Team]
 		seen.settled = true
 		r.seen[f.Team] = seen
+		if s.Request.Percent != f.Percent {
+			return Differs
+		}
 		return Managed
 	default:
 		return Differs

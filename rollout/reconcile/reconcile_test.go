@@ -590,6 +590,53 @@ func TestAMistakeThatIsTakenBackIsNoChange(t *testing.T) {
 	})
 }
 
+func TestWhoCanReadFilesGetsTheLeaseWheneverItLooks(t *testing.T) {
+	for _, later := range []time.Duration{0, 100 * time.Millisecond, 900 * time.Millisecond, 1500 * time.Millisecond} {
+		t.Run(later.String(), func(t *testing.T) {
+			try(t, func(t *testing.T, s *site) {
+				a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+				defer a.end()
+				settle()
+				time.Sleep(later) // the looks of the two are so far apart
+				b := s.start("b", map[identity.Team]rollout.Percent{"data-eng": 10})
+				defer b.end()
+				settle()
+				a.fails(errors.New("the directory is gone"))
+				b.says("data-eng", 50)
+				settle()
+				s.at("data-eng", 50)
+				if a.Leads() || !b.Leads() {
+					t.Error("who can read files does not lead")
+				}
+			})
+		})
+	}
+}
+
+func TestWhatIsAskedForInThePlaceOfAFileDiffersFromIt(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})
+		defer a.end()
+		settle()
+		if _, err := rollout.Update(t.Context(), s.store, "data-eng", func(was rollout.State) (rollout.Change, error) {
+			return rollout.Set(was, rollout.Setting{Percent: 50, Actor: "ops", Source: "cli"}, time.Now()), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		s.at("data-eng", 50)
+		if got := a.Status()["data-eng"].Management; got != reconcile.Differs {
+			t.Errorf("a file that says 10 while 50 is asked for: %s", got)
+		}
+		a.says("data-eng", 20) // and an edit counts
+		settle()
+		s.at("data-eng", 20)
+		if got := a.Status()["data-eng"].Management; got != reconcile.Managed {
+			t.Errorf("after an edit: %s", got)
+		}
+	})
+}
+
 func TestWithoutFilesHoldsAndRequestsAreStillFollowed(t *testing.T) {
 	try(t, func(t *testing.T, s *site) {
 		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10})

@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -72,6 +74,7 @@ func advice(err error) string {
 		plain     tls.RecordHeaderError
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
+		waited    net.Error
 	)
 	switch {
 	case errors.As(err, &plain), errors.Is(err, errHandshake):
@@ -82,6 +85,10 @@ func advice(err error) string {
 		return "the URL must name the server as its certificate does"
 	case errors.Is(err, io.EOF):
 		return "the server hung up: if it wants TLS, use rediss://"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: start the server, or name the right address"
+	case errors.As(err, &waited) && waited.Timeout():
+		return "the server does not answer in time: look whether it hangs, or what keeps this machine from it"
 	default:
 		return ""
 	}
