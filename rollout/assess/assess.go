@@ -39,6 +39,10 @@ type Settings struct {
 	Accounts    map[string]readiness.Account
 	Config      func(account string) string
 	ConfigSince time.Time
+	// Entered says which account and team an entry makes today of an account that had
+	// none when it was seen, by the name that it had then; ok is false if none does.
+	// Nil for who does not know that.
+	Entered func(account string) (name string, team identity.Team, ok bool)
 }
 
 // Store is what evidence is read from; an evidence.Store is one.
@@ -238,12 +242,30 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	f.UnassignedAway = fleet.away
 	back := now.Add(-max(settings.Limits.RetireAfter, 2*settings.Limits.Cycle))
 	for name, use := range fleet.unassigned {
-		if use.Legacy.After(back) {
+		as, of, entered := entered(settings, name)
+		switch {
+		case entered && of == team:
+			// What it did before it had an entry is what an account of this team did.
+			if f.Uses == nil {
+				f.Uses = make(map[string]evidence.Use)
+			}
+			f.Uses[as] = f.Uses[as].Merge(evidence.Use{Legacy: use.Legacy, Run: use.Run, Page: use.Page})
+		case entered && team == identity.Unassigned:
+			delete(f.Uses, name)
+		case !entered && use.Legacy.After(back):
 			f.Unassigned = append(f.Unassigned, name)
 		}
 	}
 	slices.Sort(f.Unassigned)
 	return known{at: now, window: window, facts: f}, nil
+}
+
+// entered is Settings.Entered.
+func entered(s Settings, account string) (name string, team identity.Team, ok bool) {
+	if s.Entered == nil {
+		return "", "", false
+	}
+	return s.Entered(account)
 }
 
 const (

@@ -75,6 +75,8 @@ func (t *tally) noRuns() (why string, owner identity.Owner) {
 		return "no run yet since issuers, roles or principals have changed", ""
 	case t.kept > 0:
 		return "no run yet that counts", ""
+	case !t.Since.IsZero() && t.Since.Before(t.start): // there may have been some before
+		return "no run was seen for " + days(t.Limits.window()), identity.OwnerTeam
 	default:
 		return "no run was seen yet", identity.OwnerTeam
 	}
@@ -144,7 +146,7 @@ func (t *tally) covered() Check {
 	case len(again) > 0:
 		c.Why, c.Wait = "no run that counts yet of "+some(again), t.untilAll(pipelines)
 	default:
-		c.Owner, c.Why = identity.OwnerTeam, "no run was seen yet"
+		c.Why, c.Owner = t.noRuns()
 	}
 	return c
 }

@@ -29,6 +29,13 @@ func TestJudgeAnswers(t *testing.T) {
 		}, readiness.Waiting, 0, "no request of the team was seen yet", identity.OwnerTeam, []readiness.CheckName{
 			readiness.Watched, readiness.TokensSent, readiness.Covered, readiness.UnknownFailures, readiness.Judged,
 		}},
+		{"a team that was watched for long and has no run in the window is told so", func() *team {
+			t := newTeam()
+			t.add(20*day, clean("svc-etl", "Load"))
+			return t
+		}, readiness.Waiting, 0, "no run was seen for 14 days", identity.OwnerTeam, []readiness.CheckName{
+			readiness.TokensSent, readiness.Covered, readiness.UnknownFailures, readiness.Judged,
+		}},
 		{"a team that is watched for 9 days waits for 5 more", func() *team {
 			t := good()
 			t.Since = now.Add(-9 * day)

@@ -48,3 +48,23 @@ func TestWhatJudgesCredentialsHasAHashOfItsOwn(t *testing.T) {
 		t.Error("another team has the same hash")
 	}
 }
+
+func TestAnEntrySaysWhoseAnAccountWithoutOneWas(t *testing.T) {
+	t.Parallel()
+	c := config.Default()
+	c.Principals = []config.Principal{
+		{Name: "svc-etl", Team: "data-eng", Legacy: []string{"etl", "etl2"}},
+		{Name: "both", Team: "data-eng", Legacy: []string{"both"}, Shared: true},
+		{Name: "todo", Team: "unassigned", Legacy: []string{"todo"}},
+		{Name: "none", Legacy: []string{"none"}},
+	}
+	s := settingsOf(c, nil)
+	if name, team, ok := s.entered("legacy:etl2"); name != "svc-etl" || team != "data-eng" || !ok {
+		t.Errorf("legacy:etl2 is %s of %s, %t", name, team, ok)
+	}
+	for _, account := range []string{"legacy:both", "legacy:todo", "legacy:none", "legacy:other", "svc-etl"} {
+		if name, team, ok := s.entered(account); ok {
+			t.Errorf("%s is %s of %s", account, name, team)
+		}
+	}
+}

@@ -352,6 +352,50 @@ func TestAStoreThatIsAwayIsNoAnswer(t *testing.T) {
 	}
 }
 
+func TestAnAccountThatGotAnEntryIsInTheWayOfItsOwnTeamOnly(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, func(o *assess.Options) {
+		o.Settings = func(identity.Team) assess.Settings {
+			return assess.Settings{Limits: readiness.DefaultLimits(), Entered: func(account string) (string, identity.Team, bool) {
+				return "svc-odd", "search", account == "legacy:odd"
+			}}
+		}
+	})
+	for _, team := range []identity.Team{"data-eng", "search"} {
+		longWatched(t, w.InProcess, team)
+	}
+	w.now = start
+	for range 16 {
+		w.day(t, "data-eng", 20, evidence.Run{Token: true, Enforced: true})
+	}
+	w.now = w.now.Add(15 * day)
+	used := w.now.Add(-3 * day)
+	b := evidence.Batch{Replica: "b", Seq: 1, From: w.now, To: w.now, Teams: map[identity.Team]*evidence.TeamBatch{identity.Unassigned: {
+		Accounts: map[string]evidence.Use{"legacy:odd": {Legacy: used, Run: used}},
+	}}}
+	if err := w.Record(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	retire := func(team identity.Team) rollout.Answer {
+		t.Helper()
+		got, err := a.MayRetire(t.Context(), rollout.State{Team: team, Percent: 100, RaisedAt: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := retire("data-eng"); got.UpTo != 100 {
+		t.Errorf("another team: %+v", got)
+	}
+	if got := retire("search"); got.UpTo != 0 || got.Why != "no password for 3 of 14 days: svc-odd was the last to use one" || got.Owner != "" {
+		t.Errorf("its team: %+v", got)
+	}
+	r, err := a.Report(t.Context(), rollout.State{Team: identity.Unassigned})
+	if err != nil || r.Why != "every account has a team" || r.Owner != "" {
+		t.Errorf("nobody's: %q, %q acts, %v", r.Why, r.Owner, err)
+	}
+}
+
 func TestRetirementWaitsForAccountsOfNobody(t *testing.T) {
 	w := newShelf(t)
 	a := w.assessor(t, nil)

@@ -133,6 +133,7 @@ type settings struct {
 	limits   readiness.Limits
 	waivers  map[identity.Team][]readiness.Waiver
 	accounts map[identity.Team]map[string]readiness.Account
+	entries  map[string]config.Principal // by the name of an account before it had one
 	hashes   config.EvidenceHashes
 	judges   string // the hash of hashes
 	config   func(account string) string
@@ -142,6 +143,7 @@ func settingsOf(c *config.Config, k *legacy.Keyring) *settings {
 	s := &settings{
 		limits: limitsOf(c.Readiness.LongestCycle, c.Readiness.Limits), hashes: c.EvidenceHashes(),
 		waivers: make(map[identity.Team][]readiness.Waiver), accounts: make(map[identity.Team]map[string]readiness.Account),
+		entries: make(map[string]config.Principal),
 	}
 	s.config, s.judges = s.hashes.Of, s.hashes.Hash()
 	for _, w := range c.Readiness.Waivers {
@@ -161,6 +163,11 @@ func settingsOf(c *config.Config, k *legacy.Keyring) *settings {
 		if team == "" {
 			continue
 		}
+		if !p.Shared && team != identity.Unassigned { // a shared one stays unassigned without a companion
+			for _, user := range p.Legacy {
+				s.entries["legacy:"+user] = p // as identity.Directory names who has no entry
+			}
+		}
 		if s.accounts[team] == nil {
 			s.accounts[team] = make(map[string]readiness.Account)
 		}
@@ -171,10 +178,16 @@ func settingsOf(c *config.Config, k *legacy.Keyring) *settings {
 	return s
 }
 
+// entered is assess.Settings.Entered.
+func (s *settings) entered(account string) (name string, team identity.Team, ok bool) {
+	p, ok := s.entries[account]
+	return p.Name, identity.Team(p.Team), ok
+}
+
 // of returns what the configuration and the team's file say of a team. A file
 // that cannot be read says nothing.
 func (s *settings) of(team identity.Team, files *fileView) assess.Settings {
-	o := assess.Settings{Limits: s.limits, Waivers: s.waivers[team], Accounts: s.accounts[team], Config: s.config}
+	o := assess.Settings{Limits: s.limits, Waivers: s.waivers[team], Accounts: s.accounts[team], Config: s.config, Entered: s.entered}
 	f, ok := files.of(team)
 	if !ok {
 		return o
