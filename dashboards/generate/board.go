@@ -43,19 +43,23 @@ func datasource() common.DataSourceRef {
 	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("${datasource}")}
 }
 
-func (b board) build(runbook string) (dashboard.Dashboard, error) {
-	d := dashboard.NewDashboardBuilder(b.title).
-		Uid(b.uid).Description(b.about).Tags([]string{tag}).
-		Readonly(). // it comes from a file: what is changed in the browser would be lost
-		Time("now-6h", "now").Refresh("1m").Timezone("browser").
-		Tooltip(dashboard.DashboardCursorSyncCrosshair).
-		Link(dashboard.NewDashboardLinkBuilder("Crossfade").
-			Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{tag}).
-			IncludeVars(true).KeepTime(true)).
-		Link(dashboard.NewDashboardLinkBuilder("Runbook").
-			Type(dashboard.DashboardLinkTypeLink).Url(runbook).Icon("doc").TargetBlank(true)).
-		Variables(variables()).
-		Annotations(annotations())
+// classic is the form of dashboards that every Grafana in use reads from files,
+// as does dashboard-linter. The one that is to follow it needs the newest one.
+type classic = dashboard.Dashboard //nolint:staticcheck // see above
+
+func (b board) build(runbook string) (classic, error) {
+	d := dashboard.NewDashboardBuilder(b.title). //nolint:staticcheck // see classic
+							Uid(b.uid).Description(b.about).Tags([]string{tag}).
+							Readonly(). // it comes from a file: what is changed in the browser would be lost
+							Time("now-6h", "now").Refresh("1m").Timezone("browser").
+							Tooltip(dashboard.DashboardCursorSyncCrosshair).
+							Link(dashboard.NewDashboardLinkBuilder("Crossfade").
+								Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{tag}).
+								IncludeVars(true).KeepTime(true)).
+							Link(dashboard.NewDashboardLinkBuilder("Runbook").
+								Type(dashboard.DashboardLinkTypeLink).Url(runbook).Icon("doc").TargetBlank(true)).
+							Variables(variables()).
+							Annotations(annotations())
 	id := uint32(0)
 	for _, r := range b.rows {
 		id++
@@ -65,7 +69,18 @@ func (b board) build(runbook string) (dashboard.Dashboard, error) {
 			d.WithPanel(placed{p, id, runbook})
 		}
 	}
-	return d.Build()
+	built, err := d.Build()
+	if err != nil {
+		return built, err
+	}
+	// The builders would put links and marks into a menu, where nobody sees them.
+	for i := range built.Links {
+		built.Links[i].Placement = nil
+	}
+	for i := range built.Annotations.List {
+		built.Annotations.List[i].Placement = nil
+	}
+	return built, nil
 }
 
 // placed is a panel with what all panels have.
@@ -90,6 +105,7 @@ func (p placed) Build() (dashboard.Panel, error) {
 	built.GridPos = &dashboard.GridPos{W: p.width, H: p.height}
 	link, err := dashboard.NewDashboardLinkBuilder("Runbook").
 		Type(dashboard.DashboardLinkTypeLink).Url(p.runbook + "#" + p.section).TargetBlank(true).Build()
+	link.Placement = nil
 	built.Links = []dashboard.DashboardLink{link}
 	return built, err
 }

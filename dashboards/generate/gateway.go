@@ -26,7 +26,7 @@ func gateway() board {
 		rows: []row{
 			{"At a glance", []panel{
 				{
-					"Replicas", "Replicas that are scraped. Compare with how many there should be.", sectionSkew, 3, 4,
+					"Replicas", "Replicas that are scraped. Compare with how many there should be.", sectionAbsent, 3, 4,
 					number("short", limitsOver(bad, step{1, fine}), now("A", "replicas", by("count", "", of("build_info")))),
 				},
 				{
@@ -68,8 +68,8 @@ func gateway() board {
 					"Errors", "Shares of requests that could not be decided on, and of replies of the upstream that are errors or never came. The dashed limit is 1 %.", sectionProvider, 12, 9,
 					limited(lines("percentunit", []series{{"unavailable", vermillion}, {"upstream 5xx", orange}, {"upstream silent", purple}},
 						query("A", "unavailable", share(by("sum", "", rate("requests_total", `outcome="unavailable"`)), by("sum", "", rate("requests_total")))),
-						query("B", "upstream 5xx", share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"5.."`)), by("sum", "", rate("upstream_duration_seconds_count")))),
-						query("C", "upstream silent", share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"error|timeout"`)), by("sum", "", rate("upstream_duration_seconds_count")))),
+						query("B", "upstream 5xx", share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"5.."`)), by("sum", "", rate("upstream_duration_seconds_count", `code!="canceled"`)))),
+						query("C", "upstream silent", share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"error|timeout"`)), by("sum", "", rate("upstream_duration_seconds_count", `code!="canceled"`)))),
 					), step{.01, bad}),
 				},
 				{
@@ -112,7 +112,7 @@ func gateway() board {
 				},
 				{
 					"Fetches of keys", "Fetches of issuers' keys. Errors in a row are a provider in trouble.", sectionProvider, 8, 8,
-					bars("short", resultSeries(), query("A", "{{result}}", by("sum", "result", gained("jwks_refresh_total")))),
+					bars(resultSeries(), query("A", "{{result}}", by("sum", "result", gained("jwks_refresh_total")))),
 				},
 			}},
 			{"Store and evidence", []panel{
@@ -126,11 +126,11 @@ func gateway() board {
 				},
 				{
 					"Audit records", "Records of the audit trail: written, lost for want of room, and attempts that failed. Anything but ok needs somebody.", sectionAudit, 8, 8,
-					bars("short", resultSeries(), query("A", "{{result}}", by("sum", "result", gained("audit_records_total")))),
+					bars(resultSeries(), query("A", "{{result}}", by("sum", "result", gained("audit_records_total")))),
 				},
 				{
 					"Lost", "What was not recorded: evidence (teams wait longer), candidates that the shadow shed, access lines, and spans that the collector did not take.", sectionEvidenceLost, 8, 8,
-					bars("short", []series{{"evidence", vermillion}, {"shadow", orange}, {"access lines", purple}, {"spans", grey}},
+					bars([]series{{"evidence", vermillion}, {"shadow", orange}, {"access lines", purple}, {"spans", grey}},
 						query("A", "evidence", by("sum", "", gained("evidence_lost_total"))),
 						query("B", "shadow", by("sum", "", gained("shadow_shed_total"))),
 						query("C", "access lines", by("sum", "", gained("access_log_lost_total"))),
@@ -138,7 +138,7 @@ func gateway() board {
 				},
 				{
 					"Throttled and signalled", "Credentials that were not judged because too many came, and requests that security should know of.", sectionSecurity, 8, 8,
-					bars("short", []series{{"legacy", orange}, {"failures", vermillion}, {"jwks", grey}, {"security signals", purple}},
+					bars([]series{{"legacy", orange}, {"failures", vermillion}, {"jwks", grey}, {"security signals", purple}},
 						query("A", "{{kind}}", by("sum", "kind", gained("throttled_total"))),
 						query("B", "security signals", by("sum", "", gained("security_signals_total", chosenTeams)))),
 				},
@@ -146,7 +146,7 @@ func gateway() board {
 			{"Replicas and configuration", []panel{
 				{
 					"Replicas", "What runs where. Different hashes of the configuration are skew; a failed reload keeps the one before.", sectionSkew, 24, 8,
-					replicas(perReplica),
+					replicas(),
 				},
 				{
 					"Different configurations", "How many are in force among the replicas of a job. 2 during a rollout; longer is skew.", sectionSkew, 8, 8,
@@ -160,8 +160,8 @@ func gateway() board {
 						now("A", "{{listener}}", by("min", "listener", of("tls_not_after_timestamp_seconds"))+" - time()")),
 				},
 				{
-					"Admin requests", "Answers of the admin API. 401 and 403 are people or pipelines who may not.", sectionSecurity, 8, 8,
-					bars("short", []series{{"answered", sky}, {"not allowed", vermillion}, {"other refusals", orange}, {"errors", purple}},
+					"Admin requests", "Answers of the admin API. 401 and 403 are people or pipelines who may not.", sectionAdmin, 8, 8,
+					bars([]series{{"answered", sky}, {"not allowed", vermillion}, {"other refusals", orange}, {"errors", purple}},
 						query("A", "answered", by("sum", "", gained("admin_requests_total", `code=~"[123].."`))),
 						query("B", "not allowed", by("sum", "", gained("admin_requests_total", `code=~"401|403"`))),
 						query("C", "other refusals", by("sum", "", gained("admin_requests_total", `code=~"4..", code!~"401|403"`))),
@@ -196,7 +196,7 @@ func upstream(ref, name, codes string) cog.Builder[variants.Dataquery] {
 }
 
 // replicas is a row for each replica.
-func replicas(labels string) *table.PanelBuilder {
+func replicas() *table.PanelBuilder {
 	return grid("instance", []column{
 		{"instance", "Replica", width(260)},
 		{"version", "Version", nil},

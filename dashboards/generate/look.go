@@ -45,9 +45,15 @@ type series struct{ name, colour string }
 
 func verdictSeries() []series {
 	return []series{
-		{"match_allow", sky}, {"match_deny", blue}, {"would_break", vermillion},
-		{"no_token", orange}, {"would_open", purple}, {"identity_drift", yellow},
-		{"legacy_lapsed", green}, {"indeterminate", grey}, {"not_evaluated", pale},
+		{"match_allow", sky},
+		{"match_deny", blue},
+		{"would_break", vermillion},
+		{"no_token", orange},
+		{"would_open", purple},
+		{"identity_drift", yellow},
+		{"legacy_lapsed", green},
+		{"indeterminate", grey},
+		{"not_evaluated", pale},
 	}
 }
 
@@ -57,13 +63,17 @@ func schemeSeries() []series {
 
 func outcomeSeries() []series {
 	return []series{
-		{"allowed", sky}, {"refused", orange}, {"unavailable", vermillion},
-		{"would_refuse", purple}, {"exempt", grey}, {"undecided", pale},
+		{"allowed", sky},
+		{"refused", orange},
+		{"unavailable", vermillion},
+		{"would_refuse", purple},
+		{"exempt", grey},
+		{"undecided", pale},
 	}
 }
 
 func ownerSeries() []series {
-	return []series{{"team", orange}, {"platform", blue}, {"idp", green}, {"security", vermillion}, {"nobody", grey}}
+	return []series{{"team", orange}, {"platform", blue}, {"idp", green}, {"security", vermillion}}
 }
 
 func resultSeries() []series {
@@ -173,9 +183,9 @@ func areas(unit string, names []series, queries ...cog.Builder[variants.Dataquer
 	return b
 }
 
-// bars is areas for what happens now and then.
-func bars(unit string, names []series, queries ...cog.Builder[variants.Dataquery]) *timeseries.PanelBuilder {
-	return areas(unit, names, queries...).DrawStyle(common.GraphDrawStyleBars).FillOpacity(90)
+// bars counts what happens now and then.
+func bars(names []series, queries ...cog.Builder[variants.Dataquery]) *timeseries.PanelBuilder {
+	return areas("short", names, queries...).DrawStyle(common.GraphDrawStyleBars).FillOpacity(90)
 }
 
 func graph(unit string, queries targets) *timeseries.PanelBuilder {

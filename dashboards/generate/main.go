@@ -14,19 +14,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// runbook is the page that the panels link to, one section for each link. Who
-// serves it elsewhere generates with -runbook, or replaces this text in the
-// files: it occurs nowhere else in them.
-const runbook = "https://crossfade.example.com/RUNBOOK.md"
+// runbook is the page that the panels link to, as the alerts beside these
+// dashboards do. Who serves it elsewhere generates with -runbook, or replaces
+// this text in the files.
+const runbook = "https://wiki.acme.dev/crossfade/RUNBOOK.md"
 
 func main() {
 	base := flag.String("runbook", runbook, "`URL` of the runbook that panels link to")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: generate [-runbook URL] DIRECTORY")
+		_, _ = fmt.Fprintln(flag.CommandLine.Output(), "usage: generate [-runbook URL] DIRECTORY")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -74,7 +72,7 @@ func render(runbook string) (map[string][]byte, error) {
 	return files, nil
 }
 
-func encode(d dashboard.Dashboard) ([]byte, error) {
+func encode(d classic) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

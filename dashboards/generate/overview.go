@@ -31,7 +31,7 @@ func overview() board {
 					number("short", limits(step{1, warning}), now("A", "held", by("sum", "", by("max", "team", of("rollout_hold", chosenTeams))))),
 				},
 				{
-					"Legacy share", "Share of all authenticated requests that still bring a legacy credential. It goes down to nothing.", sectionLegacy, 4, 4,
+					"Legacy share", "Share of the requests that were let in by a credential of which that was a legacy one. It goes down to nothing.", sectionLegacy, 4, 4,
 					number("percentunit", limits(), now("A", "legacy", legacyShare(""))).Decimals(1),
 				},
 				{
@@ -54,13 +54,13 @@ func overview() board {
 					timeline(answerStates(), query("A", "{{team}}", numbered("readiness_answer", "answer", answers))),
 				},
 				{
-					"Holds", "When each team was held. A hold stays until it is released, or the request changes and passes on newer evidence.", sectionRollback, 12, 7,
+					"Holds", "When each team was held. A hold stays until it is released, or the request changes and passes on newer evidence.", sectionRollback, 12, 8,
 					timeline(states(state{0, "free", fine}, state{1, "held", warning}),
 						query("A", "{{team}}", by("max", "team", of("rollout_hold", chosenTeams)))),
 				},
 				{
-					"Changes of percentages", "Raises, lowerings and retirements as they happened, of all chosen teams. A lowering that nobody asked for is an automatic rollback.", sectionRollback, 12, 7,
-					bars("short", []series{{"raise", sky}, {"lower", orange}, {"retire", blue}, {"automatic rollback", vermillion}},
+					"Changes of percentages", "Raises, lowerings and retirements as they happened, of all chosen teams. A lowering that nobody asked for is an automatic rollback.", sectionRollback, 12, 8,
+					bars([]series{{"raise", sky}, {"lower", orange}, {"retire", blue}, {"automatic rollback", vermillion}},
 						query("A", "{{direction}}", by("sum", "direction", by("max", "team, direction, source", gained("rollout_changes_total", chosenTeams, `source!="rollback"`)))),
 						query("B", "automatic rollback", by("sum", "", by("max", "team, direction, source", gained("rollout_changes_total", chosenTeams, `source="rollback"`))))),
 				},
@@ -93,7 +93,7 @@ func overview() board {
 					areas("reqps", schemeSeries(), query("A", "{{scheme}}", by("sum", "scheme", rate("requests_total", chosenTeams)))),
 				},
 				{
-					"Legacy share by team", "Share of each team's authenticated requests with a legacy credential, lighter when it goes down. After retirement it must be 0.", sectionLegacy, 12, 9,
+					"Legacy share by team", "Share of each team's requests that were let in by a legacy credential, lighter when it goes down. After retirement it must be 0.", sectionLegacy, 12, 9,
 					history(limits(), query("A", "{{team}}", legacyShare("team"))).Min(0).Max(1).
 						ColorScheme(scheme(dashboard.FieldColorModeIdContinuousBlues)),
 				},
@@ -102,8 +102,8 @@ func overview() board {
 					lines("percentunit", []series{{"legacy share", orange}}, query("A", "legacy share", legacyShare(""))).Max(1),
 				},
 				{
-					"Refused after raises", "Raises after which known accounts were refused and no automatic rollback followed: somebody must look. Any bar is one too many.", sectionRefused, 12, 8,
-					bars("short", []series{{"alerts", vermillion}, {"security signals", purple}},
+					"Refused after raises", "Raises after which known accounts were refused and no automatic rollback followed: somebody must look. Any bar is one too many.", sectionHurts, 12, 8,
+					bars([]series{{"alerts", vermillion}, {"security signals", purple}},
 						query("A", "alerts", by("sum", "", by("max", "team", gained("rollout_alerts_total", chosenTeams)))),
 						query("B", "security signals", by("sum", "", gained("security_signals_total", chosenTeams)))),
 				},

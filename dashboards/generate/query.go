@@ -16,11 +16,13 @@ const (
 // Matchers of label values that belong together.
 const (
 	legacySchemes = `scheme=~"basic|api_key|static_bearer"`
+	letIn         = `outcome="allowed"`
 	// A share of mismatches is one of the requests whose client sent a token that
-	// could be judged, as in the gateway's own bound on bad runs.
-	judged     = `evidence="client", verdict!~"no_token|indeterminate|not_evaluated"`
-	mismatched = `evidence="client", verdict=~"would_break|would_open|identity_drift|legacy_lapsed"`
-	evaluated  = `evidence!="probe", verdict!~"indeterminate|not_evaluated"`
+	// could be judged, as in the gateway's own bound on bad runs and in the rules
+	// beside these dashboards.
+	judged     = `evidence="client", verdict!~"indeterminate|not_evaluated"`
+	mismatched = `evidence="client", verdict=~"would_break|would_open|identity_drift"`
+	evaluated  = `evidence!="probe", verdict!="not_evaluated"`
 )
 
 // of selects a metric of the gateway at the chosen replicas.
@@ -60,12 +62,12 @@ func by(function, labels, expr string) string {
 func share(part, whole string) string { return part + " / (" + whole + " > 0)" }
 
 // quantile of a histogram of the gateway, by labels ("" for none).
-func quantile(q float64, labels, histogram string, matchers ...string) string {
+func quantile(q float64, labels, histogram string) string {
 	le := "le"
 	if labels != "" {
 		le += ", " + labels
 	}
-	return fmt.Sprintf("histogram_quantile(%v, %s)", q, by("sum", le, rate(histogram+"_bucket", matchers...)))
+	return fmt.Sprintf("histogram_quantile(%v, %s)", q, by("sum", le, rate(histogram+"_bucket")))
 }
 
 // assessed is a gauge of how ready teams are, of the replicas that have said so
@@ -106,8 +108,8 @@ func noTokenShare(labels string) string {
 }
 
 func legacyShare(labels string) string {
-	return share(by("sum", labels, rate("requests_total", chosenTeams, legacySchemes)),
-		by("sum", labels, rate("requests_total", chosenTeams, `scheme!="none"`)))
+	return share(by("sum", labels, rate("requests_total", chosenTeams, letIn, legacySchemes)),
+		by("sum", labels, rate("requests_total", chosenTeams, letIn, `scheme!="none"`)))
 }
 
 // query is over the time shown. legend may hold {{label}}.

@@ -64,8 +64,8 @@ func team() board {
 					), step{.01, warning}),
 				},
 				{
-					"Probes", "What the identity provider gave when the gateway asked on the accounts' behalf. would_break and refused are to be mended before any client changes; misconfigured is the gateway's own probe.", sectionProvider, 12, 8,
-					bars("short", []series{{"ok", sky}, {"would_break", vermillion}, {"refused", orange}, {"unavailable", grey}, {"misconfigured", purple}},
+					"Probes", "What the identity provider gave when the gateway asked on the accounts' behalf. would_break and refused are to be mended before any client changes; misconfigured is the gateway's own probe.", sectionProbes, 12, 8,
+					bars([]series{{"ok", sky}, {"would_break", vermillion}, {"refused", orange}, {"unavailable", grey}, {"misconfigured", purple}},
 						query("A", "{{result}}", by("sum", "result", gained("probe_total", chosenTeams)))),
 				},
 				{
@@ -76,19 +76,19 @@ func team() board {
 			{"Reasons", []panel{
 				{
 					"Mismatches by owner", "Who can do something about the mismatches: the team, the platform, the identity provider's people, or security.", sectionMismatch, 12, 9,
-					bars("short", ownerSeries(), query("A", "{{owner}}", reasonsByOwner("shadow_mismatches_total"))),
+					bars(ownerSeries(), query("A", "{{owner}}", reasonsByOwner("shadow_mismatches_total"))),
 				},
 				{
 					"Reasons of mismatches", "The ten reasons with the most mismatches in the time shown, each with its owner. token_absent is a client that sends no token yet.", sectionMismatch, 12, 9,
-					ranking("short", limits(), now("A", "{{reason}} ({{owner}})", topReasons("shadow_mismatches_total"))),
+					ranking("short", limits(), now("A", "{{reason}} ({{owner}})", topReasons("shadow_mismatches_total"))).Decimals(0),
 				},
 				{
 					"Refusals by owner", "Requests that were refused, or would be in mode enforce, by who can do something about it.", sectionRefused, 12, 9,
-					bars("short", ownerSeries(), query("A", "{{owner}}", reasonsByOwner("requests_total", `outcome=~"refused|would_refuse|unavailable"`))),
+					bars(ownerSeries(), query("A", "{{owner}}", reasonsByOwner("requests_total", `outcome=~"refused|would_refuse|unavailable"`))),
 				},
 				{
 					"Reasons of refusals", "The ten most frequent reasons in the time shown, each with its owner.", sectionRefused, 12, 9,
-					ranking("short", limits(), now("A", "{{reason}} ({{owner}})", topReasons("requests_total", `outcome=~"refused|would_refuse|unavailable"`))),
+					ranking("short", limits(), now("A", "{{reason}} ({{owner}})", topReasons("requests_total", `outcome=~"refused|would_refuse|unavailable"`))).Decimals(0),
 				},
 			}},
 			{"Enforced runs", []panel{
@@ -101,7 +101,7 @@ func team() board {
 					number("short", limits(step{1, bad}), now("A", "refused", by("sum", "", inRange("rollout_enforced_requests_total", chosenTeams, `outcome="refused"`)))).Decimals(0),
 				},
 				{
-					"Refused, and no rollback", "Raises in the time shown after which known accounts were refused without an automatic rollback. Red from 1: somebody must look.", sectionRefused, 4, 8,
+					"Refused, and no rollback", "Raises in the time shown after which known accounts were refused without an automatic rollback. Red from 1: somebody must look.", sectionHurts, 4, 8,
 					number("short", limits(step{1, bad}), now("A", "alerts", by("sum", "", by("max", "team", inRange("rollout_alerts_total", chosenTeams))))).Decimals(0),
 				},
 				{
@@ -125,11 +125,11 @@ func team() board {
 					timeline(checkStates("open"), query("A", "{{check}}", by("min", "check", by("max", "team, check", assessed("readiness_check", `check=~"watched|tokens_sent|accounts_pipelines|known_failures|unknown_failures|security_signals|judged|token_renewal|current|soaked"`))))),
 				},
 				{
-					"Checks before retirement", "Which checks of retirement passed when. Below 100 % they do not apply yet.", sectionLegacy, 12, 6,
+					"Checks before retirement", "Which checks of retirement passed when. Below 100 % they do not apply yet.", sectionLegacy, 8, 10,
 					timeline(checkStates("open or not due"), query("A", "{{check}}", by("min", "check", by("max", "team, check", assessed("readiness_check", `check=~"enforced|no_legacy|brownouts|unassigned|never_seen"`))))),
 				},
 				{
-					"Age of the answer", "How long ago it was last said how ready the team is. It is said every minute or so: orange from 10 minutes, red from an hour.", sectionStaleEvidence, 12, 4,
+					"Age of the answer", "How long ago it was last said how ready the team is. It is said every minute or so: orange from 10 minutes, red from an hour.", sectionStaleEvidence, 4, 10,
 					number("s", limits(step{600, warning}, step{3600, bad}), now("A", "{{team}}", "time() - "+by("max", "team", assessed("readiness_last_assessed_timestamp_seconds")))).Decimals(0),
 				},
 			}},
