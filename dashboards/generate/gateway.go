@@ -68,7 +68,7 @@ func gateway() board {
 					"Errors", "Shares of requests that could not be decided on, and of replies of the upstream that are errors or never came. The dashed limit is 1 %.", sectionProvider, 12, 9,
 					limited(lines("percentunit", []series{{"unavailable", vermillion}, {"upstream 5xx", orange}, {"upstream silent", purple}},
 						query("A", "unavailable", share(by("sum", "", rate("requests_total", `outcome="unavailable"`)), by("sum", "", rate("requests_total")))),
-						query("B", "upstream 5xx", share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"5.."`)), by("sum", "", rate("upstream_duration_seconds_count", `code!="canceled"`)))),
+						query("B", "upstream 5xx", orNone(share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"5.."`)), by("sum", "", rate("upstream_duration_seconds_count", `code!="canceled"`))), "upstream_duration_seconds_count")),
 						query("C", "upstream silent", share(by("sum", "", rate("upstream_duration_seconds_count", `code=~"error|timeout"`)), by("sum", "", rate("upstream_duration_seconds_count", `code!="canceled"`)))),
 					), step{.01, bad}),
 				},
@@ -162,10 +162,10 @@ func gateway() board {
 				{
 					"Admin requests", "Answers of the admin API. 401 and 403 are people or pipelines who may not.", sectionAdmin, 8, 8,
 					bars([]series{{"answered", sky}, {"not allowed", vermillion}, {"other refusals", orange}, {"errors", purple}},
-						query("A", "answered", by("sum", "", gained("admin_requests_total", `code=~"[123].."`))),
-						query("B", "not allowed", by("sum", "", gained("admin_requests_total", `code=~"401|403"`))),
-						query("C", "other refusals", by("sum", "", gained("admin_requests_total", `code=~"4..", code!~"401|403"`))),
-						query("D", "errors", by("sum", "", gained("admin_requests_total", `code=~"5.."`)))),
+						query("A", "answered", orNone(by("sum", "", gained("admin_requests_total", `code=~"[123].."`)), "admin_requests_total")),
+						query("B", "not allowed", orNone(by("sum", "", gained("admin_requests_total", `code=~"401|403"`)), "admin_requests_total")),
+						query("C", "other refusals", orNone(by("sum", "", gained("admin_requests_total", `code=~"4..", code!~"401|403"`)), "admin_requests_total")),
+						query("D", "errors", orNone(by("sum", "", gained("admin_requests_total", `code=~"5.."`)), "admin_requests_total"))),
 				},
 				{
 					"Processor", "Processor time that replicas use, in cores: the busiest and the mean.", sectionTop, 8, 8,
@@ -192,7 +192,7 @@ func gateway() board {
 
 // upstream counts the replies of which the code matches.
 func upstream(ref, name, codes string) cog.Builder[variants.Dataquery] {
-	return query(ref, name, by("sum", "", rate("upstream_duration_seconds_count", fmt.Sprintf("code=~%q", codes))))
+	return query(ref, name, orNone(by("sum", "", rate("upstream_duration_seconds_count", fmt.Sprintf("code=~%q", codes))), "upstream_duration_seconds_count"))
 }
 
 // replicas is a row for each replica.

@@ -20,7 +20,7 @@ func overview() board {
 				},
 				{
 					"Teams at 100 %", "Teams whose live percentage is 100: every run must use OIDC.", sectionTop, 4, 4,
-					number("short", limits(), now("A", "enforced", by("count", "", by("max", "team", of("rollout_live_ratio", chosenTeams))+" == 1")+" or vector(0)")),
+					number("short", limits(), now("A", "enforced", by("sum", "", by("max", "team", of("rollout_live_ratio", chosenTeams))+" == bool 1"))),
 				},
 				{
 					"Teams blocked", "Teams that somebody must do something for before their percentage may go up. Orange from 1.", sectionUnwatched, 4, 4,

@@ -61,6 +61,12 @@ func by(function, labels, expr string) string {
 // share divides. There is none while nothing is in whole.
 func share(part, whole string) string { return part + " / (" + whole + " > 0)" }
 
+// orNone is 0 where expr has no series yet, though the counter has others: a code
+// that was never seen is no gap in the data.
+func orNone(expr, counter string) string {
+	return expr + " or 0 * " + by("sum", "", rate(counter))
+}
+
 // quantile of a histogram of the gateway, by labels ("" for none).
 func quantile(q float64, labels, histogram string) string {
 	le := "le"
