@@ -517,6 +517,31 @@ func TestDashboardsOpenAlikeAndLeadToEachOther(t *testing.T) {
 	}
 }
 
+func TestLatencyLeadsToTraces(t *testing.T) {
+	t.Parallel()
+	histograms := map[string]bool{}
+	for _, b := range grafanaBoards(t) {
+		for _, p := range b.panels() {
+			for _, target := range p.Targets {
+				m := regexp.MustCompile(`crossfade_(\w+_duration_seconds)_bucket`).FindStringSubmatch(target.Expr)
+				if m == nil || p.Type != "timeseries" {
+					continue
+				}
+				if slices.ContainsFunc(p.Targets, func(t grafanaTarget) bool { return t.Exemplar }) {
+					histograms[m[1]] = true
+				} else {
+					t.Errorf("%s: panel %s shows no exemplars", b.file, p.Title)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"request_duration_seconds", "auth_duration_seconds", "upstream_duration_seconds"} {
+		if !histograms[name] {
+			t.Errorf("no graph shows the exemplars of %s", name)
+		}
+	}
+}
+
 var runbookLink = regexp.MustCompile(`^https://[^#]*/RUNBOOK\.md#([a-z0-9-]*)$`)
 
 func TestEveryPanelLeadsToTheRunbook(t *testing.T) {
