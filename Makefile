@@ -13,7 +13,7 @@ DOORS   := FuzzExtract FuzzClassify FuzzParse FuzzHTPasswd FuzzLoad
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## four teams on recorded Luigi traffic, nothing needed but Go; Ctrl-C ends
@@ -33,14 +33,19 @@ needs: ## install what the tests start, or name what is missing and how to get i
 	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome node:20.12=nodejs,node npm=npm,node
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
+.PHONY: dashboards
+dashboards: ## dashboards/grafana/*.json from their source
+	cd dashboards/generate && $(GO) run . ../grafana
+
 .PHONY: check
-check: $(LINT) ## format, vet, lint, import directions
-	@files=$$(gofmt -l cmd config gateway legacy rollout); \
+check: $(LINT) ## format, vet, lint, import directions, dashboards as their source says
+	@files=$$(gofmt -l cmd config dashboards gateway legacy rollout); \
 	if [ -n "$$files" ]; then echo "gofmt these files: $$files"; exit 1; fi
 	$(GO) vet ./...
 	$(LINT) run
 	$(GO) mod verify
 	$(GO) test -run 'TestImports' ./gateway
+	cd dashboards/generate && $(GO) vet ./... && $(LINT) run && $(GO) mod verify && $(GO) test ./...
 
 $(LINT):
 	@mkdir -p $(TOOLS)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,20 @@ import (
 	"crossfade/gateway/telemetry"
 	"crossfade/rollout"
 )
+
+// The list is what dashboards and alerts rest on: their tests read it.
+func TestMetricsAreThoseOfTheList(t *testing.T) {
+	tel := start(t, telemetry.Options{Version: "v1"})
+	description := regexp.MustCompile(`fqName: "(crossfade_[a-z_]+)".* variableLabels: \{([a-z_,]*)\}`)
+	var names []string
+	for _, d := range tel.Metrics() {
+		if m := description.FindStringSubmatch(d); m != nil {
+			names = append(names, m[1]+"{"+m[2]+"}\n")
+		}
+	}
+	slices.Sort(names)
+	golden(t, "metrics.golden", strings.Join(names, ""))
+}
 
 func TestFreshSeriesStandAtZero(t *testing.T) {
 	tel := start(t, telemetry.Options{
