@@ -30,7 +30,7 @@ test: needs ## everything with the race detector, a real redis-server, Chromium 
 
 .PHONY: needs
 needs: ## install what the tests start, or name what is missing and how to get it
-	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome node:20.12=nodejs,node npm=npm,node
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus node:20.12=nodejs,node npm=npm,node
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
 .PHONY: dashboards

@@ -53,6 +53,7 @@ var exclusive = map[string][]string{
 	"github.com/redis/go-redis":           {"rollout/redisstore", "cmd"},
 	"github.com/alicebob/miniredis":       {"rollout/redisstore", "cmd"},
 	"github.com/prometheus/client_golang": {"gateway/telemetry", "cmd"},
+	"github.com/prometheus/prometheus":    {"dashboards"},
 	"go.opentelemetry.io":                 {"gateway/telemetry", "cmd"},
 	"github.com/spf13/cobra":              {"cmd"},
 	"github.com/zitadel/oidc":             {"cmd"},

@@ -117,8 +117,9 @@ func gateway() board {
 			}},
 			{"Store and evidence", []panel{
 				{
-					"Redis by replica", "When each replica reached the store. Without it nobody is flipped: the last percentages stay.", sectionRedis, 12, 8,
-					timeline(states(state{0, "lost", bad}, state{1, "up", fine}), query("A", "{{instance}}", by("min", perReplica, of("redis_up")))),
+					"Redis by replica", "When each replica reached the store, and when that was not what it had been (empty, another one, or older). Without it nobody is flipped: the last percentages stay.", sectionRedis, 12, 8,
+					timeline(states(state{0, "lost", bad}, state{1, "up", fine}, state{2, "regressed", bad}),
+						query("A", "{{instance}}", by("min", perReplica, of("redis_up"))+" * (1 + "+by("max", perReplica, of("store_regressed"))+")")),
 				},
 				{
 					"Age of the rollout table", "Since percentages were last read from the store, at the replica that is worst off. Orange from a minute, red from 5.", sectionTable, 12, 8,

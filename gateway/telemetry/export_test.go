@@ -8,17 +8,5 @@ var AppendJSON = appendJSON
 // AppendPlain is the encoder of the text access line, likewise.
 var AppendPlain = appendPlain
 
-// Metrics returns what the registry can export, as the client library writes each
-// description: also what has no series yet.
-func (t *Telemetry) Metrics() []string {
-	descriptions := make(chan *prometheus.Desc)
-	go func() {
-		defer close(descriptions)
-		t.metrics.registry.Describe(descriptions)
-	}()
-	var all []string
-	for d := range descriptions {
-		all = append(all, d.String())
-	}
-	return all
-}
+// Describe sends what every metric is.
+func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) { t.metrics.registry.Describe(ch) }

@@ -16,6 +16,8 @@ type RolloutTable interface {
 	States() []rollout.State
 	// LoadedAt returns when the table was read; zero before the first time.
 	LoadedAt() time.Time
+	// Regressed reports whether the store has lost something that the table knows.
+	Regressed() bool
 }
 
 // ObserveShadow measures the shadow's queue at each scrape: how many candidates
@@ -60,6 +62,7 @@ type live struct {
 	descInFlight, descLines, descSpans *prometheus.Desc
 	descDepth, descShed, descEvidence  *prometheus.Desc
 	descLive, descLatched, descLoaded  *prometheus.Desc
+	descRegressed                      *prometheus.Desc
 	descRequested, descEffective       *prometheus.Desc
 	descHold                           *prometheus.Desc
 	descMistakes                       *prometheus.Desc
@@ -95,13 +98,14 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		descHold:      desc("rollout_hold", "1 while the team is held, so that what it asks for waits.", "team"),
 		descLatched:   desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
 		descLoaded:    desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
+		descRegressed: desc("store_regressed", "1 while the store has lost something that the table of rollouts knows: the table stays as it is, and changes are refused."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descEffective, l.descHold, l.descMistakes, l.descLatched, l.descLoaded,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descEffective, l.descHold, l.descMistakes, l.descLatched, l.descLoaded, l.descRegressed,
 	} {
 		ch <- d
 	}
@@ -130,8 +134,9 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	send(l.descEvidence, prometheus.CounterValue, lost)
 
 	send(l.descMistakes, prometheus.GaugeValue, float64(l.mistakes.Load()))
-	var loaded float64
+	var loaded, regressed float64
 	if s := l.rollout.Load(); s != nil {
+		regressed = one(s.table.Regressed())
 		if at := s.table.LoadedAt(); !at.IsZero() {
 			loaded = seconds(at)
 			s.collect(time.Now(), func(state rollout.State, requested, hold float64) {
@@ -146,6 +151,7 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	send(l.descLoaded, prometheus.GaugeValue, loaded)
+	send(l.descRegressed, prometheus.GaugeValue, regressed)
 }
 
 // effective is the share of the team that its percentage is in effect for, live
