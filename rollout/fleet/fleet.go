@@ -101,7 +101,7 @@ type Member struct {
 	silent   map[string]time.Time
 	observed int64
 	beaten   time.Time
-	said     Replica // what was said of it, without Rate
+	said     Replica        // what was said of it, without Rate
 	owed     []evidence.Gap // of replicas that were buried, not noted yet
 }
 
