@@ -41,6 +41,23 @@ type Source struct {
 	Now time.Time
 	// Partial leaves out what only a gateway that serves needs: an upstream.
 	Partial bool
+	// Needs, when not nil, are the dotted keys that must be right: mistakes at others,
+	// and in files that those name, are left to [Config.Warnings], and what they are
+	// about may be missing. A file that cannot be read as a whole is a mistake still.
+	Needs []string
+}
+
+// needed reports whether a mistake is one of what must be right.
+func (s Source) needed(m Mistake, main string) bool {
+	if s.Needs == nil {
+		return true
+	}
+	if m.Key == "" && (m.File == main || m.File == "") {
+		return true
+	}
+	return slices.ContainsFunc(s.Needs, func(key string) bool {
+		return m.Key == key || strings.HasPrefix(m.Key, key+".") || m.File == fromEnvironment && strings.HasPrefix(m.Key, Variable(key))
+	})
 }
 
 // Load reads, merges and checks the configuration. When the content is wrong
@@ -56,9 +73,10 @@ func Load(src Source) (*Config, error) {
 	if err := l.complete(c); err != nil {
 		return nil, err
 	}
-	if len(l.mistakes) > 0 {
+	if slices.ContainsFunc(l.mistakes, func(m Mistake) bool { return src.needed(m, c.File) }) {
 		return nil, l.mistakes.sorted().bounded()
 	}
+	c.warnings = append(c.warnings, l.mistakes.sorted()...)
 	return c, nil
 }
 

@@ -131,6 +131,10 @@ type Brownout struct {
 	Percent Percent   `json:"percent"`
 }
 
+// MaxBrownout is how long a window may last, in a file as over the admin API: no
+// check is asked about one, so it must not take the place of a raise.
+const MaxBrownout = 24 * time.Hour
+
 // Brownout returns the window that is in force, the highest of several; ok is
 // false while there is none, or a hold suspends it.
 func (s State) Brownout(now time.Time) (b Brownout, ok bool) {

@@ -67,7 +67,7 @@ func (p *program) withStoreFor(ctx context.Context, c *cobra.Command, use func(c
 	if f := c.Flags().Lookup("admin"); f != nil && f.Changed {
 		return usage("%s goes straight to Redis only: leave --admin out", c.CommandPath())
 	}
-	cfg, err := p.partial(c)
+	cfg, err := p.reaching(c)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (p *program) withRollouts(c *cobra.Command, use func(context.Context, rollo
 
 // keying is what runs are bucketed by, as the configuration of the command says.
 func (p *program) keying(c *cobra.Command) (rollout.Keying, error) {
-	cfg, err := p.partial(c)
+	cfg, err := p.reaching(c)
 	if err != nil {
 		return rollout.Keying{}, err
 	}

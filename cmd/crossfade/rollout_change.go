@@ -65,7 +65,7 @@ func (p *program) change(c *changeCommand, name string, change func(rollout.Stat
 		}
 		return c.out.write(p.stdout, rowOf(state, time.Now()), table{{say(state)}})
 	}
-	cfg, err := p.partial(c.Command)
+	cfg, err := p.reaching(c.Command)
 	if err != nil {
 		return err
 	}

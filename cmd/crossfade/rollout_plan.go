@@ -151,12 +151,23 @@ func (p *program) plan(c *cobra.Command, o planning, use func(ctx context.Contex
 
 // partial loads the configuration as far as a command without a gateway needs it.
 func (p *program) partial(c *cobra.Command) (*config.Config, error) {
+	return p.load(c, nil)
+}
+
+// reaching loads no more of it than it takes to reach the Redis of the gateways, and
+// to know how they bucket runs: those serve by what they read before somebody made a
+// mistake elsewhere, which must keep nobody from lowering a team.
+func (p *program) reaching(c *cobra.Command) (*config.Config, error) {
+	return p.load(c, []string{"redis", "upstream.profile", "rollout.stickiness"})
+}
+
+func (p *program) load(c *cobra.Command, needs []string) (*config.Config, error) {
 	flags := make(map[string]any)
 	if f := c.Flags().Lookup("redis"); f != nil && f.Changed {
 		flags["redis.url"] = f.Value.String()
 	}
 	source := p.source(flags)
-	source.Partial = true
+	source.Partial, source.Needs = true, needs
 	return config.Load(source)
 }
 

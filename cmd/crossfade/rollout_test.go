@@ -309,3 +309,27 @@ func TestAStatusTellsOfWhatEndsByItself(t *testing.T) {
 		t.Errorf("while it is held: %s", got.stdout)
 	}
 }
+
+func TestAMistakeElsewhereInTheConfigurationKeepsNobodyFromLoweringATeam(t *testing.T) {
+	redis := rollouttest.StartRedis(t)
+	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 50})
+	dir := t.TempDir()
+	const others = "rollout: { dir: gone }\nlegacy: { htpasswd: gone }\nprincipals: principals.yaml\nnonsense: 1\n"
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("principals.yaml", "svc-etl: { team: data-eng, oidc\n")
+	write("crossfade.yaml", others+"redis: "+redis.URL()+"\n")
+	run := func(args ...string) ran { return run(t, append(args, "-c", filepath.Join(dir, "crossfade.yaml"))...) }
+	run("rollout", "rollback", "data-eng", "--reason", "r").want(t, exitOK, "back at 0%")
+	run("rollout", "set", "data-eng", "0", "--reason", "r").want(t, exitOK, "data-eng is at 0%")
+	run("rollout", "status").want(t, exitOK, "data-eng")
+	run("rollout", "history", "data-eng").want(t, exitOK, "50% -> 0%")
+	run("rollout", "apply").want(t, exitUsage, "gone", "nonsense") // which needs all of it
+	write("crossfade.yaml", others+"redis: { url: nonsense }\n")
+	run("rollout", "set", "data-eng", "0").want(t, exitUsage, "redis.url", "nonsense")
+	write("crossfade.yaml", "redis: ["+redis.URL())
+	run("rollout", "set", "data-eng", "0").want(t, exitUsage, "crossfade.yaml")
+}

@@ -264,6 +264,9 @@ func (a *asking) check() error {
 		if !percent.given {
 			return fmt.Errorf(`brownout %d: "percent" is missing`, i+1)
 		}
+		if b.Until.Sub(b.From) > rollout.MaxBrownout {
+			return fmt.Errorf("brownout %d: it may last %d hours at most", i+1, int(rollout.MaxBrownout.Hours()))
+		}
 		b.Percent = percent.Percent
 		a.brownouts = append(a.brownouts, b)
 	}

@@ -316,6 +316,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		`{"requests":[{"team":"search","percent":5,"x":1}]}`, `{"requests":[` + strings.Repeat(`{"team":"search","percent":1},`, 500) + `{"team":"search","percent":1}]}`,
 		`{"requests":[{"team":"search","percent":5,"brownouts":[{"from":"2030-01-01T08:00:00Z","until":"2030-01-01T09:00:00Z"}]}]}`,
 		`{"requests":[{"team":"search","percent":5,"brownouts":[{"percent":5,"from":"soon","until":"later"}]}]}`,
+		`{"requests":[{"team":"search","percent":5,"brownouts":[{"percent":100,"from":"2030-01-01T08:00:00Z","until":"2030-01-02T08:00:01Z"}]}]}`,
 	} {
 		a.want(ask{method: "POST", path: "/plan", body: body}, 400, "body_invalid")
 	}
@@ -508,4 +509,16 @@ func FuzzBodies(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A brownout asks no check, so one without a near end would be a raise past them.
+func TestABrownoutThatLastsForLongIsNotTaken(t *testing.T) {
+	a := newAPI(t)
+	ask := ask{method: "POST", path: "/teams/data-eng/request", token: "lead"}
+	ask.body = `{"percent":0,"brownouts":[{"percent":100,"from":"2030-01-01T08:00:00Z","until":"2040-01-01T08:00:00Z"}]}`
+	if got := a.want(ask, 400, "body_invalid"); !strings.Contains(fmt.Sprint(got), "24 hours at most") {
+		t.Errorf("%v", got)
+	}
+	ask.body = `{"percent":0,"brownouts":[{"percent":100,"from":"2030-01-01T08:00:00Z","until":"2030-01-02T08:00:00Z"}]}`
+	a.want(ask, 200, "")
 }
