@@ -240,6 +240,10 @@ type Run struct {
 	// credential was verified in that very request: only then it would have been
 	// let in before. Both in milliseconds of UTC, zero for never.
 	EnforcedFrom, LockedOut time.Time
+	// Broke tells that a token of it would not have been let in, Tokenless that a
+	// request of it came without one: Grade says neither where it is a security
+	// signal.
+	Broke, Tokenless bool
 	// Brownout tells that a request of it fell into a window that enforced it,
 	// Observed that one came while the gateway refused nothing to anybody.
 	Brownout, Observed bool
@@ -281,6 +285,7 @@ func (r Run) Merge(o Run) Run {
 	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
 	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
 	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
+	r.Broke, r.Tokenless = r.Broke || o.Broke, r.Tokenless || o.Tokenless
 	r.EnforcedFrom, r.LockedOut = earliest(r.EnforcedFrom, o.EnforcedFrom), earliest(r.LockedOut, o.LockedOut)
 	r.Brownout, r.Observed = r.Brownout || o.Brownout, r.Observed || o.Observed
 	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)

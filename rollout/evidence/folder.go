@@ -243,7 +243,7 @@ func runOf(o *Observation, at time.Time) Run {
 	r := Run{
 		Account: o.Account, Pipeline: o.Pipeline, Grade: o.Grade, Reason: o.Reason, TraceID: o.TraceID, Worst: at,
 		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused, Brownout: o.Brownout,
-		Detail: o.Detail, Observed: o.Observed, Config: o.Config,
+		Detail: o.Detail, Observed: o.Observed, Config: o.Config, Broke: o.Grade == WouldBreak, Tokenless: o.Grade == NoToken,
 	}
 	if o.Enforced && !o.Brownout {
 		r.EnforcedFrom = at

@@ -145,7 +145,22 @@ func TestJudgeAnswers(t *testing.T) {
 			t.add(2*day, graded(clean("svc-etl", "LoadUsers"), evidence.WouldOpen, identity.TaskFamilyDenied))
 			t.Waivers = []readiness.Waiver{{Account: "svc-etl", Reason: identity.TaskFamilyDenied, Owner: "ana", Why: "known", Until: now.Add(day)}}
 			return t
-		}, readiness.Ready, 100, "1,401 runs, 1 of them bad", "", nil},
+		}, readiness.Ready, 100, "1,401 clean runs", "", nil},
+		{"a signal of every run that is waived leaves them clean", func() *team {
+			t := newTeam()
+			t.every(14, 100, graded(clean("svc-etl", "LoadUsers"), evidence.IdentityDrift, identity.TeamMismatch))
+			t.Waivers = []readiness.Waiver{{Account: "svc-etl", Reason: identity.TeamMismatch, Owner: "ana", Why: "known", Until: now.Add(day)}}
+			return t
+		}, readiness.Ready, 100, "1,400 clean runs", "", nil},
+		{"and hides nothing else that is wrong with them", func() *team {
+			t := newTeam()
+			r := graded(clean("svc-etl", "LoadUsers"), evidence.IdentityDrift, identity.TeamMismatch)
+			t.every(14, 100, r)
+			r.Broke = true
+			t.every(14, 2, r)
+			t.Waivers = []readiness.Waiver{{Account: "svc-etl", Reason: identity.TeamMismatch, Owner: "ana", Why: "known", Until: now.Add(day)}}
+			return t
+		}, readiness.Blocked, 0, "28 of 1,428 runs were bad: up to 3.12% may be, 1% is the limit", identity.OwnerPlatform, []readiness.CheckName{readiness.UnknownFailures}},
 		{"a waiver that has ended does", func() *team {
 			t := good()
 			t.add(2*day, graded(clean("svc-etl", "LoadUsers"), evidence.IdentityDrift, identity.TeamMismatch))

@@ -23,7 +23,19 @@ const (
 	broken
 )
 
-func classOf(r evidence.Run) class {
+// classOf says what a run is for the numbers. One whose security signal is waived
+// is what it would be without.
+func classOf(r evidence.Run, waived bool) class {
+	if waived {
+		switch {
+		case r.Broke:
+			r.Grade = evidence.WouldBreak
+		case r.Tokenless:
+			r.Grade = evidence.NoToken
+		default:
+			r.Grade = evidence.Clean
+		}
+	}
 	switch {
 	case r.Grade.Bad():
 		return broken
@@ -130,7 +142,10 @@ func newTally(f Facts) *tally {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
 			}
-			all = append(all, judgedRun{Run: r, key: key, day: d, unix: r.First.Unix(), class: classOf(r), pair: pair{r.Account, r.Pipeline}})
+			waived := r.Grade >= evidence.IdentityDrift && t.waived(r.Account, r.Reason) != ""
+			all = append(all, judgedRun{
+				Run: r, key: key, day: d, unix: r.First.Unix(), class: classOf(r, waived), pair: pair{r.Account, r.Pipeline},
+			})
 		}
 	}
 	t.unkept = float64(unkept) + begins
@@ -294,7 +309,7 @@ func (t *tally) failures() []Failure {
 		if r.class == clean && r.counts {
 			cleans[r.pair] = append(cleans[r.pair], r.First)
 		}
-		if r.class != broken {
+		if r.class != broken && r.Grade < evidence.IdentityDrift {
 			continue
 		}
 		k := key{r.pair, r.Reason, r.Grade}

@@ -69,9 +69,10 @@ type runFlag struct {
 	is     *bool
 }
 
-func flagged(r *evidence.Run) [6]runFlag {
-	return [6]runFlag{
+func flagged(r *evidence.Run) [8]runFlag {
+	return [8]runFlag{
 		{"l", &r.Legacy}, {"t", &r.Token}, {"e", &r.Enforced}, {"r", &r.Refused}, {"b", &r.Brownout}, {"o", &r.Observed},
+		{"w", &r.Broke}, {"n", &r.Tokenless},
 	}
 }
 

@@ -141,7 +141,7 @@ func noEvidence(t *testing.T, s evidence.Store) {
 func everything() evidence.Batch {
 	r := evidence.Run{
 		Account: "svc etl|ü", Pipeline: "Load:Users", Grade: evidence.WouldBreak, Reason: "aud_mismatch", TraceID: "4bf92f3577b34da6",
-		Worst: moment(3), First: moment(1), Last: moment(4), Legacy: true, Token: true, Enforced: true, Refused: true, Brownout: true,
+		Worst: moment(3), First: moment(1), Last: moment(4), Legacy: true, Token: true, Enforced: true, Refused: true, Brownout: true, Broke: true, Tokenless: true,
 		Detail: `the token is for "api://finance"; this gateway accepts "luigi" / ü`, Observed: true, Config: "0123456789abcdef",
 		EnforcedFrom: moment(2), LockedOut: moment(3), FirstExpiry: moment(100), LastExpiry: moment(200),
 	}

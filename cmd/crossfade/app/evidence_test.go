@@ -139,7 +139,9 @@ func TestWhatRequestsTeachIsRecorded(t *testing.T) {
 			}
 			var want []evidence.Run
 			if test.want != nil {
-				want = []evidence.Run{*test.want}
+				run := *test.want
+				run.Broke, run.Tokenless = run.Grade == evidence.WouldBreak, run.Grade == evidence.NoToken
+				want = []evidence.Run{run}
 			}
 			times := cmpopts.IgnoreFields(evidence.Run{}, "First", "Last", "Worst", "TraceID", "FirstExpiry", "LastExpiry", "EnforcedFrom", "LockedOut", "Config")
 			if diff := cmp.Diff(want, runs, times, cmpopts.EquateEmpty()); diff != "" {
