@@ -230,6 +230,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err = a.apply(c); err != nil {
 		return nil, err
 	}
+	// What looks at teams asks which gateways there are.
+	if err = a.join(); err != nil {
+		return nil, err
+	}
 	if err = a.watchEffect(); err != nil {
 		return nil, err
 	}
@@ -241,9 +245,6 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err = a.follow(c); err != nil {
-		return nil, err
-	}
-	if err = a.join(); err != nil {
 		return nil, err
 	}
 	if err = a.listen(c); err != nil {

@@ -55,9 +55,6 @@ func (a *App) assessTeams() (err error) {
 		Store: a.store.Store, Keying: a.keying,
 		Settings: func(team identity.Team) assess.Settings { return a.settings.Load().of(team, a.files) },
 		Skewed: func(context.Context) (bool, error) {
-			if a.member == nil {
-				return false, nil
-			}
 			return skewed(a.member.Known()), nil
 		},
 	})
