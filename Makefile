@@ -25,7 +25,7 @@ build: ## bin/crossfade
 
 .PHONY: test
 test: needs ## everything with the race detector, a real redis-server, Chromium and identity provider, and a few seconds of fuzzing
-	$(GO) test -race -timeout 4m ./...
+	$(GO) test -race -timeout 8m ./...
 	.ci/fuzz 3s $(DOORS)
 
 .PHONY: needs
