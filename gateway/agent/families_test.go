@@ -549,14 +549,16 @@ func TestAFamilysTokenNeverGoesWithAnotherFamilysTask(t *testing.T) {
 			family := rapid.SampledFrom(names).Draw(t, "family")
 			id := family + "_" + rapid.SampledFrom([]string{"1", "B_1", "C_2"}).Draw(t, "id")
 			worker := rapid.SampledFrom([]string{"w", "x"}).Draw(t, "worker")
-			if known, ok := registered[id]; ok {
+			known, out := registered[id]
+			if out {
 				family = known
 			}
-			registered[id] = family
 			switch rapid.SampledFrom([]string{"out", "batch", "call", "end", "combine"}).Draw(t, "what") {
 			case "out":
+				registered[id] = family
 				s.handOut(worker, one(family, id))
 			case "batch":
+				registered[id] = family
 				s.handOut(worker, map[string]any{"task_id": nil, "task_family": family, "batch_id": "b-" + family, "batch_task_ids": []string{id}})
 			default:
 				claimed := rapid.SampledFrom(append([]string{""}, names...)).Draw(t, "claimed")
@@ -564,15 +566,12 @@ func TestAFamilysTokenNeverGoesWithAnotherFamilysTask(t *testing.T) {
 				if rapid.Bool().Draw(t, "in a batch") {
 					args["batch_id"], args["status"] = "b-"+rapid.SampledFrom(names).Draw(t, "batch"), "RUNNING"
 				}
-				if claimed != "" && strings.HasPrefix(id, claimed+"_") && args["batch_id"] != nil {
-					// The scheduler takes the family of a task that it does not know from the call.
-					if _, out := registered[id]; !out {
-						registered[id] = claimed
-					}
+				if !out && claimed != "" && strings.HasPrefix(id, claimed+"_") && args["batch_id"] != nil {
+					registered[id] = claimed // the scheduler takes the family of a task that it does not know from the call
 				}
 				got, _ := s.call("add_task", args)
 				of, isFamilys := strings.CutPrefix(got, "token-for-")
-				if isFamilys && of != registered[id] && of != claimed {
+				if is, ok := registered[id]; ok && isFamilys && of != is && of != claimed {
 					t.Fatalf("%v, which is of %s, goes by the token of %s", args, registered[id], of)
 				}
 				if isFamilys && claimed != "" && of != claimed {

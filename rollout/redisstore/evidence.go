@@ -71,8 +71,14 @@ type runFlag struct {
 
 func flagged(r *evidence.Run) [8]runFlag {
 	return [8]runFlag{
-		{"l", &r.Legacy}, {"t", &r.Token}, {"e", &r.Enforced}, {"r", &r.Refused}, {"b", &r.Brownout}, {"o", &r.Observed},
-		{"w", &r.Broke}, {"n", &r.Tokenless},
+		{"l", &r.Legacy},
+		{"t", &r.Token},
+		{"e", &r.Enforced},
+		{"r", &r.Refused},
+		{"b", &r.Brownout},
+		{"o", &r.Observed},
+		{"w", &r.Broke},
+		{"n", &r.Tokenless},
 	}
 }
 
