@@ -332,10 +332,11 @@ func (r *Recorder) record(end context.Context, b Batch, timeout time.Duration) e
 // place, and returns the one to use next time.
 func (r *Recorder) fold(f *folder, spare []Observation) []Observation {
 	r.mu.Lock()
-	full, used, lost := r.ring, r.used, r.lost
+	full, used := r.ring, r.used
 	r.ring, r.used = spare, 0
-	if len(lost) > 0 {
-		r.lost = make(map[identity.Team]int64)
+	var lost map[identity.Team]int64 // none, or no longer where Observe counts
+	if len(r.lost) > 0 {
+		lost, r.lost = r.lost, make(map[identity.Team]int64)
 	}
 	r.mu.Unlock()
 	for team, n := range lost {
