@@ -61,6 +61,10 @@ type Event struct {
 	Throttled bool
 	// Shadow is the verdict on the two credentials.
 	Shadow shadow.Result
+	// Sample says of a verdict that is a mismatch, or of a token that is refused, what
+	// its owner needs to repair it; see identity.Sample. "" otherwise. It may be shown
+	// to whoever may see the team.
+	Sample string
 	// Shadowed tells that the verdict was found off the request path, from
 	// ShadowStart for ShadowTime, and ShadowToken is the judgement found there.
 	Shadowed    bool
@@ -150,8 +154,8 @@ type pending struct {
 // shadowed notes the verdict of the runner. Only the shadow writes these
 // fields, and nobody reads them before both parties have released the event;
 // Token itself stays as the request saw it until then.
-func (p *pending) shadowed(token *identity.Authentication, r shadow.Result, start time.Time) {
-	p.Shadow, p.Shadowed = r, true
+func (p *pending) shadowed(token *identity.Authentication, r shadow.Result, sample string, start time.Time) {
+	p.Shadow, p.Sample, p.Shadowed = r, sample, true
 	p.ShadowToken = token
 	p.ShadowStart, p.ShadowTime = start, time.Since(start)
 }

@@ -356,7 +356,7 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 		return
 	}
 	if ev.Token == nil || ev.Token.Status != identity.StatusPending {
-		ev.Shadow = h.compare(&ev.Event, ev.Call, ev.Token)
+		ev.Shadow, ev.Sample = h.compare(&ev.Event, &ev.Call, ev.Token)
 		return
 	}
 	ev.parties.Add(1)
@@ -368,13 +368,15 @@ func (h *Handler) shadow(p Presented, ev *pending) {
 				token := identity.Reject(fmt.Sprintf("judging the token failed with a %T", cause), identity.PolicyError)
 				ev.shadowed(token, shadow.Result{
 					Verdict: shadow.Indeterminate, Reason: identity.PolicyError, Evidence: shadow.EvidenceClient,
-				}, start)
+				}, "", start)
 				panic(cause) // the runner counts it and goes on
 			}
 		}()
 		token := h.midRun(ctx, ev.Call.Run, h.candidate(ctx, p.Token))
 		h.brought(ev, token)
-		ev.shadowed(token, h.compare(&ev.Event, h.resolve(ctx, ev.Call, token), token), start)
+		call := h.resolve(ctx, ev.Call, token)
+		verdict, sample := h.compare(&ev.Event, &call, token)
+		ev.shadowed(token, verdict, sample, start)
 	})
 	if !queued {
 		ev.parties.Add(-1)
@@ -393,9 +395,11 @@ func (h *Handler) candidate(ctx context.Context, c identity.Credential) *identit
 	return token
 }
 
-func (h *Handler) compare(ev *Event, c Call, token *identity.Authentication) shadow.Result {
-	return shadow.Compare(
-		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, &c, ev.Other)},
-		shadow.Side{Auth: token, Denied: h.denied(token, &c, ev.Other)},
+// compare returns the verdict on the two credentials and its sample.
+func (h *Handler) compare(ev *Event, c *Call, token *identity.Authentication) (shadow.Result, string) {
+	r := shadow.Compare(
+		shadow.Side{Auth: ev.Legacy, Denied: h.denied(ev.Legacy, c, ev.Other)},
+		shadow.Side{Auth: token, Denied: h.denied(token, c, ev.Other)},
 		h.RolesCount && h.Mode == Enforce)
+	return r, h.sample(ev, c, token, r)
 }

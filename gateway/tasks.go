@@ -96,6 +96,7 @@ func (h *Handler) midRun(ctx context.Context, run string, token *identity.Authen
 	}
 	again := *token
 	again.Reasons = []identity.Reason{identity.ExpiredMidRun}
+	again.Sample = identity.Sample("the run began with a good token and sends one that has expired: %s", token.Sample)
 	return &again
 }
 

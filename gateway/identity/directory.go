@@ -266,6 +266,41 @@ func (d *Directory) Token(t TokenIdentity) (Principal, Reason) {
 	return p, ""
 }
 
+// Why says in a part of a sample why Token returns a reason for the same token; what
+// it says of one for which Token returns none means nothing. It asks for no claim that
+// Token does not ask for.
+func (d *Directory) Why(t TokenIdentity) string {
+	if d == nil {
+		return ""
+	}
+	name, several := d.holding(t.Subject, t)
+	if name == "" {
+		name, several = d.holding("", t)
+	}
+	switch {
+	case several:
+		return "several accounts match the token"
+	case name != "":
+		return ""
+	}
+	switch teams := meanings(d.claims.Teams, t); {
+	case len(teams) > 1:
+		return "claims give the token several teams: " + ShownWords(teams, whyRoom)
+	case t.Subject != "" && len(d.bySub[t.Subject]) > 0:
+		return "an account has this subject, but not of this issuer or with other claims"
+	case len(d.claims.Roles)+len(d.claims.Teams) > 0:
+		rules := slices.AppendSeq(slices.Collect(maps.Keys(d.claims.Roles)), maps.Keys(d.claims.Teams))
+		slices.Sort(rules)
+		rules = slices.Compact(rules)
+		return "no account has this subject, and no rule gives anything for " + ShownWords(rules, whyRoom)
+	default:
+		return "no account has this subject"
+	}
+}
+
+// whyRoom is how long a list in Why is, in bytes: what it is part of says more.
+const whyRoom = 40
+
 // holding returns the entry whose match under the subject means the token, ""
 // if none does, and whether there are several.
 func (d *Directory) holding(subject string, t TokenIdentity) (name string, several bool) {

@@ -103,6 +103,10 @@ type Authentication struct {
 	// expected. It may name configuration and claims, so it goes to audit
 	// lines and tools and never to a client. It never holds a secret.
 	Detail string
+	// Sample says of the primary reason what its owner needs to repair it, with
+	// claims by their names: see MaxSample. "" if nothing is wrong, and for legacy
+	// credentials.
+	Sample string
 }
 
 // TokenInfo is what a token said about itself. Verified tells whether the

@@ -11,22 +11,20 @@ import (
 // checkTimes compares exp, nbf and iat with the clock, each with its own skew,
 // and the lifetime with the longest one (RFC 7519 sections 4.1.4 to 4.1.6).
 func (r *rules) checkTimes(t *token, now time.Time) (bad []finding) {
-	add := func(reason identity.Reason, format string, args ...any) {
-		bad = append(bad, found(reason, format, args...))
-	}
+	add := func(f finding) { bad = append(bad, f) }
 	stamp := func(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 	if t.exp.IsZero() {
 		if !t.claims.has("exp") { // one of another type has been reported as such
-			add(identity.ExpMissing, "the token has no exp: it would be good for ever")
+			add(plain(identity.ExpMissing, "the token has no exp: it would be good for ever"))
 		}
 	} else if !now.Before(t.exp.Add(r.Skew.Exp)) {
-		add(identity.Expired, "the token expired at %s, %s ago", stamp(t.exp), now.Sub(t.exp).Round(time.Second))
+		add(plain(identity.Expired, "the token expired at %s, %s ago", stamp(t.exp), now.Sub(t.exp).Round(time.Second)))
 	}
 	if !t.nbf.IsZero() && now.Before(t.nbf.Add(-r.Skew.Nbf)) {
-		add(identity.NotYetValid, "the token is not valid before %s, in %s", stamp(t.nbf), t.nbf.Sub(now).Round(time.Second))
+		add(plain(identity.NotYetValid, "the token is not valid before %s, in %s", stamp(t.nbf), t.nbf.Sub(now).Round(time.Second)))
 	}
 	if !t.iat.IsZero() && t.iat.After(now.Add(r.Skew.Iat)) {
-		add(identity.IATInFuture, "the token was issued at %s, %s from now", stamp(t.iat), t.iat.Sub(now).Round(time.Second))
+		add(plain(identity.IATInFuture, "the token was issued at %s, %s from now", stamp(t.iat), t.iat.Sub(now).Round(time.Second)))
 	}
 	if !t.exp.IsZero() {
 		from, what := t.iat, "lives"
@@ -34,7 +32,7 @@ func (r *rules) checkTimes(t *token, now time.Time) (bad []finding) {
 			from, what = now, "has no iat and is good for another"
 		}
 		if life := t.exp.Sub(from); life > r.MaxLifetime {
-			add(identity.LifetimeExceedsMax, "the token %s %s; at most %s is allowed", what, life.Round(time.Second), r.MaxLifetime)
+			add(plain(identity.LifetimeExceedsMax, "the token %s %s; at most %s is allowed", what, life.Round(time.Second), r.MaxLifetime))
 		}
 	}
 	return bad
@@ -43,37 +41,41 @@ func (r *rules) checkTimes(t *token, now time.Time) (bad []finding) {
 // checkBinding asks whether the token is meant for us: aud (RFC 7519 section
 // 4.1.3), the client, the tenant, the type and scopes.
 func (r *rules) checkBinding(t *token) (bad []finding) {
-	add := func(reason identity.Reason, format string, args ...any) {
-		bad = append(bad, found(reason, format, args...))
-	}
+	add := func(f finding) { bad = append(bad, f) }
 	client, clientClaim := t.claims.first(r.preset.clients...)
 	switch {
 	case len(t.aud) > 0:
 		if len(r.Audiences) == 0 || !slices.ContainsFunc(t.aud, r.isAudience) {
-			add(identity.AudMismatch, "the token is for %s; this gateway accepts %s", list(t.aud), orNone(r.Audiences))
+			add(found(identity.AudMismatch, "the token is for %s; this gateway accepts %s", list(t.aud), orNone(r.Audiences)).
+				named("aud names none of the audiences that this gateway accepts: %s", accepted(r.Audiences)))
 		}
 	case t.claims.has("aud") && string(t.claims["aud"]) != "[]":
 		// its type has been reported
 	case !r.standsIn(t):
-		add(identity.AudMissing, "the token has no aud; this gateway accepts %s", orNone(r.Audiences))
+		add(found(identity.AudMissing, "the token has no aud; this gateway accepts %s", orNone(r.Audiences)).
+			named("the token has no aud; this gateway accepts %s", accepted(r.Audiences)))
 	}
 	if len(r.AuthorizedParties) > 0 && !slices.Contains(r.AuthorizedParties, client) {
 		if client == "" {
-			add(identity.AzpMismatch, "the token names no client; accepted: %s", wanted(r.AuthorizedParties))
+			add(found(identity.AzpMismatch, "the token names no client; accepted: %s", wanted(r.AuthorizedParties)).
+				named("the token names no client, by none of %s; accepted: %s", strings.Join(r.preset.clients, ", "), accepted(r.AuthorizedParties)))
 		} else {
-			add(identity.AzpMismatch, "the token was issued to %s (%s); accepted: %s", show(client), clientClaim, wanted(r.AuthorizedParties))
+			add(found(identity.AzpMismatch, "the token was issued to %s (%s); accepted: %s", show(client), clientClaim, wanted(r.AuthorizedParties)).
+				named("%s names none of the accepted clients: %s", clientClaim, accepted(r.AuthorizedParties)))
 		}
 	}
 	if len(r.Tenants) > 0 {
 		if tenant, _ := t.claims.first(r.preset.tenantClaim); !slices.Contains(r.Tenants, tenant) {
-			add(identity.TenantMismatch, "the claim %s is %s; accepted: %s", r.preset.tenantClaim, show(tenant), wanted(r.Tenants))
+			add(found(identity.TenantMismatch, "the claim %s is %s; accepted: %s", r.preset.tenantClaim, show(tenant), wanted(r.Tenants)).
+				named("%s names none of the accepted tenants: %s", r.preset.tenantClaim, accepted(r.Tenants)))
 		}
 	}
 	bad = append(bad, r.checkType(t)...)
 	have := t.claims.words("scope", "scp")
 	for _, scope := range r.Scopes {
 		if !slices.Contains(have, scope) {
-			add(identity.InsufficientScope, "the token lacks the scope %s; it has %s", show(scope), orNone(have))
+			add(found(identity.InsufficientScope, "the token lacks the scope %s; it has %s", show(scope), orNone(have)).
+				named("scope and scp hold none of that name: %s", accepted([]string{scope})))
 		}
 	}
 	return bad
@@ -87,18 +89,20 @@ func (r *rules) checkType(t *token) (bad []finding) {
 	}
 	optional := len(r.TokenTypes) == 0
 	if (t.header["typ"] != nil || !optional) && !slices.ContainsFunc(types, func(want string) bool { return sameType(t.typ, want) }) {
-		bad = append(bad, found(identity.TypMismatch, "the header says typ %s; accepted: %s", show(t.typ), wanted(types)))
+		bad = append(bad, found(identity.TypMismatch, "the header says typ %s; accepted: %s", show(t.typ), wanted(types)).
+			named("typ in the header is none of the accepted: %s", accepted(types)))
 	}
 	if r.AllowIDTokens || r.preset.idTokens {
 		return bad
 	}
 	if r.preset.idToken != nil {
 		if why := r.preset.idToken(t); why != "" {
-			return append(bad, found(identity.IDTokenAsAccess, "this is an ID token: %s", why))
+			return append(bad, plain(identity.IDTokenAsAccess, "this is an ID token: %s", why))
 		}
 	}
 	if typ, _ := t.claims.first("typ"); typ != "" && r.preset.payloadTypes != nil && !slices.Contains(r.preset.payloadTypes, typ) {
-		bad = append(bad, found(identity.TypMismatch, "the claim typ is %s; accepted: %s", show(typ), wanted(r.preset.payloadTypes)))
+		bad = append(bad, found(identity.TypMismatch, "the claim typ is %s; accepted: %s", show(typ), wanted(r.preset.payloadTypes)).
+			named("the claim typ is none of the accepted: %s", accepted(r.preset.payloadTypes)))
 	}
 	return bad
 }
@@ -124,9 +128,7 @@ func orNone(values []string) string {
 // checkIdentity reads subject, groups and e-mail address into info and asks the
 // directory who it is.
 func (r *rules) checkIdentity(t *token, info *identity.TokenInfo, d *identity.Directory) (p identity.Principal, bad []finding) {
-	add := func(reason identity.Reason, format string, args ...any) {
-		bad = append(bad, found(reason, format, args...))
-	}
+	add := func(f finding) { bad = append(bad, f) }
 	email, mailProven := r.email(t)
 	if mailProven {
 		info.Email = email
@@ -136,59 +138,65 @@ func (r *rules) checkIdentity(t *token, info *identity.TokenInfo, d *identity.Di
 	if v, ok := t.claims.find(r.SubjectClaim); ok && v[0] == '"' { // a list or a number names nobody
 		info.Subject, _ = t.claims.first(r.SubjectClaim)
 	} else if ok && r.SubjectClaim != "sub" {
-		add(identity.ClaimTypeInvalid, "%s is %s, not a string", r.SubjectClaim, kindOf(v))
+		add(plain(identity.ClaimTypeInvalid, "%s is %s, not a string", r.SubjectClaim, kindOf(v)))
 	}
 	unproven := r.SubjectClaim == "email" && email != "" && !mailProven
 	switch {
 	case unproven: // reported below
 	case info.Subject == "":
-		add(identity.SubjectMissing, "the token has no usable %s", r.SubjectClaim)
+		add(found(identity.SubjectMissing, "the token has no usable %s", r.SubjectClaim).
+			lists(t, "the token has no usable %s", r.SubjectClaim))
 	}
 	var askedGroups, askedEmail bool
 	reason := identity.Reason("")
+	who := identity.TokenIdentity{
+		Issuer: r.URL, Subject: info.Subject,
+		Claim: func(name string) []string {
+			switch {
+			case name == "groups" || slices.Contains(r.groups, name):
+				askedGroups = true
+			case name == "email":
+				askedEmail = true
+				if !mailProven {
+					return nil
+				}
+			}
+			if name == "groups" {
+				return slices.Clone(info.Groups)
+			}
+			return t.claims.values(name)
+		},
+	}
 	if info.Subject != "" && !unproven {
-		p, reason = d.Token(identity.TokenIdentity{
-			Issuer: r.URL, Subject: info.Subject,
-			Claim: func(name string) []string {
-				switch {
-				case name == "groups" || slices.Contains(r.groups, name):
-					askedGroups = true
-				case name == "email":
-					askedEmail = true
-					if !mailProven {
-						return nil
-					}
-				}
-				if name == "groups" {
-					return slices.Clone(info.Groups)
-				}
-				return t.claims.values(name)
-			},
-		})
+		p, reason = d.Token(who)
 	}
 	if reason != "" {
-		add(reason, "no principal for subject %s of %s", show(info.Subject), r.URL)
+		add(found(reason, "no principal for subject %s of %s", show(info.Subject), r.URL).
+			lists(t, "%s; looked up by %s at %s", d.Why(who), r.SubjectClaim, r.place()))
 	}
 	if reason == "" && info.Subject != "" && !unproven && r.anybody() && !vouched(p) {
-		add(identity.PrincipalUnmapped, "%s signs tokens for anybody in the world, and neither an entry nor a rule names subject %s: map it, or set tenants", r.URL, show(info.Subject))
+		add(found(identity.PrincipalUnmapped, "%s signs tokens for anybody in the world, and neither an entry nor a rule names subject %s: map it, or set tenants", r.URL, show(info.Subject)).
+			lists(t, "%s signs tokens for anybody, and neither an entry nor a rule names this one; looked up by %s", r.place(), r.SubjectClaim))
 	}
 	over := r.overage(t)
 	for _, name := range r.groups {
 		if v, ok := t.claims.find(name); ok {
 			if _, text := stringOrList(v); !text {
-				add(identity.ClaimTypeInvalid, "%s is %s, neither a string nor a list of strings", name, kindOf(v))
+				add(plain(identity.ClaimTypeInvalid, "%s is %s, neither a string nor a list of strings", name, kindOf(v)))
 			}
 			break
 		}
 	}
 	switch {
 	case over && (r.RequireGroups || (askedGroups && !p.Mapped)):
-		add(identity.GroupsOverage, "the provider left the groups out because there are too many; map the subject, or let it emit fewer groups")
+		add(plain(identity.GroupsOverage, "the provider left the groups out because there are too many; map the subject, or let it emit fewer groups"))
 	case !over && r.RequireGroups && len(info.Groups) == 0:
-		add(identity.GroupsMissing, "the token has no groups in %s", orNone(r.groups))
+		add(found(identity.GroupsMissing, "the token has no groups in %s", orNone(r.groups)).
+			lists(t, "the token has no groups in %s", accepted(r.groups)))
 	}
 	if unproven || (email != "" && !mailProven && askedEmail && reason != "") {
-		add(identity.EmailUnverified, "the provider has not verified the e-mail address %s", show(email))
+		add(found(identity.EmailUnverified, "the provider has not verified the e-mail address %s", show(email)).
+			named("the provider has not verified what email says: %s", unverifiedBy(t)))
 	}
 	return p, bad
 }

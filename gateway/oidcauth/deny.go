@@ -77,10 +77,14 @@ func (d *denied) judge(a *identity.Authentication, n *names) *identity.Authentic
 	if reason == "" {
 		return a
 	}
+	listed := detail
 	if a.Detail != "" {
 		detail = a.Detail + "; " + detail
 	}
 	out := identity.Reject(detail, append(slices.Clone(a.Reasons), reason)...)
 	out.Token, out.Expires = a.Token, a.Expires
+	if out.Sample = a.Sample; a.OK() || out.Primary() != a.Primary() {
+		out.Sample = identity.Sample("%s", listed)
+	}
 	return out
 }

@@ -41,10 +41,13 @@ func (v *Verifier) judge(ctx context.Context, raw string) *judgement {
 		return j
 	}
 	if len(e.bad) == 0 { // cannot be: a signature that does not hold is a finding
-		e.bad = append(e.bad, found(identity.JWKSUnavailable, "the signature was not verified"))
+		e.bad = append(e.bad, plain(identity.JWKSUnavailable, "the signature was not verified"))
 	}
 	j.auth = reject(e.bad)
 	j.auth.Token, j.auth.Expires = e.info, e.token.exp
+	if e.harmless() {
+		j.auth.Sample = identity.Sample("%s", j.auth.Detail)
+	}
 	if e.info.Verified && len(j.auth.Reasons) == 1 && j.auth.Reasons[0] == identity.Expired {
 		j.auth.Principal = e.principal
 	}
@@ -110,10 +113,11 @@ func (v *Verifier) examine(ctx context.Context, raw string, now time.Time) *exam
 		v.signature(ctx, e)
 	} else {
 		if t.sub == "" {
-			e.add(found(identity.SubjectMissing, "the token has no sub"))
+			e.add(plain(identity.SubjectMissing, "the token has no sub"))
 		}
 		if !slices.Contains(algorithms, t.alg) { // no issuer could allow it
-			e.add(found(identity.AlgNotAllowed, "the token is signed with %s, which no issuer can be allowed", show(t.alg)))
+			e.add(found(identity.AlgNotAllowed, "the token is signed with %s, which no issuer can be allowed", show(t.alg)).
+				named("alg in the header is one that no issuer can be allowed"))
 		}
 	}
 	byPrecedence(e.bad)
@@ -126,10 +130,11 @@ func (v *Verifier) signature(ctx context.Context, e *examined) {
 	t, r := e.token, e.rules
 	switch {
 	case !r.allows(t.alg):
-		e.add(found(identity.AlgNotAllowed, "the token is signed with %s; allowed: %s", show(t.alg), wanted(r.Algorithms)))
+		e.add(found(identity.AlgNotAllowed, "the token is signed with %s; allowed: %s", show(t.alg), wanted(r.Algorithms)).
+			named("alg in the header is none of those that %s may sign with: %s", r.place(), accepted(r.Algorithms)))
 	case t.crit: // it cannot be known what the signature is over
 	case v.offline:
-		e.add(found(identity.JWKSUnavailable, "offline: the keys of %s were not asked for", r.URL))
+		e.add(plain(identity.JWKSUnavailable, "offline: the keys of %s were not asked for", r.URL))
 	default:
 		e.signatureChecked = true
 		verified, bad := r.checkSignature(ctx, t)
@@ -146,9 +151,11 @@ func (v *Verifier) unknownIssuer(t *token) finding {
 		configured = append(configured, r.URL)
 	}
 	if !t.claims.has("iss") {
-		return found(identity.IssuerUnknown, "the token has no iss; configured: %s", orNone(configured))
+		return found(identity.IssuerUnknown, "the token has no iss; configured: %s", orNone(configured)).
+			named("the token has no iss; configured: %s", accepted(configured))
 	}
-	return found(identity.IssuerUnknown, "the issuer %s is not configured; configured: %s", show(t.iss), orNone(configured))
+	return found(identity.IssuerUnknown, "the issuer %s is not configured; configured: %s", show(t.iss), orNone(configured)).
+		named("iss is none of the configured issuers: %s", accepted(configured))
 }
 
 func (e *examined) add(f finding) { e.bad = append(e.bad, f) }

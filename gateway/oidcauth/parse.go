@@ -28,10 +28,12 @@ const (
 )
 
 // finding is one thing that is wrong with a token, in a sentence for the
-// operator. It may quote claims and configuration.
+// operator. It may quote claims and configuration. The sample is the same for
+// whoever may see the team, with claims by their names; see identity.Sample.
 type finding struct {
 	reason identity.Reason
 	detail string
+	sample string
 }
 
 // found makes a finding of one line, whatever a provider's error may quote.
@@ -42,7 +44,20 @@ func found(r identity.Reason, format string, args ...any) finding {
 		}
 		return c
 	}, fmt.Sprintf(format, args...))
-	return finding{r, detail}
+	return finding{reason: r, detail: detail}
+}
+
+// plain makes a finding whose sentence quotes nothing that a token holds but names
+// of ours, so that it is its sample as well.
+func plain(r identity.Reason, format string, args ...any) finding {
+	f := found(r, format, args...)
+	return f.named("%s", f.detail)
+}
+
+// named gives a finding its sample.
+func (f finding) named(format string, args ...any) finding {
+	f.sample = identity.Sample(format, args...)
+	return f
 }
 
 // token is a parsed and not yet verified JWT. The fields hold the zero value
@@ -70,16 +85,16 @@ type token struct {
 // The token is nil when nothing can be said about its claims.
 func parse(raw string, maxBytes int) (*token, []finding) {
 	if len(raw) > maxBytes {
-		return nil, []finding{found(identity.TokenOversize, "the token has %d bytes; at most %d are read", len(raw), maxBytes)}
+		return nil, []finding{plain(identity.TokenOversize, "the token has %d bytes; at most %d are read", len(raw), maxBytes)}
 	}
 	switch dots := strings.Count(raw, "."); dots {
 	case 2:
 	case 0:
-		return nil, []finding{found(identity.OpaqueUnsupported, "the token has no dots, so it is not a JWT")}
+		return nil, []finding{plain(identity.OpaqueUnsupported, "the token has no dots, so it is not a JWT")}
 	case 4: // RFC 7516 section 9 tells JWE from JWS by this
-		return nil, []finding{found(identity.JWEUnsupported, "the token has five segments, so it is encrypted (JWE)")}
+		return nil, []finding{plain(identity.JWEUnsupported, "the token has five segments, so it is encrypted (JWE)")}
 	default:
-		return nil, []finding{found(identity.MalformedJWT, "a JWT has three segments, this token has %d", dots+1)}
+		return nil, []finding{plain(identity.MalformedJWT, "a JWT has three segments, this token has %d", dots+1)}
 	}
 	segments := strings.Split(raw, ".")
 	t := &token{raw: raw}
@@ -93,13 +108,13 @@ func parse(raw string, maxBytes int) (*token, []finding) {
 		var twin *twinError
 		switch {
 		case errors.As(err, &twin):
-			hard = append(hard, found(identity.AmbiguousClaim, "the %s %s", part, twin))
+			hard = append(hard, found(identity.AmbiguousClaim, "the %s %s", part, twin).named("the %s %s", part, twin.sample()))
 		case err != nil:
-			return nil, []finding{found(identity.MalformedJWT, "the %s %v", part, err)}
+			return nil, []finding{plain(identity.MalformedJWT, "the %s %v", part, err)}
 		}
 	}
 	if _, err := decodeSegment(segments[2]); err != nil {
-		return nil, []finding{found(identity.MalformedJWT, "the signature %v", err)}
+		return nil, []finding{plain(identity.MalformedJWT, "the signature %v", err)}
 	}
 	if len(hard) > 0 {
 		return nil, hard
@@ -116,9 +131,9 @@ func (t *token) read() (bad []finding) {
 		}
 		if err := json.Unmarshal(v, into); err != nil || v[0] != '"' {
 			*into = ""
-			bad = append(bad, found(identity.ClaimTypeInvalid, "%s is %s, not a string", name, kindOf(v)))
+			bad = append(bad, plain(identity.ClaimTypeInvalid, "%s is %s, not a string", name, kindOf(v)))
 		} else if !clean(*into) {
-			bad = append(bad, found(identity.ClaimTypeInvalid, "%s holds control characters", name))
+			bad = append(bad, plain(identity.ClaimTypeInvalid, "%s holds control characters", name))
 			*into = ""
 		}
 	}
@@ -129,7 +144,11 @@ func (t *token) read() (bad []finding) {
 		}
 		at, err := numericDate(v)
 		if err != nil {
-			bad = append(bad, found(identity.ClaimTypeInvalid, "%s %v", name, err))
+			wrong := "is no time between 1970 and 9999"
+			if kind := kindOf(v); kind != "a number" {
+				wrong = "is " + kind + ", not a number"
+			}
+			bad = append(bad, found(identity.ClaimTypeInvalid, "%s %v", name, err).named("%s %s", name, wrong))
 			return
 		}
 		*into = at
@@ -139,12 +158,13 @@ func (t *token) read() (bad []finding) {
 	text(header, "kid", &t.kid)
 	text(header, "typ", &t.typ)
 	if len(t.kid) > maxKeyID {
-		bad = append(bad, found(identity.ClaimTypeInvalid, "kid has %d bytes; at most %d are read", len(t.kid), maxKeyID))
+		bad = append(bad, plain(identity.ClaimTypeInvalid, "kid has %d bytes; at most %d are read", len(t.kid), maxKeyID))
 		t.kid = ""
 	}
 	if _, ok := header["crit"]; ok { // RFC 7515 section 4.1.11: not understood means invalid
 		t.crit = true
-		bad = append(bad, found(identity.CritUnsupported, "the header demands extensions by crit: %s", shorten(string(header["crit"]))))
+		bad = append(bad, found(identity.CritUnsupported, "the header demands extensions by crit: %s", shorten(string(header["crit"]))).
+			named("the header demands extensions by crit, of which this gateway knows none"))
 	}
 	text(t.claims, "iss", &t.iss)
 	text(t.claims, "sub", &t.sub)
@@ -155,7 +175,7 @@ func (t *token) read() (bad []finding) {
 	if v, ok := t.claims["aud"]; ok {
 		aud, ok := stringOrList(v)
 		if !ok {
-			bad = append(bad, found(identity.ClaimTypeInvalid, "aud is %s, neither a string nor a list of strings", kindOf(v)))
+			bad = append(bad, plain(identity.ClaimTypeInvalid, "aud is %s, neither a string nor a list of strings", kindOf(v)))
 		}
 		t.aud = aud
 	}
@@ -168,7 +188,7 @@ func (t *token) read() (bad []finding) {
 	for _, name := range []string{"scope", "scp"} {
 		if v, ok := t.claims[name]; ok {
 			if _, ok := stringOrList(v); !ok {
-				bad = append(bad, found(identity.ClaimTypeInvalid, "%s is %s, neither a string nor a list of strings", name, kindOf(v)))
+				bad = append(bad, plain(identity.ClaimTypeInvalid, "%s is %s, neither a string nor a list of strings", name, kindOf(v)))
 			}
 		}
 	}
@@ -177,7 +197,7 @@ func (t *token) read() (bad []finding) {
 		switch string(v) {
 		case "true", "false", `"true"`, `"false"`:
 		default:
-			bad = append(bad, found(identity.ClaimTypeInvalid, "email_verified is %s, not a boolean", kindOf(v)))
+			bad = append(bad, plain(identity.ClaimTypeInvalid, "email_verified is %s, not a boolean", kindOf(v)))
 		}
 	}
 	return bad
@@ -205,6 +225,20 @@ func (e *twinError) Error() string {
 		return fmt.Sprintf("holds %s twice", show(e.name))
 	}
 	return fmt.Sprintf("holds both %s and %s", show(e.name), show(e.twin))
+}
+
+// sample is the same for a sample.
+func (e *twinError) sample() string {
+	name, ok := identity.ShownName(e.name)
+	twin, shown := identity.ShownName(e.twin)
+	switch {
+	case !ok || !shown:
+		return "holds a claim twice, or in two spellings, whose name cannot be shown"
+	case name == twin:
+		return "holds the claim " + name + " twice"
+	default:
+		return "holds both claims " + name + " and " + twin
+	}
 }
 
 // decodeObject reads one JSON object. Members that stand twice are a twinError

@@ -56,7 +56,9 @@ func (k publishedKeys) verify(ctx context.Context, jws *jose.JSONWebSignature) (
 		return len(keys) > 0
 	})
 	if err != nil {
-		return nil, k.missing(err, identity.KidUnknown, "key id "+show(header.KeyID))
+		f := k.missing(err, identity.KidUnknown, "key id "+show(header.KeyID)).
+			named("kid in the header is in no key set of issuer %s", k.place())
+		return nil, &f
 	}
 	payload, fitting := try(jws, header.Algorithm, keys)
 	switch {
@@ -67,9 +69,11 @@ func (k publishedKeys) verify(ctx context.Context, jws *jose.JSONWebSignature) (
 		if keys[0].Algorithm != "" {
 			f.detail += " and alg " + show(keys[0].Algorithm)
 		}
+		f = f.named("alg in the header does not fit the key of issuer %s that kid names, which is for %s", k.place(), describe(keys[0]))
 		return nil, &f
 	}
-	f := found(identity.SignatureInvalid, "the signature does not hold with the published key %s", show(header.KeyID))
+	f := found(identity.SignatureInvalid, "the signature does not hold with the published key %s", show(header.KeyID)).
+		named("the signature does not hold with the key of issuer %s that kid names", k.place())
 	return nil, &f
 }
 
@@ -87,10 +91,13 @@ func (k publishedKeys) verifyNameless(ctx context.Context, jws *jose.JSONWebSign
 	case err == nil:
 		return payload, nil
 	case errors.Is(err, errNotPublished) && fitting == 0:
-		f := found(identity.AlgKeyMismatch, "the token says alg %s and names no key, and no published key is for that", alg)
+		f := found(identity.AlgKeyMismatch, "the token says alg %s and names no key, and no published key is for that", alg).
+			named("the header names no kid, and no key of issuer %s fits its alg", k.place())
 		return nil, &f
 	}
-	return nil, k.missing(err, identity.SignatureInvalid, "a token that names no key")
+	f := k.missing(err, identity.SignatureInvalid, "a token that names no key").
+		named("the header names no kid, and the signature holds with no key of issuer %s", k.place())
+	return nil, &f
 }
 
 // try verifies with each key that fits alg, and returns how many did. The
@@ -110,8 +117,8 @@ func try(jws *jose.JSONWebSignature, alg string, keys []jose.JSONWebKey) (payloa
 	return nil, fitting
 }
 
-// missing turns an error of source.find into a finding.
-func (k publishedKeys) missing(err error, notPublished identity.Reason, what string) *finding {
+// missing turns an error of source.find into a finding without a sample.
+func (k publishedKeys) missing(err error, notPublished identity.Reason, what string) finding {
 	reason := identity.JWKSUnavailable
 	switch {
 	case errors.Is(err, errNotPublished):
@@ -119,8 +126,7 @@ func (k publishedKeys) missing(err error, notPublished identity.Reason, what str
 	case errors.Is(err, errThrottled):
 		reason = identity.KidRefreshThrottled
 	}
-	f := found(reason, "%s: %v", what, err)
-	return &f
+	return found(reason, "%s: %v", what, err)
 }
 
 // newOIDCVerifier returns go-oidc's verifier of signatures for r. It checks the
@@ -145,10 +151,12 @@ func (r *rules) checkSignature(ctx context.Context, t *token) (verified bool, ba
 	case a.bad != nil:
 		return false, a.bad
 	case a.made:
-		f := found(identity.ClaimTypeInvalid, "the claims cannot be read: %s", shorten(err.Error()))
+		f := found(identity.ClaimTypeInvalid, "the claims cannot be read: %s", shorten(err.Error())).
+			named("a claim that every token may have is of a type that cannot be read")
 		return true, &f
 	default:
-		f := found(identity.MalformedJWT, "the header cannot be read: %s", shorten(err.Error()))
+		f := found(identity.MalformedJWT, "the header cannot be read: %s", shorten(err.Error())).
+			named("the header cannot be read")
 		return false, &f
 	}
 }

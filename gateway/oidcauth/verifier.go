@@ -309,5 +309,7 @@ func reject(bad []finding) *identity.Authentication {
 		reasons = append(reasons, f.reason)
 		details = append(details, f.detail)
 	}
-	return identity.Reject(strings.Join(details, "; "), reasons...)
+	a := identity.Reject(strings.Join(details, "; "), reasons...)
+	a.Sample = sampleOf(bad, a.Primary())
+	return a
 }

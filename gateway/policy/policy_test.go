@@ -186,7 +186,7 @@ var (
 			func(g map[identity.Action][]string) policy.Grant { return g }))
 )
 
-func compiled(t *rapid.T, grants map[identity.Role]policy.Grant) *policy.Policy {
+func compiled(t interface{ Fatal(...any) }, grants map[identity.Role]policy.Grant) *policy.Policy {
 	p, err := policy.New(grants)
 	if err != nil {
 		t.Fatal(err)

@@ -175,3 +175,51 @@ func drift(legacy, token *identity.Authentication) identity.Reason {
 		return ""
 	}
 }
+
+// Sample says of two verified credentials that are not the same identity in what
+// they differ: teams and roles, and of names only that they do. "" if they are the
+// same, or one is not verified.
+func Sample(legacy, token *identity.Authentication) string {
+	if !legacy.OK() || !token.OK() {
+		return ""
+	}
+	l, t := legacy.Principal, token.Principal
+	switch drift(legacy, token) {
+	case identity.PrincipalUnmapped:
+		return unmapped(l, t, token.Token)
+	case identity.PrincipalMismatch:
+		if len(legacy.MayBe) > 0 {
+			return identity.Sample("the token is of an account that is none of the %d into which the shared static credential may turn", len(legacy.MayBe))
+		}
+		if l.Team == t.Team {
+			return "static credential and token are of two accounts of the team"
+		}
+		return identity.Sample("static credential and token are of two accounts: one of team %s, one of team %s", word(l.Team), word(t.Team))
+	case identity.TeamMismatch:
+		return identity.Sample("the static credential is of team %s, the token of team %s", word(l.Team), word(t.Team))
+	case identity.RoleMissing:
+		const room = 60
+		return identity.Sample("by static credential the roles are %s, by token %s", identity.ShownWords(l.Roles, room), identity.ShownWords(t.Roles, room))
+	default:
+		return ""
+	}
+}
+
+// unmapped says which of two principals no entry names.
+func unmapped(l, t identity.Principal, said *identity.TokenInfo) string {
+	issuer := ""
+	if said != nil && said.Verified {
+		issuer = " of issuer " + word(said.Issuer)
+	}
+	switch {
+	case l.Mapped:
+		return identity.Sample("the token%s is good, and no entry names its subject; one names the static credential", issuer)
+	case t.Mapped:
+		return identity.Sample("the token%s is of an account with an entry; no entry names the static credential", issuer)
+	default:
+		return identity.Sample("neither the static credential nor the subject of the token%s has an entry", issuer)
+	}
+}
+
+// word is one of the configuration.
+func word[T ~string](w T) string { return identity.ShownWords([]T{w}, identity.MaxSample) }

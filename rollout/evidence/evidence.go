@@ -107,7 +107,7 @@ const (
 	// lives (rollout.LatchMax). One that lasts longer counts again after each.
 	RunDays = int(rollout.LatchMax / (24 * time.Hour))
 	// MaxDetail is how long a detail is kept, in bytes; what is longer is cut.
-	MaxDetail = 200
+	MaxDetail = identity.MaxSample
 	// MaxConfig is how long the hash of a configuration is kept, as MaxDetail.
 	MaxConfig = 16
 	// Retention is how long the counts of a day and losses are kept after it: a
@@ -180,9 +180,8 @@ type Observation struct {
 	Observed bool
 	TraceID  string
 	// Detail says of a mismatch what was found and what would have been right. It
-	// is shown to whoever may see the team, so it holds nothing but what a verified
-	// signature or the configuration vouches for, and nobody's name. "" if there is
-	// nothing to say.
+	// is shown to whoever may see the team, so it is a sample: see identity.Sample. ""
+	// for what is none.
 	Detail string
 	// Config is the hash of what of the configuration the verdict rests on for the
 	// team: issuers, roles and principals. In lower-case hex; "" if it is not known.

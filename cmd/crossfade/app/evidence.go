@@ -2,7 +2,6 @@ package app
 
 import (
 	"net/http"
-	"strings"
 
 	"crossfade/gateway"
 	"crossfade/gateway/identity"
@@ -62,32 +61,11 @@ func observation(ev *gateway.Event, o *evidence.Observation) (ok bool) {
 			o.Grade, o.Reason = evidence.Indeterminate, ev.Decision.Reason
 		}
 	}
-	if o.Grade == evidence.WouldBreak && token.Primary() == o.Reason {
-		o.Detail = harmless(token)
+	if o.Grade >= evidence.NoToken {
+		o.Detail = ev.Sample
 	}
 	o.WouldRefuse = wouldRefuse(ev)
 	return true
-}
-
-// harmless returns what is wrong with a token if all that is wrong is said with
-// its times, its audience, client, tenant, type and scopes, and its signature held;
-// "" if not. What is said about whom it names may be shown to fewer people.
-func harmless(token *identity.Authentication) string {
-	if token == nil || token.Token == nil || !token.Token.Verified {
-		return ""
-	}
-	for _, reason := range token.Reasons {
-		info, _ := reason.Info()
-		if info.Stage != identity.StageTime && info.Stage != identity.StageBinding && reason != identity.InsufficientScope {
-			return ""
-		}
-	}
-	for _, name := range []string{token.Token.Subject, token.Token.Email} { // some providers use one for the client, too
-		if name != "" && strings.Contains(token.Detail, name) {
-			return ""
-		}
-	}
-	return token.Detail
 }
 
 // wouldRefuse is what a request that was let pass would be refused as, in mode
