@@ -76,6 +76,9 @@ func (g Grade) String() string {
 // Bad reports whether a run of this grade counts against the team.
 func (g Grade) Bad() bool { return g >= WouldBreak }
 
+// Signal reports whether the grade is a security signal, which may be waived.
+func (g Grade) Signal() bool { return g >= IdentityDrift }
+
 // The bounds of what is kept. They keep who can make runs, or has a worker id
 // and a family made up for each request, from drowning the rest.
 const (
@@ -240,9 +243,14 @@ type Run struct {
 	// let in before. Both in milliseconds of UTC, zero for never.
 	EnforcedFrom, LockedOut time.Time
 	// Broke tells that a token of it would not have been let in, Tokenless that a
-	// request of it came without one: Grade says neither where it is a security
-	// signal.
-	Broke, Tokenless bool
+	// request of it came without one, Unjudged that one could not be judged: Grade says
+	// none of these where it is a security signal.
+	Broke, Tokenless, Unjudged bool
+	// Failure is the first request whose token would not have been let in, where Grade
+	// is a security signal; zero otherwise.
+	Failure Failure
+	// Also are its security signals beside the worst one.
+	Also Signals
 	// Brownout tells that a request of it fell into a window that enforced it,
 	// Observed that one came while the gateway refused nothing to anybody.
 	Brownout, Observed bool
@@ -274,8 +282,15 @@ func (r Run) Failed() bool { return r.Grade.Bad() || r.Refused }
 // compares them.
 func (r Run) Merge(o Run) Run {
 	worse := o.Grade > r.Grade || o.Grade == r.Grade && (r.Worst.IsZero() || o.Worst.Before(r.Worst) && !o.Worst.IsZero())
+	failure, also := r.Failure, r.Also
+	if r.Grade.Signal() || o.Grade.Signal() {
+		failure, also = r.failure().earlier(o.failure()), r.Signals().with(o.Signals())
+	}
 	if worse {
 		r.Grade, r.Reason, r.Detail, r.TraceID, r.Worst = o.Grade, o.Reason, o.Detail, o.TraceID, o.Worst
+	}
+	if r.Grade.Signal() {
+		r.Failure, r.Also = failure, also.without(r.Grade, r.Reason)
 	}
 	if o.Last.After(r.Last) || o.Last.Equal(r.Last) && o.Config > r.Config {
 		r.Config = o.Config
@@ -284,7 +299,7 @@ func (r Run) Merge(o Run) Run {
 	r.First, r.Last = earliest(r.First, o.First), latest(r.Last, o.Last)
 	r.Legacy, r.Token = r.Legacy || o.Legacy, r.Token || o.Token
 	r.Enforced, r.Refused = r.Enforced || o.Enforced, r.Refused || o.Refused
-	r.Broke, r.Tokenless = r.Broke || o.Broke, r.Tokenless || o.Tokenless
+	r.Broke, r.Tokenless, r.Unjudged = r.Broke || o.Broke, r.Tokenless || o.Tokenless, r.Unjudged || o.Unjudged
 	r.EnforcedFrom, r.LockedOut = earliest(r.EnforcedFrom, o.EnforcedFrom), earliest(r.LockedOut, o.LockedOut)
 	r.Brownout, r.Observed = r.Brownout || o.Brownout, r.Observed || o.Observed
 	r.FirstExpiry, r.LastExpiry = earliest(r.FirstExpiry, o.FirstExpiry), latest(r.LastExpiry, o.LastExpiry)

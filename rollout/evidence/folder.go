@@ -196,10 +196,13 @@ func (f *folder) run(team *TeamBatch, o *Observation, today Day, at time.Time) b
 		s = &seenRun{day: today}
 		f.seen.Add(id, s)
 	}
-	detail := s.run.Detail
+	detail, failure := s.run.Detail, s.run.Failure.Detail
 	s.run = s.run.Merge(is)
 	if s.run.Detail != detail {
 		s.run.Detail = strings.Clone(s.run.Detail) // not to keep alive what it was cut from
+	}
+	if s.run.Failure.Detail != failure {
+		s.run.Failure.Detail = strings.Clone(s.run.Failure.Detail)
 	}
 	if !s.due() {
 		return true
@@ -243,7 +246,7 @@ func runOf(o *Observation, at time.Time) Run {
 	r := Run{
 		Account: o.Account, Pipeline: o.Pipeline, Grade: o.Grade, Reason: o.Reason, TraceID: o.TraceID, Worst: at,
 		First: at, Last: at, Legacy: o.Legacy, Token: o.Token, Enforced: o.Enforced, Refused: o.Refused, Brownout: o.Brownout,
-		Detail: o.Detail, Observed: o.Observed, Config: o.Config, Broke: o.Grade == WouldBreak, Tokenless: o.Grade == NoToken,
+		Detail: o.Detail, Observed: o.Observed, Config: o.Config, Broke: o.Grade == WouldBreak, Tokenless: o.Grade == NoToken, Unjudged: o.Grade == Indeterminate,
 	}
 	if o.Enforced && !o.Brownout {
 		r.EnforcedFrom = at

@@ -48,6 +48,17 @@ type runRow struct {
 	Config       string `json:"c,omitempty"`
 	Detail       string `json:"d,omitempty"`
 	Flags        string `json:"s,omitempty"` // letters, of which flagged says the meaning
+	// Failure and Also are of runs with a security signal only.
+	Failure *failureRow `json:"m,omitempty"`
+	Also    string      `json:"n,omitempty"`
+}
+
+// failureRow is evidence.Failure; its time is in milliseconds since 1970.
+type failureRow struct {
+	Reason string `json:"r,omitempty"`
+	Detail string `json:"d,omitempty"`
+	Trace  string `json:"t,omitempty"`
+	At     int64  `json:"w,omitempty"`
 }
 
 // wideRow is a run as it was written before, which is still read: all times since
@@ -69,8 +80,8 @@ type runFlag struct {
 	is     *bool
 }
 
-func flagged(r *evidence.Run) [8]runFlag {
-	return [8]runFlag{
+func flagged(r *evidence.Run) [9]runFlag {
+	return [9]runFlag{
 		{"l", &r.Legacy},
 		{"t", &r.Token},
 		{"e", &r.Enforced},
@@ -79,6 +90,7 @@ func flagged(r *evidence.Run) [8]runFlag {
 		{"o", &r.Observed},
 		{"w", &r.Broke},
 		{"n", &r.Tokenless},
+		{"u", &r.Unjudged},
 	}
 }
 
@@ -94,7 +106,10 @@ func rowOf(id string, r evidence.Run) runRow {
 		ID: id, Account: r.Account, Pipeline: r.Pipeline, Grade: uint8(r.Grade), Reason: string(r.Reason), Trace: r.TraceID,
 		First: first, Worst: millis(r.Worst) - first, Last: millis(r.Last) - first,
 		From: since(r.FirstExpiry), EnforcedFrom: since(r.EnforcedFrom), LockedOut: since(r.LockedOut),
-		Config: r.Config, Detail: r.Detail,
+		Config: r.Config, Detail: r.Detail, Also: string(r.Also),
+	}
+	if f := r.Failure; f != (evidence.Failure{}) {
+		row.Failure = &failureRow{string(f.Reason), f.Detail, f.TraceID, millis(f.At)}
 	}
 	if row.From != nil {
 		row.Until = millis(r.LastExpiry) - millis(r.FirstExpiry)
@@ -111,8 +126,11 @@ func (w wideRow) run() evidence.Run {
 	row := w.runRow
 	r := evidence.Run{
 		Account: row.Account, Pipeline: row.Pipeline, Grade: evidence.Grade(row.Grade), Reason: identity.Reason(row.Reason),
-		TraceID: row.Trace, Config: row.Config, Detail: row.Detail,
+		TraceID: row.Trace, Config: row.Config, Detail: row.Detail, Also: evidence.Signals(row.Also),
 		Legacy: w.Legacy, Token: w.Token, Enforced: w.Enforced, Refused: w.Refused, Brownout: w.Brownout, Observed: w.Observed,
+	}
+	if f := row.Failure; f != nil {
+		r.Failure = evidence.Failure{Reason: identity.Reason(f.Reason), Detail: f.Detail, TraceID: f.Trace, At: instant(f.At)}
 	}
 	base := row.First
 	if w.First != nil {
@@ -297,7 +315,8 @@ type dayPart struct {
 	MaxRuns int              `json:"max_runs"`
 	MaxBad  int              `json:"max_bad"`
 	BadAll  int              `json:"max_bad_of_account"`
-	Bad     evidence.Grade   `json:"bad"` // the least of the bad grades
+	Bad     evidence.Grade   `json:"bad"`    // the least of the bad grades
+	Signal  evidence.Grade   `json:"signal"` // and of the security signals
 	MaxPipe int              `json:"max_pipelines"`
 	MaxPair int              `json:"max_pairs"`
 }
@@ -305,7 +324,7 @@ type dayPart struct {
 func (s *Store) recordDay(ctx context.Context, b evidence.Batch, team identity.Team, day evidence.Day, d *evidence.Daily, secret []byte) error {
 	part := dayPart{
 		Replica: b.Replica, Seq: b.Seq, Counts: make(map[string]int64, len(d.Counts)+len(d.Schemes)+1),
-		Expire: day.End().Add(evidence.Retention).UnixMilli(), RunsEnd: day.End().Add(evidence.RunRetention).UnixMilli(), Bad: evidence.WouldBreak,
+		Expire: day.End().Add(evidence.Retention).UnixMilli(), RunsEnd: day.End().Add(evidence.RunRetention).UnixMilli(), Bad: evidence.WouldBreak, Signal: evidence.IdentityDrift,
 		Idle: evidence.RunIdle.Milliseconds(), Longest: rollout.LatchMax.Milliseconds(),
 		MaxRuns: s.maxRuns, MaxBad: evidence.MaxBad, BadAll: evidence.MaxBadOfAccount, MaxPipe: evidence.MaxPipelines, MaxPair: evidence.MaxPairs,
 	}

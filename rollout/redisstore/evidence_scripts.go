@@ -61,15 +61,59 @@ local function narrow(run)
   for _, time in ipairs({'e', 'k'}) do
     if run[time] and run[time] ~= 0 then row[time] = run[time] - at end
   end
-  for _, name in ipairs({'a', 'p', 'r', 'd', 't', 'c', 's'}) do
+  for _, name in ipairs({'a', 'p', 'r', 'd', 't', 'c', 's', 'n'}) do
     if run[name] ~= '' then row[name] = run[name] end
   end
+  row.m = run.m
   return cjson.encode(row)
 end
 
+-- failure returns the first request of a run whose token would not have been let in.
+local function failure(run)
+  if run.g == part.bad then return {r = run.r, d = run.d, t = run.t, w = run.w} end
+  return run.m
+end
+
+local function escaped(text)
+  return (string.gsub(text or '', '[^%w_.~-]', function(c)
+    if c == ' ' then return '+' end
+    return string.format('%%%02X', string.byte(c))
+  end))
+end
+
+-- signals adds those of a run to all, by grade and reason, as evidence.Signals has
+-- them.
+local function signals(all, run)
+  local texts = run.n or ''
+  if run.g >= part.signal then
+    texts = string.format('%d %s %.0f %s;', run.g, escaped(run.r), run.w, escaped(run.t)) .. texts
+  end
+  for text in string.gmatch(texts, '[^;]+') do
+    local of, at = string.match(text, '^(%d+ %S*) (-?%d+) ')
+    if of and (not all[of] or tonumber(at) < all[of].at) then all[of] = {at = tonumber(at), text = text} end
+  end
+end
+
 local function merge(a, b)
+  local fails, all = nil, {}
+  if a.g >= part.signal or b.g >= part.signal then
+    local x, y = failure(a), failure(b)
+    fails = x
+    if not x or (y and y.w < x.w) then fails = y end
+    signals(all, a)
+    signals(all, b)
+  end
   if b.g > a.g or (b.g == a.g and (a.w == 0 or (b.w < a.w and b.w ~= 0))) then
     a.g, a.r, a.d, a.t, a.w = b.g, b.r, b.d, b.t, b.w
+  end
+  if a.g >= part.signal then
+    a.m = fails
+    local texts = {}
+    for of, signal in pairs(all) do
+      if of ~= string.format('%d %s', a.g, escaped(a.r)) then table.insert(texts, signal.text) end
+    end
+    table.sort(texts)
+    a.n = table.concat(texts, ';')
   end
   if b.l > a.l or (b.l == a.l and (b.c or '') > (a.c or '')) then a.c = b.c end
   if a.p == '' then a.p = b.p end

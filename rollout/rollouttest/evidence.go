@@ -327,6 +327,7 @@ func drawRun(t *rapid.T, account string) evidence.Run {
 		First: moment(n - rapid.IntRange(0, 9).Draw(t, "before")), Last: moment(n + rapid.IntRange(0, 9).Draw(t, "after")),
 		Config: rapid.SampledFrom([]string{"", "", "0a", "a0", "ff"}).Draw(t, "config"), Observed: bit("observed"),
 		Legacy: bit("legacy"), Token: bit("token"), Enforced: bit("enforced"), Refused: bit("refused"), Brownout: bit("brownout"),
+		Broke: g == evidence.WouldBreak, Tokenless: g == evidence.NoToken, Unjudged: g == evidence.Indeterminate,
 	}
 	if g.Bad() {
 		r.Detail = fmt.Sprintf("detail %d %d", g, n)
