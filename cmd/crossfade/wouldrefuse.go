@@ -288,6 +288,7 @@ func (t *refusedTally) run(s rollout.State, team identity.Team, run evidence.Run
 		t.unjudged++
 		return
 	}
+	run = run.Without(func(evidence.Signal) bool { return true }) // what it is by its other requests
 	reason := refusedFor(s, run.Grade == evidence.NoToken, run.Reason)
 	if run.Grade != evidence.NoToken && run.Grade != evidence.WouldBreak {
 		return // the token governs, and is good

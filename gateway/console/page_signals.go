@@ -55,7 +55,7 @@ func (c *Console) signalsPage(r *http.Request) (frame, *problem) {
 			v.Missing = append(v.Missing, s.state.Team)
 		}
 		for _, f := range s.report.Failures {
-			if f.Verdict == wouldBreak {
+			if !f.Security() {
 				continue
 			}
 			seen[about{s.state.Team, f.Account, f.Reason}]++

@@ -256,14 +256,11 @@ func (c *Console) teamOf(ctx context.Context, s standing) teamView {
 	return v
 }
 
-// wouldBreak is the verdict of a failure that is no security signal.
-const wouldBreak = "would_break"
-
 func (c *Console) failureOf(team identity.Team, f readiness.Failure) failureView {
 	now := c.o.Now()
 	_, listed := f.Reason.Info()
 	return failureView{
-		Listed: listed, Failure: f, Last: moment{f.Last, now}, First: moment{f.First, now}, Who: ownerOf(team, f.Owner), Security: f.Verdict != wouldBreak,
+		Listed: listed, Failure: f, Last: moment{f.Last, now}, First: moment{f.First, now}, Who: ownerOf(team, f.Owner), Security: f.Security(),
 	}
 }
 

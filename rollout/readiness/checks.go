@@ -11,8 +11,11 @@ import (
 	"crossfade/rollout/evidence"
 )
 
-// wouldBreak is the verdict of failures that are no security signal.
-var wouldBreak = evidence.WouldBreak.String()
+// wouldBreak and noToken are the verdicts of failures that are no security signal.
+var (
+	wouldBreak = evidence.WouldBreak.String()
+	noToken    = evidence.NoToken.String()
+)
 
 func (t *tally) watched() Check {
 	need := t.Limits.window()
@@ -176,7 +179,7 @@ func known(failures []Failure) Check {
 	var worst *Failure
 	for i := range failures {
 		f := &failures[i]
-		if f.security() || !f.Open {
+		if f.Verdict != wouldBreak || !f.Open {
 			continue
 		}
 		open++
@@ -288,7 +291,7 @@ func signals(failures []Failure) Check {
 	var worst *Failure
 	for i := range failures {
 		switch f := &failures[i]; {
-		case !f.security():
+		case !f.Security():
 		case f.Open:
 			open++
 			if worst == nil {
@@ -499,8 +502,14 @@ func (t *tally) closes(f *Failure) string {
 	switch {
 	case f.Waived != "":
 		return "waived by " + f.Waived
-	case f.security():
+	case f.Security():
 		return "with the window after it was last seen, or by a waiver in the platform's file"
+	case f.tokenless() && f.Open:
+		return fmt.Sprintf("by itself after %s of this account and pipeline (%d so far)", counted(t.Limits.CleanAfter, "clean run"), f.CleanSince)
+	case f.tokenless() && f.CleanSince < t.Limits.CleanAfter:
+		return fmt.Sprintf("fewer than may: %s of the runs of this account and pipeline sent none", ratio(f.Share))
+	case f.tokenless():
+		return "closed by " + counted(f.CleanSince, "later clean run")
 	case f.Fixed:
 		return "fixed, as the team's file records"
 	case !f.Open:

@@ -38,7 +38,7 @@ func Judge(f Facts) Report {
 		t.watched(), t.tokensSent(), t.covered(), known(r.Failures), t.unknown(r, reach), signals(r.Failures),
 		t.judged(), t.renewal(), t.current(), t.soaked(),
 	}
-	r.Signal = slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Open && f.security() })
+	r.Signal = slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Open && f.Security() })
 	r.Accounts, r.Warnings = t.accounts()
 	r.Days = t.byDay()
 	if s.Percent >= rollout.Full {
@@ -218,5 +218,8 @@ func (t *tally) atWorst() float64 {
 	return worst
 }
 
-// security reports whether the failure is a security signal.
-func (f Failure) security() bool { return f.Verdict != wouldBreak }
+// Security reports whether the failure is a security signal.
+func (f Failure) Security() bool { return !f.tokenless() && f.Verdict != wouldBreak }
+
+// tokenless reports whether the failure is the want of a token.
+func (f Failure) tokenless() bool { return f.Verdict == noToken }

@@ -123,7 +123,8 @@ type Failure struct {
 	Account  string          `json:"account"`
 	Pipeline string          `json:"pipeline,omitempty"`
 	Reason   identity.Reason `json:"reason"`
-	// Verdict is would_break, or that of a security signal.
+	// Verdict is would_break, that of a security signal, or no_token: of that nothing
+	// but the check on tokens and that on accounts and pipelines depends.
 	Verdict string         `json:"verdict"`
 	Owner   identity.Owner `json:"owner"`
 	// Runs is how many runs went wrong that way, Share that of the account's and
@@ -132,7 +133,8 @@ type Failure struct {
 	Share float64   `json:"share"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// TraceID is of the last one, Detail what was wrong in it, if that may be told.
+	// TraceID is of the last one, Detail the sample of it: what was wrong, with claims
+	// by their names (identity.Sample). Each is "" where that is not known.
 	TraceID string `json:"trace_id,omitempty"`
 	Detail  string `json:"detail,omitempty"`
 	// Open is false once it is closed: by CleanSince later clean runs of the same

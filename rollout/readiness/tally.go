@@ -23,19 +23,8 @@ const (
 	broken
 )
 
-// classOf says what a run is for the numbers. One whose security signal is waived
-// is what it would be without.
-func classOf(r evidence.Run, waived bool) class {
-	if waived {
-		switch {
-		case r.Broke:
-			r.Grade = evidence.WouldBreak
-		case r.Tokenless:
-			r.Grade = evidence.NoToken
-		default:
-			r.Grade = evidence.Clean
-		}
-	}
+// classOf says what a run is for the numbers.
+func classOf(r evidence.Run) class {
 	switch {
 	case r.Grade.Bad():
 		return broken
@@ -64,9 +53,11 @@ func (p pair) compare(o pair) int {
 	return cmp.Or(cmp.Compare(p.account, o.account), cmp.Compare(p.pipeline, o.pipeline))
 }
 
-// judgedRun is a run of the window.
+// judgedRun is a run of the window, as it is without what is waived of it.
 type judgedRun struct {
 	evidence.Run
+	// signals are its security signals, waived or not.
+	signals []signal
 	key   evidence.RunKey
 	day   evidence.Day
 	unix  int64 // when it started, in whole seconds, to compare fast
@@ -78,6 +69,41 @@ type judgedRun struct {
 	// configuration, young enough, and not left out by a record of a repair.
 	counts bool
 }
+
+// signal is a security signal with what may be told of it.
+type signal struct {
+	evidence.Signal
+	detail string
+}
+
+// signalsOf returns the security signals of a run.
+func signalsOf(r evidence.Run) (all []signal) {
+	if !r.Grade.Signal() {
+		return nil
+	}
+	for _, s := range r.Signals().All() {
+		of := signal{Signal: s}
+		if s.Grade == r.Grade && s.Reason == r.Reason {
+			of.detail = r.Detail
+		}
+		all = append(all, of)
+	}
+	return all
+}
+
+// failure is the request of a run whose token would not have been let in; ok is false
+// if there was none. One that an older gateway recorded beside a signal has no reason,
+// and is not told.
+func (r *judgedRun) failure() (f evidence.Failure, ok bool) {
+	if r.Grade == evidence.WouldBreak {
+		f = evidence.Failure{Reason: r.Reason, Detail: r.Detail, TraceID: r.TraceID, At: r.at()}
+		return f, f.Reason != "" || !r.worstUnknown()
+	}
+	return r.Failure, r.Failure.Reason != ""
+}
+
+// worstUnknown reports whether nobody knows which of its requests went wrong.
+func (r *judgedRun) worstUnknown() bool { return len(r.signals) > 0 && r.Worst.IsZero() }
 
 // tally is what the checks count on.
 type tally struct {
@@ -142,9 +168,12 @@ func newTally(f Facts) *tally {
 			if r.First.Before(t.start) || r.First.After(f.Now) {
 				continue
 			}
-			waived := r.Grade >= evidence.IdentityDrift && t.waived(r.Account, r.Reason) != ""
+			signals := signalsOf(r)
+			if r.Grade.Signal() {
+				r = r.Without(func(s evidence.Signal) bool { return t.waived(r.Account, s.Reason) != "" })
+			}
 			all = append(all, judgedRun{
-				Run: r, key: key, day: d, unix: r.First.Unix(), class: classOf(r, waived), pair: pair{r.Account, r.Pipeline},
+				Run: r, signals: signals, key: key, day: d, unix: r.First.Unix(), class: classOf(r), pair: pair{r.Account, r.Pipeline},
 			})
 		}
 	}
@@ -266,14 +295,15 @@ func (t *tally) leaveOutFixed() {
 		if r.class != broken {
 			continue
 		}
+		failure, _ := r.failure()
 		fixes := t.fixes[r.pair]
 		for i, fix := range fixes {
-			fixes[i].void = fix.void || r.Reason == fix.Reason && !r.First.Before(fix.At)
+			fixes[i].void = fix.void || (r.Reason == fix.Reason || failure.Reason == fix.Reason) && !r.First.Before(fix.At)
 		}
 	}
 	for _, r := range t.runs {
 		for _, fix := range t.fixes[r.pair] {
-			if !fix.void && r.First.Before(fix.At) && r.Grade < evidence.IdentityDrift && (r.class != broken || r.Reason == fix.Reason) {
+			if !fix.void && r.First.Before(fix.At) && !r.Grade.Signal() && (r.class != broken || r.Reason == fix.Reason) {
 				r.counts = false
 			}
 		}
@@ -286,7 +316,7 @@ func (t *tally) fixed(p pair, reason identity.Reason) bool {
 }
 
 // failures groups what went wrong by account, pipeline, reason and verdict: those
-// that are open first, the most frequent first.
+// that are open first, those without a token behind others, the most frequent first.
 func (t *tally) failures() []Failure {
 	type key struct {
 		pair
@@ -295,48 +325,67 @@ func (t *tally) failures() []Failure {
 	}
 	by := make(map[key]*Failure)
 	last := make(map[key]time.Time) // when the last bad one started
-	of := make(map[pair]int)
-	cleans := make(map[pair][]time.Time) // when the clean ones that count started, in order
-	for _, r := range t.runs {
-		if r.class == silent || r.stale {
-			continue
-		}
-		// A hold begins the evidence anew, and answers no security signal.
-		if r.First.Before(t.Younger) && r.Grade < evidence.IdentityDrift {
-			continue
-		}
-		of[r.pair]++
-		if r.class == clean && r.counts {
-			cleans[r.pair] = append(cleans[r.pair], r.First)
-		}
-		if r.class != broken && r.Grade < evidence.IdentityDrift {
-			continue
-		}
-		k := key{r.pair, r.Reason, r.Grade}
+	note := func(r *judgedRun, grade evidence.Grade, what evidence.Failure) {
+		k := key{r.pair, what.Reason, grade}
 		f := by[k]
 		if f == nil {
-			f = &Failure{Account: r.Account, Pipeline: r.Pipeline, Reason: r.Reason, Verdict: r.Grade.String(), First: r.at()}
+			f = &Failure{Account: r.Account, Pipeline: r.Pipeline, Reason: what.Reason, Verdict: grade.String(), First: what.At}
 			by[k] = f
 		}
 		f.Runs++
-		if at := r.at(); at.Before(f.First) {
-			f.First = at
+		if what.At.Before(f.First) {
+			f.First = what.At
 		}
-		if at := r.at(); !at.Before(f.Last) {
-			f.Last, f.TraceID, f.Detail = at, r.TraceID, r.Detail
+		if !what.At.Before(f.Last) {
+			f.Last, f.TraceID, f.Detail = what.At, what.TraceID, what.Detail
 		}
 		last[k] = r.First
+	}
+	of := make(map[pair]int)
+	cleans := make(map[pair][]time.Time) // when the clean ones that count started, in order
+	for _, r := range t.runs {
+		if r.class == silent && len(r.signals) == 0 || r.stale {
+			continue
+		}
+		// A hold begins the evidence anew, and answers no security signal.
+		old := r.First.Before(t.Younger)
+		if old && len(r.signals) == 0 {
+			continue
+		}
+		of[r.pair]++
+		for _, s := range r.signals {
+			at := s.At
+			if at.IsZero() {
+				at = r.First
+			}
+			note(r, s.Grade, evidence.Failure{Reason: s.Reason, Detail: s.detail, TraceID: s.TraceID, At: at})
+		}
+		failure, failed := r.failure()
+		switch {
+		case old:
+		case failed:
+			note(r, evidence.WouldBreak, failure)
+		case r.class == tokenless && r.counts:
+			note(r, evidence.NoToken, evidence.Failure{Reason: r.Reason, Detail: r.Detail, TraceID: r.TraceID, At: r.at()})
+		case r.class == clean && r.counts:
+			cleans[r.pair] = append(cleans[r.pair], r.First)
+		}
 	}
 	all := make([]Failure, 0, len(by))
 	for k, f := range by {
 		f.Share = float64(f.Runs) / float64(of[k.pair])
 		f.Owner = ownerOf(k.reason)
 		f.Open = true
-		if k.grade >= evidence.IdentityDrift {
+		switch {
+		case k.grade.Signal():
 			f.Owner = identity.OwnerSecurity
 			f.Waived = t.waived(f.Account, f.Reason)
 			f.Open = f.Waived == ""
-		} else {
+		case k.grade == evidence.NoToken:
+			// As many as may send none are in nobody's way, in a pipeline as in the team.
+			f.CleanSince = after(cleans[k.pair], last[k])
+			f.Open = f.CleanSince < t.Limits.CleanAfter && 1-f.Share < t.Limits.Tokens
+		default:
 			f.CleanSince = after(cleans[k.pair], last[k])
 			f.Fixed = t.fixed(k.pair, k.reason)
 			f.Open = !f.Fixed && f.CleanSince < t.Limits.CleanAfter
@@ -347,7 +396,7 @@ func (t *tally) failures() []Failure {
 	}
 	slices.SortFunc(all, func(a, b Failure) int {
 		return cmp.Or(
-			order(b.Open, a.Open), cmp.Compare(b.Runs, a.Runs), pair{a.Account, a.Pipeline}.compare(pair{b.Account, b.Pipeline}),
+			order(b.Open, a.Open), order(a.tokenless(), b.tokenless()), cmp.Compare(b.Runs, a.Runs), pair{a.Account, a.Pipeline}.compare(pair{b.Account, b.Pipeline}),
 			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Verdict, b.Verdict),
 		)
 	})
