@@ -192,6 +192,19 @@ func (p teamPage) failures() (open, closed []readiness.Failure) {
 	return open, closed
 }
 
+// maxFailures is how many open failures a page shows in full: a team that sends no
+// tokens yet has one for each of its pipelines.
+const maxFailures = 20
+
+// few returns the first of the failures, and a sentence about the others; "" if there
+// are none.
+func few(all []readiness.Failure) (shown []readiness.Failure, more string) {
+	if len(all) <= maxFailures {
+		return all, ""
+	}
+	return all[:maxFailures], fmt.Sprintf("There are %s more: -o json lists all.", readiness.Counted(len(all)-maxFailures, "failure"))
+}
+
 // failed says of a failure where it is and how often it came.
 func failed(f readiness.Failure) (where, often string) {
 	where = f.Account
@@ -240,7 +253,8 @@ func (p teamPage) text(w io.Writer) error {
 		b.WriteString(broken(fmt.Sprintf("  %-8s  %s", line[0], line[1]), 12))
 	}
 	open, closed := p.failures()
-	for i, f := range open {
+	shown, more := few(open)
+	for i, f := range shown {
 		where, often := failed(f)
 		fmt.Fprintf(&b, "\n  %d  %s   %s   %s   last %s\n", i+1, reasonOf(f), where, often, ago(p.Report.At.Sub(f.Last)))
 		for _, line := range advised(f) {
@@ -251,6 +265,9 @@ func (p teamPage) text(w io.Writer) error {
 			}
 			b.WriteString(broken("     "+printable(text), hang))
 		}
+	}
+	if more != "" {
+		b.WriteString(broken("\n     "+more, 5))
 	}
 	for _, checks := range p.checks() {
 		b.WriteByte('\n')
@@ -290,12 +307,16 @@ func (p teamPage) markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "- %s: %s\n", line[0], marked(line[1]))
 	}
 	open, closed := p.failures()
-	for i, f := range open {
+	shown, more := few(open)
+	for i, f := range shown {
 		where, often := failed(f)
 		fmt.Fprintf(&b, "\n%d. **%s** %s, %s, last %s\n", i+1, marked(reasonOf(f)), marked(where), often, ago(p.Report.At.Sub(f.Last)))
 		for _, line := range advised(f) {
 			fmt.Fprintf(&b, "   - %s\n", marked(strings.TrimSpace(line[0]+" "+line[1])))
 		}
+	}
+	if more != "" {
+		fmt.Fprintf(&b, "\n%s\n", more)
 	}
 	for _, checks := range p.checks() {
 		b.WriteByte('\n')
