@@ -202,7 +202,7 @@ func few(all []readiness.Failure) (shown []readiness.Failure, more string) {
 	if len(all) <= maxFailures {
 		return all, ""
 	}
-	return all[:maxFailures], fmt.Sprintf("There are %s more: -o json lists all.", readiness.Counted(len(all)-maxFailures, "failure"))
+	return all[:maxFailures], fmt.Sprintf("Not shown: %s. -o json lists all.", readiness.Counted(len(all)-maxFailures, "failure"))
 }
 
 // failed says of a failure where it is and how often it came.

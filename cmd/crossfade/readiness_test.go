@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -130,7 +131,8 @@ func fiveTeams(t *testing.T) (redis *rollouttest.Redis, conf string) {
 	newPast("billing", 21*aDay).daily(20, judgedClean("svc-billing", "LoadInvoices")).daily(20, judgedClean("svc-billing", "CloseMonth")).runs(0, 4, bad).
 		use("svc-billing", time.Minute, time.Minute).record(t, redis)
 
-	none := evidence.Run{Account: "svc-search", Pipeline: "BuildIndex", Legacy: true, Grade: evidence.NoToken, Reason: identity.TokenAbsent}
+	none := evidence.Run{Account: "svc-search", Pipeline: "BuildIndex", Legacy: true, Grade: evidence.NoToken, Reason: identity.TokenAbsent, TraceID: "0af7651916cd43dd8448eb211c80319c"}
+	none.Detail = "a password alone: no token in Crossfade-Token"
 	newPast("search", 21*aDay).daily(20, none).use("svc-search", time.Minute, 0).record(t, redis)
 	newPast("ml-platform", 21*aDay).daily(20, judgedClean("svc-ml", "Train")).use("svc-ml", time.Minute, time.Minute).record(t, redis)
 
@@ -163,6 +165,7 @@ svc-growth: { team: growth }
 var (
 	dates   = regexp.MustCompile(`\d{4}-\d\d-\d\d`)
 	soon    = regexp.MustCompile(`about \d+ (hour|minute|second)s?`)
+	midday  = regexp.MustCompile(`last \d\d h ago`) // of the day before
 	seconds = regexp.MustCompile(`(wait_seconds"?: )[0-9.]+`)
 )
 
@@ -173,7 +176,7 @@ func TestReadinessIsShownInEveryFormat(t *testing.T) {
 		if strings.Contains(r.stdout, "\x1b") {
 			t.Errorf("there are colours: %q", r.stdout)
 		}
-		text := seconds.ReplaceAllString(soon.ReplaceAllString(r.stdout, "about N hours"), "${1}N")
+		text := seconds.ReplaceAllString(soon.ReplaceAllString(midday.ReplaceAllString(r.stdout, "last NN h ago"), "about N hours"), "${1}N")
 		return dates.ReplaceAllString(timestamps.ReplaceAllString(text, "TIME"), "DAY")
 	}
 	for _, format := range []string{"table", "json", "yaml", "markdown"} {
@@ -418,4 +421,21 @@ func TestAPlanOverTheAdminAPISaysWhatARaiseBreaksAtWorst(t *testing.T) {
 	run(t, append([]string{"rollout", "plan", "--dir", dir}, by...)...).want(t, exitOK,
 		"1,300 clean runs, none would break; up to 100% possible", "at worst 1 broken run in 26 days")
 	run(t, append([]string{"readiness", "data-eng"}, by...)...).want(t, exitOK, "data-eng: YES. You may raise to any value up to 100%.", "at worst 1 broken run in 26 days")
+}
+
+func TestAPageShowsTheFirstOfManyFailures(t *testing.T) {
+	var r readiness.Report
+	for range maxFailures + 7 {
+		r.Failures = append(r.Failures, readiness.Failure{Account: "svc-search", Pipeline: "BuildIndex", Reason: identity.TokenAbsent, Verdict: "no_token", Runs: 3, Open: true})
+	}
+	p := teamPage{Readiness: console.Readiness{Report: r}}
+	for format, write := range map[string]func(io.Writer) error{"table": p.text, "markdown": p.markdown} {
+		var b strings.Builder
+		if err := write(&b); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(b.String(), "BuildIndex"); n != maxFailures || !strings.Contains(b.String(), "Not shown: 7 failures. -o json lists all.") {
+			t.Errorf("%s: %d failures\n%s", format, n, b.String())
+		}
+	}
 }
