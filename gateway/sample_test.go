@@ -207,7 +207,8 @@ func TestSamplesOfTheSameReasonTellWhichOfTwoThingsIsWrong(t *testing.T) {
 			shadow.IdentityDrift, "task_list", `{}`, companion("operator", "same-team.token.sig"), "static credential and token are of two accounts of the team",
 		},
 		"none that a shared credential turns into": {
-			shadow.IdentityDrift, "task_list", `{}`, []string{"Authorization", basic("cron", "shared-pass"), "Crossfade-Token", "operator.token.sig"},
+			shadow.IdentityDrift, "task_list", `{}`,
+			[]string{"Authorization", basic("cron", "shared-pass"), "Crossfade-Token", "operator.token.sig"},
 			"the token is of an account that is none of the 2 into which the shared static credential may turn",
 		},
 		"a token that may do more": {

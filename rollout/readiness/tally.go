@@ -58,11 +58,11 @@ type judgedRun struct {
 	evidence.Run
 	// signals are its security signals, waived or not.
 	signals []signal
-	key   evidence.RunKey
-	day   evidence.Day
-	unix  int64 // when it started, in whole seconds, to compare fast
-	class class
-	pair  pair
+	key     evidence.RunKey
+	day     evidence.Day
+	unix    int64 // when it started, in whole seconds, to compare fast
+	class   class
+	pair    pair
 	// stale tells that it is of another configuration.
 	stale bool
 	// counts tells that it is of what counts: gathered under the running
