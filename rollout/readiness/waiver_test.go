@@ -181,7 +181,10 @@ func TestAWaivedSignalLeavesWhatARunIsWithoutIt(t *testing.T) {
 	reasons := []identity.Reason{identity.RoleMissing, identity.PrincipalMismatch, identity.TeamMismatch}
 	rapid.Check(t, func(t *rapid.T) {
 		waived := map[string]map[identity.Reason]bool{"svc-etl": {}, "svc-two": {}}
-		with, without := good(), good()
+		with, without := newTeam(), newTeam()
+		for _, team := range []*team{with, without} {
+			team.every(14, 5, clean("svc-etl", "LoadUsers"))
+		}
 		for account := range waived {
 			for _, reason := range reasons {
 				if rapid.Bool().Draw(t, account+" "+string(reason)) {
