@@ -106,6 +106,8 @@ type File struct {
 	// Management says how the file and the team's request agree, Name is the
 	// file's; "" for none.
 	Management, Name string
+	// Warnings are what stands in it without effect.
+	Warnings []string
 }
 
 // Options are the options of New. All but Readiness, Days, Waivers, InEffect,

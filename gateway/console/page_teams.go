@@ -20,7 +20,7 @@ import (
 const reportsAtOnce = 8
 
 // noEvidence stands for an answer while a team's evidence cannot be read.
-const noEvidence readiness.Answer = "unknown"
+const noEvidence = readiness.Unknown
 
 // answers lists every answer that a page shows, in the order in which teams are
 // to be looked at.
@@ -50,13 +50,7 @@ func (c *Console) standing(ctx context.Context, team identity.Team) standing {
 		return s
 	}
 	s.missing = "the evidence cannot be read: " + err.Error()
-	s.report = readiness.Report{Team: team, Phase: s.state.Phase(), Percent: s.state.Percent, UpTo: s.state.Percent, Answer: noEvidence, Why: s.missing}
-	switch now := c.o.Now(); {
-	case s.state.Retired:
-		s.report.Answer, s.report.Why = readiness.Done, "its static credentials have ended"
-	case s.state.Hold.Active(now):
-		s.report.Answer, s.report.Why, s.report.Owner = readiness.Held, s.state.Hold.Reason, identity.OwnerTeam
-	}
+	s.report = readiness.Unread(s.state, err, c.o.Now())
 	return s
 }
 
@@ -271,6 +265,9 @@ func (c *Console) rowOf(s standing) teamRow {
 			note += ", ends " + moment{until, now}.Ago()
 		}
 		row.Notes = append(row.Notes, note)
+	}
+	if late := s.report.LateText(); late != "" {
+		row.Notes = append(row.Notes, late)
 	}
 	if s.report.Signal {
 		row.Notes = append(row.Notes, "open security signal")

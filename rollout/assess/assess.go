@@ -65,6 +65,8 @@ type Options struct {
 	// Skewed reports whether gateways serve by configurations that differ; nil for
 	// never.
 	Skewed func(ctx context.Context) (bool, error)
+	// Late returns how late what gateways observe is recorded by now; nil for at once.
+	Late func(ctx context.Context) (time.Duration, error)
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -83,7 +85,7 @@ type known struct {
 	at     time.Time
 	memory time.Duration
 	window time.Duration
-	facts  readiness.Facts
+	facts  readiness.Facts // of which Until is set
 }
 
 // fleetKnown is what was read of all teams together.
@@ -106,6 +108,9 @@ func New(o Options) (*Assessor, error) {
 	}
 	if o.Skewed == nil {
 		o.Skewed = func(context.Context) (bool, error) { return false, nil }
+	}
+	if o.Late == nil {
+		o.Late = func(context.Context) (time.Duration, error) { return 0, nil }
 	}
 	return &Assessor{o: o, known: make(map[identity.Team]known)}, nil
 }
@@ -216,9 +221,13 @@ func (a *Assessor) remember(team identity.Team, k known, now time.Time) {
 
 // read reads what there is of a team.
 func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Duration, settings Settings, now time.Time, fresh bool) (known, error) {
-	f := readiness.Facts{Team: team, Days: make(map[evidence.Day]evidence.Daily)}
-	var err error
-	for _, d := range daysOf(window, now) {
+	late, err := a.o.Late(ctx) // before anything is read, which may come in meanwhile
+	if err != nil {
+		return known{}, err
+	}
+	f := readiness.Facts{Team: team, Until: now.Add(-max(late, 0)), Days: make(map[evidence.Day]evidence.Daily)}
+	start := f.Until.Add(-window)
+	for _, d := range daysOf(start, now) {
 		if f.Days[d], err = a.o.Store.Daily(ctx, team, d); err != nil {
 			return known{}, err
 		}
@@ -238,7 +247,7 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	if err != nil {
 		return known{}, err
 	}
-	f.Missing, f.Unwatched = evidence.Losses(fleet.gaps, team, now.Add(-window), now)
+	f.Missing, f.Unwatched = evidence.Losses(fleet.gaps, team, start, now)
 	f.UnassignedAway = fleet.away
 	back := now.Add(-max(settings.Limits.RetireAfter, 2*settings.Limits.Cycle))
 	for name, use := range fleet.unassigned {
@@ -309,10 +318,9 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fl
 	return is, nil
 }
 
-// daysOf are the days that a window touches, the last first.
-func daysOf(window time.Duration, now time.Time) []evidence.Day {
+// daysOf are the days that a time up to now touches, the last first.
+func daysOf(start, now time.Time) []evidence.Day {
 	var days []evidence.Day
-	start := now.Add(-window)
 	for d := evidence.DayOf(now); d.End().After(start); d = d.Before() {
 		days = append(days, d)
 	}

@@ -13,6 +13,9 @@ type Facts struct {
 	Team identity.Team
 	// Now is the time that the report is of.
 	Now time.Time
+	// Until is up to when what the gateways observed is part of the evidence: what is
+	// younger may still be on its way. Zero for all of it, as any time after Now.
+	Until time.Time
 	// State is the live rollout; the zero value is a team that was never written.
 	State  rollout.State
 	Limits Limits

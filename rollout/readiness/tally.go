@@ -81,8 +81,9 @@ type judgedRun struct {
 
 // tally is what the checks count on.
 type tally struct {
-	Facts
+	Facts           // of which Now is no later than Until
 	start time.Time // of the window
+	end   time.Time // of what is known, which the window may not reach
 	// runs are those of the window that say something, the oldest first; of those
 	// that do not, only soaking cares.
 	runs   []*judgedRun
@@ -119,8 +120,15 @@ func (s *sums) add(c class, n int) {
 func (t *tally) aDay() float64     { return (float64(t.kept) + t.unkept) / t.days }
 func (t *tally) keptADay() float64 { return float64(t.kept) / t.days }
 
+// newTally counts what there is. The window ends where the evidence does: if it
+// ended now, evidence that is late would look like runs that never came. What is
+// known already of the time since counts, for it may be bad.
 func newTally(f Facts) *tally {
-	t := &tally{Facts: f, start: f.Now.Add(-f.Limits.window())}
+	t := &tally{Facts: f, end: f.Now}
+	if !f.Until.IsZero() && f.Until.Before(f.Now) {
+		f.Now, t.Now = f.Until, f.Until
+	}
+	t.start = f.Now.Add(-f.Limits.window())
 	kept := 0
 	for _, daily := range f.Days {
 		kept += len(daily.Runs)
@@ -139,7 +147,7 @@ func newTally(f Facts) *tally {
 			unkept += max(daily.Unkept, 0)
 		}
 		for key, r := range daily.Runs {
-			if r.First.Before(t.start) || r.First.After(f.Now) {
+			if r.First.Before(t.start) || r.First.After(t.end) {
 				continue
 			}
 			waived := r.Grade >= evidence.IdentityDrift && t.waived(r.Account, r.Reason) != ""
@@ -257,7 +265,7 @@ func (t *tally) leaveOutFixed() {
 	t.fixes = make(map[pair][]repair, len(t.Fixed))
 	for _, fix := range t.Fixed {
 		of := pair{fix.Account, fix.Pipeline}
-		t.fixes[of] = append(t.fixes[of], repair{fix, fix.At.After(t.Now)})
+		t.fixes[of] = append(t.fixes[of], repair{fix, fix.At.After(t.end)})
 	}
 	if len(t.fixes) == 0 {
 		return
@@ -386,7 +394,7 @@ func after(times []time.Time, than time.Time) int {
 
 func (t *tally) waived(account string, reason identity.Reason) string {
 	for _, w := range t.Waivers {
-		if w.Account == account && w.Reason == reason && t.Now.Before(w.Until) {
+		if w.Account == account && w.Reason == reason && t.end.Before(w.Until) {
 			return w.Owner + " until " + w.Until.Format(time.DateOnly) + ": " + w.Why
 		}
 	}

@@ -98,7 +98,7 @@ func (a *App) fileStatus() map[identity.Team]console.File {
 	status := a.reconciler.Status()
 	files := make(map[identity.Team]console.File, len(status))
 	for team, s := range status {
-		files[team] = console.File{Management: s.Management.String(), Name: s.File}
+		files[team] = console.File{Management: s.Management.String(), Name: s.File, Warnings: s.Warnings}
 	}
 	return files
 }
