@@ -133,7 +133,7 @@ func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoSt
 	if err = s.writeFiles(listen); err != nil {
 		return nil, fmt.Errorf("the demo's files: %w", err)
 	}
-	if s.store, err = redisstore.OpenInProcess(redisstore.Options{MaxRuns: demoMaxRuns}); err != nil {
+	if s.store, err = redisstore.OpenInProcess(redisstore.Options{MaxRuns: demoMaxRuns, InFlight: demoInFlight}); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "crossfade.yaml")

@@ -203,12 +203,12 @@ func (p *program) assessed(ctx context.Context, cfg *config.Config, s *redisstor
 
 func (a *assessed) summaries(ctx context.Context) ([]readiness.Summary, error) {
 	all := make([]readiness.Summary, 0, len(a.states))
-	unread := 0
+	var unread []error
 	for _, s := range inOrder(a.states) {
 		r, err := a.assessor.Report(ctx, s)
 		if err != nil {
-			if unread++; unread == len(a.states) && a.away(ctx) {
-				return nil, err
+			if unread = append(unread, err); len(unread) == len(a.states) && a.away(ctx) {
+				return nil, unread[0]
 			}
 			r = readiness.Unread(s, err, time.Now())
 		}

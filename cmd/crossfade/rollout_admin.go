@@ -489,8 +489,9 @@ func (a *adminAPI) restore(ctx context.Context, reason string, dry bool) ([]roll
 	lost := make([]rollout.Loss, 0, len(r.Teams))
 	for _, t := range r.Teams {
 		lost = append(lost, rollout.Loss{
-			Team: t.Team, Has: rollout.State{Percent: rollout.Percent(t.Has)},
-			Known: rollout.State{Percent: rollout.Percent(t.Known), Retired: t.Phase == rollout.PhaseRetired},
+			Team: t.Team, Has: rollout.State{Percent: rollout.Percent(t.Has), Revision: t.HasRevision},
+			// Whatever was written when: what is told has been lost.
+			Known: rollout.State{Percent: rollout.Percent(t.Known), Retired: t.Phase == rollout.PhaseRetired, Revision: t.KnownRevision, UpdatedAt: time.Unix(0, 0)},
 		})
 	}
 	return lost, err

@@ -286,7 +286,11 @@ func shareText(share effect.Share, now time.Time) string {
 	if share.Estimated {
 		about = "about "
 	}
-	return fmt.Sprintf("%s%s of %s %s (%.0f%%)", about, thousands(share.Selected), counted(share.Runs, "run"), when, 100*share.Ratio())
+	text := fmt.Sprintf("%s%s of %s %s (%.0f%%)", about, thousands(share.Selected), counted(share.Runs, "run"), when, 100*share.Ratio())
+	if share.Observed {
+		text += "; the gateways were in mode observe, which enforces nothing"
+	}
+	return text
 }
 
 // headline is the answer in a sentence.
@@ -468,9 +472,9 @@ func drawn(days []assess.Day) (bars []dayView, text string) {
 		bars = append(bars, b)
 	}
 	if sum == 0 {
-		return bars, fmt.Sprintf("none in %d days", len(days))
+		return bars, "none in " + counted(len(days), "day")
 	}
-	return bars, fmt.Sprintf("%s in %d days, %s today", counted(sum, "run"), len(days), thousands(days[len(days)-1].Broken))
+	return bars, fmt.Sprintf("%s in %s, %s today", counted(sum, "run"), counted(len(days), "day"), thousands(days[len(days)-1].Broken))
 }
 
 func (c *Console) addHistory(ctx context.Context, v *teamView, team identity.Team, query url.Values) {

@@ -163,7 +163,10 @@ func (c *Console) barOf(s rollout.State) bar {
 // teamsView is the page of all teams.
 type teamsView struct {
 	Counts []answerCount
-	All    int
+	// All is how many teams there are, Shown how many of them are in the rows: accounts
+	// without a team are a row, and no team. Empty tells that there is neither.
+	All, Shown int
+	Empty      bool
 	// Query and Answer are what was looked for.
 	Query, Answer string
 	Answers       []readiness.Answer
@@ -199,26 +202,30 @@ func (c *Console) teamsPage(r *http.Request) (frame, *problem) {
 	if v.Answer != "" && !slices.Contains(answers(), readiness.Answer(v.Answer)) {
 		return frame{}, refuse(http.StatusBadRequest, parameterInvalid, fmt.Sprintf("answer is %q.", clip(v.Answer)), "Use one of the answers on the page of all teams.")
 	}
-	byAnswer := make(map[readiness.Answer][]teamRow)
+	byAnswer, teams := make(map[readiness.Answer][]teamRow), make(map[readiness.Answer]int)
 	for _, s := range c.standings(ctx) {
 		if s.idle() {
 			continue
 		}
 		byAnswer[s.report.Answer] = append(byAnswer[s.report.Answer], c.rowOf(s))
-		v.All++
+		if s.state.Team != identity.Unassigned { // which is a row, and no team
+			v.All++
+			teams[s.report.Answer]++
+		}
 	}
+	v.Empty = len(byAnswer) == 0
 	var said []string
 	for _, answer := range answers() {
 		rows := byAnswer[answer]
-		if len(rows) == 0 && (answer == noEvidence || v.All == 0) {
+		if len(rows) == 0 && (answer == noEvidence || v.Empty) {
 			continue
 		}
 		v.Answers = append(v.Answers, answer)
 		v.Counts = append(v.Counts, answerCount{
-			badge: badgeOf(readiness.Report{Answer: answer}), Name: answerName(answer), N: len(rows), Selected: v.Answer == string(answer),
+			badge: badgeOf(readiness.Report{Answer: answer}), Name: answerName(answer), N: teams[answer], Selected: v.Answer == string(answer),
 		})
-		if len(rows) > 0 {
-			said = append(said, fmt.Sprintf("%d %s", len(rows), answerName(answer)))
+		if n := teams[answer]; n > 0 {
+			said = append(said, fmt.Sprintf("%d %s", n, answerName(answer)))
 		}
 		if v.Answer != "" && v.Answer != string(answer) {
 			continue
@@ -226,6 +233,9 @@ func (c *Console) teamsPage(r *http.Request) (frame, *problem) {
 		for _, row := range rows {
 			if row.matches(v.Query) {
 				v.Rows = append(v.Rows, row)
+				if row.Team != identity.Unassigned {
+					v.Shown++
+				}
 			}
 		}
 	}

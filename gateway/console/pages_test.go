@@ -325,7 +325,7 @@ func TestThePagesSayWhatIsTheMatter(t *testing.T) {
 	t.Parallel()
 	a := everyKind(t)
 	for _, tt := range []struct{ path, want string }{
-		{"/", "17 teams"},
+		{"/", "16 teams"}, // and the accounts of nobody
 		{"/", "asks for 10%"},
 		{"/", "brownout: 40%, ends in 1 min"},
 		{"/", "the evidence cannot be read: rollout store unavailable: nobody answers"},
@@ -361,6 +361,24 @@ func TestThePagesSayWhatIsTheMatter(t *testing.T) {
 	}
 	if got := a.view("/teams/risk").Body.String(); strings.Contains(got, "Next step") {
 		t.Error("a retired team has a next step")
+	}
+}
+
+func TestTheHelpNamesWhomTheConfigurationNames(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	if got := a.view("/help").Body.String(); strings.Contains(got, "Whom to ask") {
+		t.Errorf("nobody is named, and the page says:\n%s", got)
+	}
+	a = newAPI(t, func(o *console.Options) { o.Guide, o.Contact = "https://wiki.acme.dev/oidc", "#platform" })
+	got := a.view("/help").Body.String()
+	for _, want := range []string{
+		`<a href="https://wiki.acme.dev/oidc">https://wiki.acme.dev/oidc</a>`, "Ask #platform about anything",
+		"Start the worker through `crossfade agent` (https://wiki.acme.dev/oidc), or ask #platform.",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the help does not say %q:\n%s", want, got)
+		}
 	}
 }
 

@@ -50,15 +50,15 @@ func (c *Console) readinesses(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	out := Readinesses{Teams: make([]readiness.Summary, 0, len(states))}
-	unread := 0
+	var unread []unreadTeam
 	for _, team := range slices.Sorted(maps.Keys(states)) {
 		state := c.state(team)
 		report, err := c.o.Readiness.Report(ctx, state)
 		if err != nil {
 			// What is wrong with one team's evidence is in no other team's way. Without any,
 			// it is the store that is away.
-			if unread++; unread == len(states) && c.away(ctx) {
-				return c.notAssessed(team, err)
+			if unread = append(unread, unreadTeam{team, err}); len(unread) == len(states) && c.away(ctx) {
+				return c.notAssessed(unread[0].team, unread[0].err)
 			}
 			report = readiness.Unread(state, err, c.o.Now())
 		}
@@ -96,6 +96,12 @@ func (c *Console) readiness(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	send(w, http.StatusOK, "application/json", Readiness{Report: report, Outlook: report.Outlook(*to), File: c.o.Files()[team].Name})
 	return nil
+}
+
+// unreadTeam is a team whose evidence cannot be read.
+type unreadTeam struct {
+	team identity.Team
+	err  error
 }
 
 // away reports whether the store does not answer at all.

@@ -33,12 +33,11 @@ func memoryOf(took time.Duration) time.Duration {
 
 // Settings are what the configuration says of a team; see readiness.Facts.
 type Settings struct {
-	Limits      readiness.Limits
-	Fixed       []readiness.Fix
-	Waivers     []readiness.Waiver
-	Accounts    map[string]readiness.Account
-	Config      func(account string) string
-	ConfigSince time.Time
+	Limits   readiness.Limits
+	Fixed    []readiness.Fix
+	Waivers  []readiness.Waiver
+	Accounts map[string]readiness.Account
+	Config   func(account string) string
 	// Entered says which account and team an entry makes today of an account that had
 	// none when it was seen, by the name that it had then; ok is false if none does.
 	// Nil for who does not know that.
@@ -201,7 +200,7 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team, fresh bool) (r
 	f := k.facts
 	f.Now, f.Limits = now, settings.Limits
 	f.Fixed, f.Waivers, f.Accounts = settings.Fixed, settings.Waivers, settings.Accounts
-	f.Config, f.ConfigSince, f.Key = settings.Config, settings.ConfigSince, a.o.Keying.Key()
+	f.Config, f.Key = settings.Config, a.o.Keying.Key()
 	var err error
 	f.Skewed, err = a.o.Skewed(ctx)
 	return f, err

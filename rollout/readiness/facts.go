@@ -39,8 +39,6 @@ type Facts struct {
 	// configuration. Nil is for who does not know that: then it is the one under
 	// which the account was judged last.
 	Config func(account string) string
-	// Since when the running configuration is in force; zero if that is not known.
-	ConfigSince time.Time
 	// Skewed tells that gateways serve by configurations that differ.
 	Skewed bool
 	// Unassigned are accounts of nobody that used a static credential within the

@@ -86,13 +86,16 @@ type tally struct {
 	end   time.Time // of what is known, which the window may not reach
 	// runs are those of the window that say something, the oldest first; of those
 	// that do not, only soaking cares.
-	runs   []*judgedRun
-	fixes  map[pair][]repair
-	stale  int // of another configuration
-	unkept float64
-	kept   int     // that say something, whether they count or not
-	sums           // of the runs that count
-	days   float64 // of the window that were watched
+	runs  []*judgedRun
+	fixes map[pair][]repair
+	// changed has the accounts with runs of another configuration in the window: since
+	// when there are runs under the running one, zero for not yet.
+	changed map[string]time.Time
+	stale   int // of another configuration
+	unkept  float64
+	kept    int     // that say something, whether they count or not
+	sums            // of the runs that count
+	days    float64 // of the window that were watched
 }
 
 // sums are how many runs there are of each class.
@@ -178,6 +181,7 @@ func newTally(f Facts) *tally {
 	for _, r := range t.runs {
 		t.judge(r)
 	}
+	t.changed = t.changes()
 	t.leaveOutFixed()
 	for _, r := range t.runs {
 		if r.counts {
@@ -250,6 +254,36 @@ func (t *tally) judge(r *judgedRun) {
 	default:
 		r.counts = true
 	}
+}
+
+// changes says for which accounts another configuration was in force in the window,
+// and since when the running one is, as far as runs tell.
+func (t *tally) changes() map[string]time.Time {
+	changed := make(map[string]time.Time)
+	for _, r := range t.runs { // the oldest first
+		since, ok := changed[r.Account]
+		switch {
+		case r.stale:
+			changed[r.Account] = time.Time{}
+		case ok && since.IsZero() && r.class != silent:
+			changed[r.Account] = r.First
+		}
+	}
+	return changed
+}
+
+// configSince is since when all accounts that were judged by another configuration
+// in the window are judged by the running one; zero while that is not known.
+func (t *tally) configSince() (last time.Time) {
+	for _, since := range t.changed {
+		if since.IsZero() {
+			return time.Time{}
+		}
+		if since.After(last) {
+			last = since
+		}
+	}
+	return last
 }
 
 // repair is a record of one; void if the failure has come again since.

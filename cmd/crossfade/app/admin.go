@@ -74,6 +74,7 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
 		Observed:    a.telemetry.AdminRequest,
 		Viewers:     accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
+		Guide: c.Help.URL, Contact: c.Help.Contact,
 		Loopback: a.adminIsLocal(), OneTime: a.oneTime,
 		Changed: func(_ context.Context, d console.Done) { a.audit.Changed(d.Change, d.Was, d.Is, d.Token, d.Client) },
 		Log:     a.log,
