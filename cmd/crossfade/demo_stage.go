@@ -104,6 +104,7 @@ type demoStage struct {
 	fetched   int64 // by the agents, once run has ended
 	known     map[identity.Team]view
 	looked    time.Time
+	rest      time.Duration // until the next look
 }
 
 // newDemoStage writes the demo's files to dir and starts everything but the

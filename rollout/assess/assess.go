@@ -20,15 +20,17 @@ import (
 // What was read of a team is taken for what there is for a while: pages and guards
 // ask more often than evidence changes. The while is twenty times as long as the
 // reading took, so that reading takes a twentieth of the time at most, within these
-// bounds.
+// bounds. Nor is it longer than a tenth of the window, in a demonstration where that
+// is short: there answers would be about another time.
 const (
-	leastMemory = 2 * time.Second
-	mostMemory  = 30 * time.Second
-	restPerRead = 20
+	leastMemory  = 2 * time.Second
+	mostMemory   = 30 * time.Second
+	restPerRead  = 20
+	windowMemory = 10
 )
 
-func memoryOf(took time.Duration) time.Duration {
-	return min(max(restPerRead*took, leastMemory), mostMemory)
+func memoryOf(took, window time.Duration) time.Duration {
+	return min(max(restPerRead*took, leastMemory), mostMemory, max(window/windowMemory, leastMemory))
 }
 
 // Settings are what the configuration says of a team; see readiness.Facts.
@@ -192,7 +194,7 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team, fresh bool) (r
 		if k, err = a.read(ctx, team, window, settings, now, fresh); err != nil {
 			return readiness.Facts{}, fmt.Errorf("evidence of team %q: %w", string(team), err)
 		}
-		k.memory = memoryOf(time.Since(began))
+		k.memory = memoryOf(time.Since(began), window)
 		if !fresh {
 			a.remember(team, k, now)
 		}
@@ -308,7 +310,7 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fl
 	case ctx.Err() != nil || !errors.Is(err, rollout.ErrUnavailable):
 		return fleetKnown{}, err
 	}
-	is.memory = memoryOf(time.Since(began))
+	is.memory = memoryOf(time.Since(began), fleetBack)
 	if !fresh {
 		a.mu.Lock()
 		a.fleet = is
