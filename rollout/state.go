@@ -181,7 +181,8 @@ func browned(windows []Brownout, from, until time.Time) (sum time.Duration) {
 // Brownout returns the window that is in force, the highest of several; ok is
 // false while there is none, or a hold suspends it. Nor is one in force once the
 // windows of the request and of those before it (Request.Spent) have lasted
-// MaxBrownout within the last BrownoutSpan, however they were recorded.
+// MaxBrownout within the last BrownoutSpan, however they were recorded, and whether
+// a hold suspended them or not.
 func (s State) Brownout(now time.Time) (b Brownout, ok bool) {
 	if len(s.Request.Brownouts) == 0 || s.Hold.Active(now) {
 		return Brownout{}, false
