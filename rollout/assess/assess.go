@@ -29,6 +29,10 @@ const (
 	windowMemory = 10
 )
 
+// usuallyLate is how late evidence may be that is in time: a batch is gathered for
+// evidence.DefaultEvery, and as long may the one before it be on its way.
+const usuallyLate = 2 * evidence.DefaultEvery
+
 func memoryOf(took, window time.Duration) time.Duration {
 	return min(max(restPerRead*took, leastMemory), mostMemory, max(window/windowMemory, leastMemory))
 }
@@ -225,6 +229,9 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	late, err := a.o.Late(ctx) // before anything is read, which may come in meanwhile
 	if err != nil {
 		return known{}, err
+	}
+	if late <= usuallyLate {
+		late = 0
 	}
 	f := readiness.Facts{Team: team, Until: now.Add(-max(late, 0)), Days: make(map[evidence.Day]evidence.Daily)}
 	start := f.Until.Add(-window)
