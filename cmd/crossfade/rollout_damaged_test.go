@@ -61,6 +61,7 @@ func TestAPlanOverTheAdminAPIShowsTheTeamsThatCanBeRead(t *testing.T) {
 		}
 	}
 	run(t, append([]string{"readiness"}, by...)...).want(t, exitOK, "growth", "NO EVIDENCE", "data-eng")
+	run(t, append([]string{"rollout", "apply", "--dir", dir}, by...)...).want(t, exitOK, "2 written", "override.percent: is 70 while percent is 20, so the override has no effect")
 	// A store that does not answer at all is another matter.
 	a.redis.Stop()
 	run(t, "rollout", "plan", "--dir", dir, "--redis", a.redis.URL()).want(t, exitStore)
