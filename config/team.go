@@ -40,6 +40,8 @@ type TeamFile struct {
 	Limits       Limits        `koanf:"limits"`
 	// Fixed are the failures that were repaired.
 	Fixed []Fixed `koanf:"fixed"`
+	// Warnings are what is legal in it and without effect.
+	Warnings []Mistake `koanf:"-"`
 
 	hours []Hours
 }
@@ -61,8 +63,15 @@ type Fixed struct {
 // than evidence counts needs no record.
 const maxFixed = 100
 
-// maxBrownouts is how many windows a request may have; see rollout.Request.
-const maxBrownouts = 50
+const (
+	// maxBrownouts is how many windows a request may have; see rollout.Request.
+	maxBrownouts = 50
+	// brownoutsLast is for how long the windows of a file may enforce more in any
+	// brownoutSpan: the gateways go by the same (rollout.BrownoutSpan). More would be a
+	// raise that no check was asked about.
+	brownoutsLast = 24 * time.Hour
+	brownoutSpan  = 7 * 24 * time.Hour
+)
 
 // Override lets the raise to Percent pass without its checks. It counts for that
 // percentage only, so that one which was forgotten does not carry the next raise.
@@ -209,6 +218,7 @@ func (l *loader) checkTeamFile(d *document, f *TeamFile) {
 				bad("override", "needs %s: an override is for one percentage and says why", key)
 			}
 		}
+		f.Warnings = append(f.Warnings, l.idleOverride(d, f)...)
 	}
 	for i, text := range f.ApplyHours {
 		hours, err := ParseHours(text)
@@ -229,6 +239,53 @@ func (l *loader) checkTeamFile(d *document, f *TeamFile) {
 			}
 		}
 	}
+	if i := tooLong(f.Brownouts); i >= 0 {
+		bad(join("brownouts", index(i)), "makes the brownouts last longer than %s in 7 days: that is a raise which no check was asked about. Shorten them, put them further apart, or raise percent", FormatDuration(brownoutsLast))
+	}
+}
+
+// idleOverride tells of an override that is for another percentage than the file asks
+// for. It is no mistake: one that is left over must keep nobody from lowering a team,
+// nor carries the next raise.
+func (l *loader) idleOverride(d *document, f *TeamFile) []Mistake {
+	path := join("override", "percent")
+	if f.Override.Percent == f.Percent || f.Override.Percent == 0 || d.broken(path) || d.broken("percent") {
+		return nil
+	}
+	at := d.origin(path)
+	return []Mistake{{
+		File: at.file, Line: at.line, Column: at.column, Key: shown(path),
+		Message: fmt.Sprintf("is %d while percent is %d, so the override has no effect: it is for the raise to %d alone. Remove it, or correct one of the two",
+			f.Override.Percent, f.Percent, f.Override.Percent),
+	}}
+}
+
+// tooLong returns the first window with which, together with those before it in the
+// file, brownouts last longer than brownoutsLast in some brownoutSpan; -1 if none is.
+func tooLong(windows []Brownout) int {
+	for i := range windows {
+		upTo := slices.SortedFunc(slices.Values(windows[:i+1]), func(a, b Brownout) int { return a.From.Compare(b.From) })
+		for j, first := range upTo { // some span that begins with a window holds as much of them as any
+			begin, end, sum := first.From, first.From.Add(brownoutSpan), time.Duration(0)
+			for _, w := range upTo[j:] {
+				if w.From.After(begin) {
+					begin = w.From
+				}
+				until := w.Until()
+				if until.After(end) {
+					until = end
+				}
+				if until.After(begin) {
+					sum += until.Sub(begin)
+					begin = until
+				}
+			}
+			if sum > brownoutsLast {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 // checkTeamLimits checks that the team's limits are stricter than the platform's.

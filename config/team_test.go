@@ -183,6 +183,14 @@ data-eng.yaml:13: limits.retire_after: is 13d, which is looser than the platform
 			"data-eng.yaml", "percent: 50\nfixed:\n" + strings.Repeat("  - { account: svc-etl, reason: aud_mismatch, at: 2026-11-28 }\n", 101),
 			"data-eng.yaml:2: fixed: has 101 entries, at most 100 are read: remove those that are older than the window",
 		},
+		"brownouts that follow each other": {
+			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, for: 24h, percent: 100 }\n  - { from: 2027-04-01T10:00:00Z, for: 24h, percent: 100 }\n",
+			"data-eng.yaml:4: brownouts[1]: makes the brownouts last longer than 1d in 7 days: that is a raise which no check was asked about. Shorten them, put them further apart, or raise percent",
+		},
+		"half a day every other day, not in their order": {
+			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31, for: 12h, percent: 100 }\n  - { from: 2027-03-27, for: 12h, percent: 100 }\n  - { from: 2027-03-29, for: 12h, percent: 100 }\n",
+			"data-eng.yaml:5: brownouts[2]: makes the brownouts last longer than 1d in 7 days: that is a raise which no check was asked about. Shorten them, put them further apart, or raise percent",
+		},
 		"a brownout of a week": {
 			"data-eng.yaml", "percent: 50\nbrownouts:\n  - { from: 2027-03-31T10:00:00Z, for: 168h, percent: 100 }\n",
 			"data-eng.yaml:3: brownouts[0].for: must be a duration like 30s, 5m or 14d from 1m to 24h, not \"168h\"",
@@ -200,6 +208,42 @@ data-eng.yaml:13: limits.retire_after: is 13d, which is looser than the platform
 	}
 	if _, _, err := config.LoadTeamFiles(filepath.Join(t.TempDir(), "rollout.d"), config.TeamOptions{}); err == nil || !strings.Contains(err.Error(), "rollout.d") {
 		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+func TestBrownoutsOfADayInAWeekAreNoMistake(t *testing.T) {
+	for name, windows := range map[string]string{
+		"a day in each of two weeks": "  - { from: 2027-03-31, for: 24h, percent: 100 }\n  - { from: 2027-04-07, for: 24h, percent: 100 }\n",
+		"half an hour on each day":   "  - { from: 2027-03-31, for: 30m, percent: 100 }\n  - { from: 2027-04-01, for: 30m, percent: 100 }\n",
+		"two that overlap":           "  - { from: 2027-03-31T00:00:00Z, for: 20h, percent: 100 }\n  - { from: 2027-03-31T04:00:00Z, for: 20h, percent: 50 }\n",
+	} {
+		if _, mistakes := teamFiles(t, map[string]string{"data-eng.yaml": "percent: 50\nbrownouts:\n" + windows}); len(mistakes) > 0 {
+			t.Errorf("%s: %v", name, mistakes)
+		}
+	}
+}
+
+func TestAnOverrideForAnotherPercentageIsTold(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"none":           {"percent: 50\n", ""},
+		"for this one":   {"percent: 50\noverride: { percent: 50, reason: a test }\n", ""},
+		"left over":      {"percent: 75\noverride:\n  reason: a test\n  percent: 50\n", "data-eng.yaml:4: override.percent: is 50 while percent is 75, so the override has no effect: it is for the raise to 50 alone. Remove it, or correct one of the two"},
+		"and it lowers":  {"percent: 0\noverride: { percent: 50, reason: a test }\n", "data-eng.yaml:2: override.percent: is 50 while percent is 0, so the override has no effect: it is for the raise to 50 alone. Remove it, or correct one of the two"},
+		"of the retired": {"retired: true\noverride: { percent: 50, reason: a test }\n", "data-eng.yaml:2: override.percent: is 50 while percent is 100, so the override has no effect: it is for the raise to 50 alone. Remove it, or correct one of the two"},
+	} {
+		got, mistakes := teamFiles(t, map[string]string{"data-eng.yaml": test.text})
+		if len(got) != 1 || len(mistakes) > 0 {
+			t.Errorf("%s: it must keep nobody from anything: %v", name, mistakes)
+			continue
+		}
+		said := ""
+		for _, w := range got[0].Warnings {
+			w.File = filepath.Base(w.File)
+			said += w.Error()
+		}
+		if said != test.want {
+			t.Errorf("%s: told %q, want %q", name, said, test.want)
+		}
 	}
 }
 

@@ -175,3 +175,71 @@ func TestABrownoutDecidesNothingAboutARunThatIsEnforcedAnyway(t *testing.T) {
 		}
 	})
 }
+
+// hours is a window at 100 that begins so many hours from a time on and lasts so long.
+func hours(from time.Time, begin, last int) rollout.Brownout {
+	at := from.Add(time.Duration(begin) * time.Hour)
+	return rollout.Brownout{From: at, Until: at.Add(time.Duration(last) * time.Hour), Percent: 100}
+}
+
+func TestBrownoutsLastADayInAWeekAtMost(t *testing.T) {
+	start := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		windows []rollout.Brownout
+		over    int // which is one too many
+	}{
+		"none":                               {nil, -1},
+		"a day":                              {[]rollout.Brownout{hours(start, 0, 24)}, -1},
+		"a day twice is one":                 {[]rollout.Brownout{hours(start, 0, 24), hours(start, 0, 24)}, -1},
+		"a day in each of three weeks":       {[]rollout.Brownout{hours(start, 0, 24), hours(start, 168, 24), hours(start, 336, 24)}, -1},
+		"an hour on each day":                {[]rollout.Brownout{hours(start, 0, 1), hours(start, 24, 1), hours(start, 48, 1)}, -1},
+		"two days without a pause":           {[]rollout.Brownout{hours(start, 0, 24), hours(start, 24, 24)}, 1},
+		"two days, the later one first":      {[]rollout.Brownout{hours(start, 24, 24), hours(start, 0, 24)}, 1},
+		"every other day":                    {[]rollout.Brownout{hours(start, 0, 24), hours(start, 48, 24)}, 1},
+		"half a day at either end of a week": {[]rollout.Brownout{hours(start, 0, 13), hours(start, 150, 13)}, 1},
+		"as much in a week and an hour":      {[]rollout.Brownout{hours(start, 0, 13), hours(start, 160, 13)}, -1},
+		"overlapping ones count their sum":   {[]rollout.Brownout{hours(start, 0, 20), hours(start, 10, 14), hours(start, 100, 1)}, 2},
+		"the last one of many is the fault":  {[]rollout.Brownout{hours(start, 0, 8), hours(start, 24, 8), hours(start, 48, 8), hours(start, 72, 1)}, 3},
+	} {
+		if got := rollout.BrownoutsWithin(tt.windows); got != tt.over {
+			t.Errorf("%s: %d is one too many, want %d", name, got, tt.over)
+		}
+	}
+}
+
+func TestBrownoutsThatWereRecordedStopWhenTheirTimeIsUp(t *testing.T) {
+	start := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	s := rollout.State{Team: team, Request: rollout.Request{At: start, Brownouts: []rollout.Brownout{hours(start, 0, 24), hours(start, 24, 24), hours(start, 216, 24)}}}
+	for at, inForce := range map[int]bool{0: true, 23: true, 24: false, 30: false, 47: false, 216: true, 239: true} {
+		now := start.Add(time.Duration(at) * time.Hour)
+		if _, ok := s.Brownout(now); ok != inForce {
+			t.Errorf("after %d hours a brownout is in force: %v", at, ok)
+		}
+		if spent := s.SpentBrownouts(now); spent == inForce {
+			t.Errorf("after %d hours it is told that their time is up: %v", at, spent)
+		}
+	}
+}
+
+func TestANewRequestDoesNotForgetTheBrownoutsThatHavePassed(t *testing.T) {
+	start := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	s := rollout.State{Team: team}
+	spent := 0
+	for at := range 10 * 24 { // each day another request, for the day that begins
+		now := start.Add(time.Duration(at) * time.Hour)
+		if at%24 == 0 {
+			q := rollout.Request{Digest: fmt.Sprint(at), Brownouts: []rollout.Brownout{hours(now, 0, 24)}}
+			s.Request = *rollout.Ask(s, q, rollout.Step{}, now).Request
+		}
+		if _, ok := s.Brownout(now); ok {
+			spent++
+		}
+	}
+	if spent < 24 || spent > 2*24 {
+		t.Errorf("in ten days brownouts were in force for %d hours, want a day in each week", spent)
+	}
+	at := start.Add(300 * 24 * time.Hour)
+	if s.Request = *rollout.Ask(s, rollout.Request{}, rollout.Step{}, at).Request; len(s.Request.Spent) > 0 {
+		t.Errorf("what passed long ago is kept: %v", s.Request.Spent)
+	}
+}

@@ -229,7 +229,7 @@ func Set(s State, to Setting, now time.Time) Change {
 		c.Hold = to.hold(s, fmt.Sprintf("set to %s%%", to.Percent), now)
 	case r.Made() && to.Percent > r.Percent:
 		c.Request = &Request{
-			Percent: to.Percent, Digest: r.Digest, Past: r.Past, Brownouts: r.Brownouts, Actor: to.Actor, Verified: to.Verified, Source: to.Source, Reason: to.Reason,
+			Percent: to.Percent, Digest: r.Digest, Past: r.Past, Brownouts: r.Brownouts, Spent: r.Spent, Actor: to.Actor, Verified: to.Verified, Source: to.Source, Reason: to.Reason,
 			At: millisecond(now),
 		}
 	}
@@ -302,7 +302,7 @@ func Release(s State, by Setting, now time.Time) Change {
 // applies, follows it.
 func Ask(s State, r Request, step Step, now time.Time) Change {
 	r.At = millisecond(now)
-	r.Past = s.Request.past(r.Digest)
+	r.Past, r.Spent = s.Request.past(r.Digest), s.Request.spent(now)
 	r.Reason, r.Override = clip(r.Reason), clip(r.Override)
 	c := Change{
 		Team: s.Team, Kind: KindRequest, Percent: s.Percent, Expect: s.Revision, Request: &r,

@@ -76,6 +76,9 @@ type Request struct {
 	Retire bool `json:"retire,omitempty"`
 	// Brownouts are windows in which more of the team must use OIDC.
 	Brownouts []Brownout `json:"brownouts,omitempty"`
+	// Spent are windows of earlier requests, as far as they have passed within the
+	// last BrownoutSpan: they count where this one's do. Ask sees to them.
+	Spent []Brownout `json:"spent_brownouts,omitempty"`
 	// Actor, Verified, Source and Reason are as in Change.
 	Actor    string `json:"actor,omitempty"`
 	Verified bool   `json:"verified,omitempty"`
@@ -135,8 +138,51 @@ type Brownout struct {
 // check is asked about one, so it must not take the place of a raise.
 const MaxBrownout = 24 * time.Hour
 
+// BrownoutSpan is in any how long a time the windows of a team may together last
+// MaxBrownout at most, wherever they overlap counted once. Windows that follow each
+// other would else be a raise that no check was asked about. A day in a week is
+// enough to find what runs every day, and another day of the week can be taken next
+// time.
+const BrownoutSpan = 7 * 24 * time.Hour
+
+// BrownoutsWithin returns which of the windows is one too many: with it they last
+// longer than MaxBrownout in some BrownoutSpan. It is -1 if none is.
+func BrownoutsWithin(windows []Brownout) int {
+	for i, last := range windows {
+		// Some span that begins with a window holds as much of them as any.
+		for _, w := range windows[:i+1] {
+			if from := w.From; browned(windows[:i+1], from, from.Add(BrownoutSpan)) > MaxBrownout && last.From.Before(last.Until) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// browned is for how long of a time there are windows.
+func browned(windows []Brownout, from, until time.Time) (sum time.Duration) {
+	inOrder := slices.SortedFunc(slices.Values(windows), func(a, b Brownout) int { return a.From.Compare(b.From) })
+	for _, w := range inOrder {
+		begin, end := w.From, w.Until
+		if begin.Before(from) {
+			begin = from
+		}
+		if end.After(until) {
+			end = until
+		}
+		if end.After(begin) {
+			sum += end.Sub(begin)
+			from = end
+		}
+	}
+	return sum
+}
+
 // Brownout returns the window that is in force, the highest of several; ok is
-// false while there is none, or a hold suspends it.
+// false while there is none, or a hold suspends it. Nor is one in force once the
+// windows of the request and of those before it (Request.Spent) have lasted
+// MaxBrownout within the last BrownoutSpan, however they were recorded, and whether
+// a hold suspended them or not.
 func (s State) Brownout(now time.Time) (b Brownout, ok bool) {
 	if len(s.Request.Brownouts) == 0 || s.Hold.Active(now) {
 		return Brownout{}, false
@@ -146,7 +192,36 @@ func (s State) Brownout(now time.Time) (b Brownout, ok bool) {
 			b, ok = w, true
 		}
 	}
+	if ok && browned(slices.Concat(s.Request.Spent, s.Request.Brownouts), now.Add(-BrownoutSpan), now) >= MaxBrownout {
+		return Brownout{}, false
+	}
 	return b, ok
+}
+
+// SpentBrownouts reports whether a window would be in force, but for those that have
+// passed already: together they have lasted MaxBrownout within BrownoutSpan.
+func (s State) SpentBrownouts(now time.Time) bool {
+	if _, ok := s.Brownout(now); ok || s.Hold.Active(now) {
+		return false
+	}
+	return slices.ContainsFunc(s.Request.Brownouts, func(w Brownout) bool { return !now.Before(w.From) && now.Before(w.Until) })
+}
+
+// spent is what a request that follows r remembers of windows: those, as far as they
+// have passed, of the last BrownoutSpan. The oldest are forgotten if there are too
+// many.
+func (r Request) spent(now time.Time) []Brownout {
+	var spent []Brownout
+	for _, w := range slices.Concat(r.Spent, r.Brownouts) {
+		if w.Until.After(now) {
+			w.Until = millisecond(now)
+		}
+		if w.From.Before(w.Until) && now.Sub(w.Until) < BrownoutSpan && !slices.Contains(spent, w) {
+			spent = append(spent, w)
+		}
+	}
+	slices.SortFunc(spent, func(a, b Brownout) int { return a.From.Compare(b.From) })
+	return spent[max(0, len(spent)-maxBrownouts):]
 }
 
 // Hold is a brake: requests wait until it is released, or ends by itself.
@@ -327,9 +402,9 @@ func (r *Request) validate() error {
 		return errors.New("only 100 percent can be retired")
 	case len(r.Past) > maxPast || slices.ContainsFunc(r.Past, func(d string) bool { return len(d) > maxActor || !utf8.ValidString(d) }):
 		return fmt.Errorf("a request remembers %d earlier digests at most, each UTF-8 of %d bytes", maxPast, maxActor)
-	case len(r.Brownouts) > maxBrownouts:
+	case len(r.Brownouts) > maxBrownouts || len(r.Spent) > maxBrownouts:
 		return fmt.Errorf("a request must not have more than %d brownouts", maxBrownouts)
-	case slices.ContainsFunc(r.Brownouts, func(b Brownout) bool { return !b.From.Before(b.Until) || b.Percent.Validate() != nil }):
+	case slices.ContainsFunc(slices.Concat(r.Brownouts, r.Spent), func(b Brownout) bool { return !b.From.Before(b.Until) || b.Percent.Validate() != nil }):
 		return errors.New("a brownout must end after it begins, at a percentage from 0 to 100")
 	case !utf8.ValidString(r.Actor + "|" + r.Source + "|" + r.Digest + "|" + r.Reason + "|" + r.Override):
 		return errors.New("the texts of a request must be UTF-8")

@@ -157,9 +157,9 @@ type Latcher interface {
 	Latched(ctx context.Context, key LatchKey) (l Latch, ok bool, err error)
 }
 
-// LatchCount is how many runs of a team have a latch in force: they made a
-// request within LatchIdle. Those latched as enforced before a lowering count as
-// enforced until their next request, or their end.
+// LatchCount is how many runs of a team are in flight: they have a latch in force,
+// and one that was heard of within InFlight. Those latched as enforced before a
+// lowering count as enforced until their next request, or their end.
 type LatchCount struct {
 	Enforced, Unenforced int64
 }
@@ -197,6 +197,12 @@ type Store interface {
 	Leaser
 	Restorer
 }
+
+// InFlight is how long ago the store heard last of a run that is taken to be in
+// flight: somewhat longer than from one time that it hears of a run that goes on to
+// the next (refreshEvery). A run that ends says nothing, and its latch lives on for
+// LatchIdle.
+const InFlight = refreshEvery + 30*time.Second
 
 // The life of a latch.
 const (

@@ -11,6 +11,9 @@ const (
 	demoWindow = 20 * time.Second
 	demoDays   = 14
 	demoCycle  = demoWindow / demoDays // a day
+	// demoInFlight is how long a run is taken to go on of which no more is heard. It
+	// lasts about two seconds, and the store hears of each once.
+	demoInFlight = 4 * time.Second
 	// demoMaxRuns is how many runs of a day are kept of an account and a pipeline: as
 	// many as there are in two hours. Of a demo that lasts longer the windows thin
 	// out, and in the end are empty.

@@ -104,6 +104,7 @@ type demoStage struct {
 	fetched   int64 // by the agents, once run has ended
 	known     map[identity.Team]view
 	looked    time.Time
+	rest      time.Duration // until the next look
 }
 
 // newDemoStage writes the demo's files to dir and starts everything but the
@@ -133,7 +134,7 @@ func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoSt
 	if err = s.writeFiles(listen); err != nil {
 		return nil, fmt.Errorf("the demo's files: %w", err)
 	}
-	if s.store, err = redisstore.OpenInProcess(redisstore.Options{MaxRuns: demoMaxRuns}); err != nil {
+	if s.store, err = redisstore.OpenInProcess(redisstore.Options{MaxRuns: demoMaxRuns, InFlight: demoInFlight}); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "crossfade.yaml")

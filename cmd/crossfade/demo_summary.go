@@ -15,9 +15,11 @@ import (
 
 const (
 	// lookEvery is how often the demo looks at the evidence, which is recorded once a
-	// second.
-	lookEvery = time.Second
-	lookFor   = 2 * time.Second // at most
+	// second; the longer a look takes, for a day that grows or on a busy machine, the
+	// more rarely, so that looking takes a twentieth of the time at most.
+	lookEvery, lookRarely = time.Second, 5 * time.Second
+	restPerLook           = 20
+	lookFor               = 2 * time.Second // at most
 	// newsFor is how long it is told that a percentage has moved.
 	newsFor = 10 * time.Second
 )
@@ -37,9 +39,9 @@ type view struct {
 // shows what it saw last where that fails. One goroutine calls it.
 func (s *demoStage) summary(ctx context.Context) demo.Summary {
 	now := time.Now()
-	if now.Sub(s.looked) >= lookEvery {
+	if now.Sub(s.looked) >= s.rest {
 		s.look(ctx, now)
-		s.looked = now
+		s.looked, s.rest = now, min(max(restPerLook*time.Since(now), lookEvery), lookRarely)
 	}
 	all := s.tally.summary()
 	requests := s.app.Requests()
@@ -128,6 +130,8 @@ func whyOf(r readiness.Report, s rollout.State) string {
 		return "rolled back, " + r.Why
 	case r.Percent >= rollout.Full && r.Answer != readiness.Done && r.Answer != readiness.Ready:
 		return "before it is retired: " + r.Why
+	case r.Late > 0:
+		return fmt.Sprintf("%s (evidence is %.0f s late)", r.Why, r.Late.Seconds())
 	default:
 		return r.Why
 	}

@@ -71,7 +71,8 @@ checks. The digest shows that a file was changed by mistake, or by somebody who 
 not make a new one: keep it somewhere else, too.
 
 The exit code is 3 if somebody must repair something before a team that is shown may
-go on; a team that waits or is held is 0. With --what-if it is 3 unless the percentage
+go on; a team that waits or is held is 0. A team whose evidence cannot be read is shown
+with the reason, and is no reason for another exit code while others can be read. With --what-if it is 3 unless the percentage
 is allowed now.`,
 		Example: `  crossfade readiness
   crossfade readiness data-eng
@@ -202,14 +203,24 @@ func (p *program) assessed(ctx context.Context, cfg *config.Config, s *redisstor
 
 func (a *assessed) summaries(ctx context.Context) ([]readiness.Summary, error) {
 	all := make([]readiness.Summary, 0, len(a.states))
+	var unread []error
 	for _, s := range inOrder(a.states) {
 		r, err := a.assessor.Report(ctx, s)
 		if err != nil {
-			return nil, err
+			if unread = append(unread, err); len(unread) == len(a.states) && a.away(ctx) {
+				return nil, unread[0]
+			}
+			r = readiness.Unread(s, err, time.Now())
 		}
 		all = append(all, r.Summary())
 	}
 	return all, nil
+}
+
+// away reports whether the store does not answer at all.
+func (a *assessed) away(ctx context.Context) bool {
+	_, _, err := a.Fleet(ctx)
+	return err != nil
 }
 
 func (a *assessed) assess(ctx context.Context, team identity.Team, to *rollout.Percent) (got console.Readiness, err error) {
@@ -279,7 +290,7 @@ func (p *program) showReadiness(ctx context.Context, s assessments, o readinessO
 	if err != nil {
 		return err
 	}
-	order := readiness.Answers()
+	order := append([]readiness.Answer{readiness.Unknown}, readiness.Answers()...)
 	slices.SortStableFunc(all, func(a, b readiness.Summary) int {
 		return cmp.Compare(slices.Index(order, a.Answer), slices.Index(order, b.Answer))
 	})
@@ -290,7 +301,11 @@ func (p *program) showReadiness(ctx context.Context, s assessments, o readinessO
 	t := table{{"TEAM", "OIDC-ONLY", "IN EFFECT", "RAISE?", "WHY", "WHO ACTS"}}
 	blocked := false
 	for _, r := range all {
-		t = append(t, []string{string(r.Team), percent(int(r.Percent)), r.InEffect.Text(r.At), raise(r), printable(r.Why), whoActs(r)})
+		why := r.Why
+		if late := r.LateText(); late != "" {
+			why += "; " + late
+		}
+		t = append(t, []string{string(r.Team), percent(int(r.Percent)), r.InEffect.Text(r.At), raise(r), printable(why), whoActs(r)})
 		blocked = blocked || r.Answer == readiness.Blocked
 	}
 	if err := o.out.write(p.stdout, all, t); err != nil {
@@ -303,7 +318,7 @@ func (p *program) showReadiness(ctx context.Context, s assessments, o readinessO
 func raise(r readiness.Summary) string {
 	word := answerWord(r.Answer)
 	switch retire := r.Percent >= rollout.Full; {
-	case r.Answer == readiness.Done, r.Answer == readiness.Held:
+	case r.Answer == readiness.Done, r.Answer == readiness.Held, r.Answer == readiness.Unknown:
 		return word
 	case retire:
 		return word + " (retire)"
@@ -324,6 +339,8 @@ func answerWord(a readiness.Answer) string {
 		return "HELD"
 	case readiness.Done:
 		return "RETIRED"
+	case readiness.Unknown:
+		return "NO EVIDENCE"
 	default:
 		return "WAIT"
 	}

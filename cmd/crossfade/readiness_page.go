@@ -114,6 +114,9 @@ func (p teamPage) facts() (lines [][2]string) {
 			about = "about "
 		}
 		now += fmt.Sprintf(", %s%d of %s %s (%s)", about, r.InEffect.Selected, readiness.Counted(r.InEffect.Runs, "run"), when, readiness.Ratio(r.InEffect.Ratio()))
+		if r.InEffect.Observed {
+			now += "; the gateways were in mode observe, which enforces nothing"
+		}
 	}
 	lines = append(lines, [2]string{"now", now})
 	if r.Requested != nil && *r.Requested != r.Percent {

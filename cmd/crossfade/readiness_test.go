@@ -292,7 +292,8 @@ func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
 
 func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
 	a := administer(t, "address: 127.0.0.1:0")
-	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 25}, rollout.Change{Team: "growth", Percent: 100})
+	before := time.Now().Add(-5*time.Hour - 30*time.Minute)
+	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 25, At: before}, rollout.Change{Team: "growth", Percent: 100, At: before})
 	by := []string{"--admin", a.url, "--token-file", a.tokenFile}
 	over := func(args ...string) ran { return run(t, append(append([]string{"readiness"}, args...), by...)...) }
 	eventually(t, "the gateway knows the teams", func() bool { return strings.Contains(over().stdout, "growth") })

@@ -315,7 +315,7 @@ func (a *adminAPI) gateways(ctx context.Context) (all []fleet.Replica, now time.
 		return nil, now, err
 	}
 	for _, r := range list.Replicas {
-		all = append(all, fleet.Replica{ID: r.ID, Version: r.Version, Config: r.Config, Started: r.Started, Seen: r.Seen})
+		all = append(all, fleet.Replica{ID: r.ID, Version: r.Version, Config: r.Config, Started: r.Started, Seen: r.Seen, Regressed: r.Regressed, LateSeconds: r.LateSeconds})
 	}
 	return all, list.AsOf, nil
 }
@@ -405,7 +405,7 @@ func (a *adminAPI) fill(ctx context.Context, rows []planRow, now time.Time) erro
 		f := rows[asked[i]].file
 		row := planRow{
 			Team: s.Team, From: s.From, To: s.To, Outcome: s.Outcome, Why: s.Why, Owner: s.Owner,
-			Forecast: s.Forecast, Overridden: s.Overridden, file: f,
+			Forecast: s.Forecast, Problem: s.Problem, Overridden: s.Overridden, Warnings: f.Warnings, file: f,
 			step: rollout.Step{
 				Outcome: outcomeOf(s.Outcome), From: rollout.Percent(s.From), To: rollout.Percent(s.To), Why: s.Why, Owner: s.Owner, Overridden: s.Overridden,
 			},
@@ -489,8 +489,9 @@ func (a *adminAPI) restore(ctx context.Context, reason string, dry bool) ([]roll
 	lost := make([]rollout.Loss, 0, len(r.Teams))
 	for _, t := range r.Teams {
 		lost = append(lost, rollout.Loss{
-			Team: t.Team, Has: rollout.State{Percent: rollout.Percent(t.Has)},
-			Known: rollout.State{Percent: rollout.Percent(t.Known), Retired: t.Phase == rollout.PhaseRetired},
+			Team: t.Team, Has: rollout.State{Percent: rollout.Percent(t.Has), Revision: t.HasRevision},
+			// Whatever was written when: what is told has been lost.
+			Known: rollout.State{Percent: rollout.Percent(t.Known), Retired: t.Phase == rollout.PhaseRetired, Revision: t.KnownRevision, UpdatedAt: time.Unix(0, 0)},
 		})
 	}
 	return lost, err

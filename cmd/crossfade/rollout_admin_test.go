@@ -217,7 +217,7 @@ func TestWhatRedisHasLostIsPutBackOverTheAdminAPI(t *testing.T) {
 	run(t, "rollout", "history", "data-eng", "--redis", a.redis.URL()).want(t, exitOK, "never changed")
 	run(t, "rollout", "status", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitStore, "60%", "store_regressed")
 	over("--dry-run").want(t, exitOK, "data-eng  0%   60% ramp", "1 team would be put back. Nothing was changed.")
-	over("-o", "json", "--reason", "the disk was lost").want(t, exitOK, `"data-eng"`)
+	over("-o", "json", "--reason", "the disk was lost").want(t, exitOK, `"data-eng"`, `"percent": 60`, `"revision": 2`)
 	run(t, "rollout", "history", "data-eng", "--redis", a.redis.URL()).want(t, exitOK, "0% -> 60% (restore)", "svc-etl", "the disk was lost")
 	run(t, "rollout", "set", "data-eng", "70", "--admin", a.url, "--token-file", a.tokenFile).want(t, exitOK, "revision 3")
 	eventually(t, "the gateway says that all is well", func() bool {

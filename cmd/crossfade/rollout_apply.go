@@ -258,6 +258,11 @@ name.`,
 			return err
 		}
 		return p.plan(c, o, func(ctx context.Context, s *redisstore.Store, _ string, rows []planRow, missing error) error {
+			for _, row := range rows {
+				for _, w := range row.file.Warnings {
+					_, _ = fmt.Fprintf(p.stderr, "crossfade: %s\n", printable(w))
+				}
+			}
 			write := straight(s, cfg, by)
 			if o.api != nil {
 				write = func(ctx context.Context, row planRow) (rollout.State, string, error) { return o.api.ask(ctx, row, by) }

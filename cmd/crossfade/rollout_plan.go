@@ -18,6 +18,7 @@ import (
 	"crossfade/rollout"
 	"crossfade/rollout/assess"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/readiness"
 	"crossfade/rollout/reconcile"
 	"crossfade/rollout/redisstore"
 )
@@ -35,8 +36,12 @@ type planRow struct {
 	Owner   identity.Owner `json:"owner,omitempty"`
 	// Forecast is what it does to runs.
 	effect.Forecast
+	// Problem is why nothing is forecast; nil where that could be read.
+	Problem *readiness.Problem `json:"problem,omitempty"`
 	// Overridden tells that the checks do not hold and an override passes.
 	Overridden bool `json:"overridden,omitempty"`
+	// Warnings are what stands in the file without effect.
+	Warnings []string `json:"warnings,omitempty"`
 
 	state rollout.State
 	file  reconcile.File
@@ -199,6 +204,8 @@ func planOf(ctx context.Context, s *redisstore.Store, guard *assess.Assessor, fi
 		return nil, nil, missing
 	}
 	rows = make([]planRow, 0, len(files))
+	looked := 0 // how many had something to read
+	var unread []error
 	for _, f := range files {
 		if rollout.OfTeam(missing, f.Team) != nil {
 			continue
@@ -210,12 +217,22 @@ func planOf(ctx context.Context, s *redisstore.Store, guard *assess.Assessor, fi
 		step := rollout.Next(asked, rollout.AskGuard(ctx, guard, asked, now), f.Open == nil || f.Open(now), now)
 		row := planRow{
 			Team: f.Team, From: int(step.From), To: int(step.To), Outcome: step.Outcome.String(), Why: step.Why, Owner: step.Owner,
-			Overridden: step.Overridden, state: state, file: f, step: step,
+			Overridden: step.Overridden, Warnings: f.Warnings, state: state, file: f, step: step,
+		}
+		if step.Outcome != rollout.Met {
+			looked++
 		}
 		if row.Forecast, err = app.ForecastOf(ctx, s, guard, state, step, k, now); err != nil {
-			return nil, nil, err
+			// What is wrong with one team's evidence is in no other team's way.
+			unread = append(unread, err)
+			row.Problem = readiness.UnreadProblem("What this does to the runs of "+string(f.Team), err)
 		}
 		rows = append(rows, row)
+	}
+	if len(unread) > 0 && len(unread) == looked {
+		if _, _, err := s.Fleet(ctx); err != nil { // the store does not answer at all
+			return nil, nil, errors.Join(unread[0], err)
+		}
 	}
 	return rows, missing, nil
 }
@@ -277,6 +294,12 @@ func planDetails(rows []planRow) (details []detail) {
 		for _, line := range r.Lines() {
 			details = append(details, detail{r.Team, line})
 		}
+		for _, w := range r.Warnings {
+			details = append(details, detail{r.Team, printable(w)})
+		}
+		if r.Problem != nil {
+			details = append(details, detail{r.Team, printable(r.Problem.Message)})
+		}
 	}
 	return details
 }
@@ -332,6 +355,9 @@ pull request.
 
 Who is selected follows from rollout.stickiness and upstream.profile as the gateways
 have them; while none serves, as this configuration has them.
+
+Where the evidence of a team cannot be read, that is said at the team, and the others
+are planned.
 
 While a node of a Redis Cluster is away, the teams on it are left out and named, and
 the exit code is 5. Else the exit code is 3 if something would be refused; with --detailed-exitcode it is 10

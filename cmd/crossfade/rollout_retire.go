@@ -236,12 +236,27 @@ The gateways see the store they knew, and accept changes again.`,
 	return c
 }
 
+// restoredRow is a team that was put back, or would be.
+type restoredRow struct {
+	Team identity.Team `json:"team"`
+	// Had and HadRevision are what the store had before.
+	Had         int   `json:"had"`
+	HadRevision int64 `json:"had_revision"`
+	// Percent and Phase are what it has then, Revision at which.
+	Percent  int           `json:"percent"`
+	Phase    rollout.Phase `json:"phase"`
+	Revision int64         `json:"revision"`
+}
+
 // restored says what was put back, or would be.
 func (p *program) restored(out *output, lost []rollout.Loss, dry bool) error {
 	t := table{{"TEAM", "HAS", "KNOWN"}}
-	teams := make([]identity.Team, 0, len(lost))
+	teams := make([]restoredRow, 0, len(lost))
 	for _, l := range lost {
-		teams = append(teams, l.Team)
+		next, _, _ := rollout.Restored(l.Has, l.Known, rollout.Setting{}, time.Time{})
+		teams = append(teams, restoredRow{
+			Team: l.Team, Had: int(l.Has.Percent), HadRevision: l.Has.Revision, Percent: int(next.Percent), Phase: next.Phase(), Revision: next.Revision,
+		})
 		t = append(t, []string{string(l.Team), percent(int(l.Has.Percent)), percent(int(l.Known.Percent)) + " " + l.Known.Phase().String()})
 	}
 	if out.format != "table" {

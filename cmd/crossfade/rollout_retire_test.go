@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -92,6 +93,15 @@ func TestRestorePutsBackWhatAGatewayKnew(t *testing.T) {
 	run(t, "rollout", "restore", flag, "--file", filepath.Join(t.TempDir(), "no.json")).want(t, exitUsage, "does not exist")
 	run(t, "rollout", "restore", flag, "--file", file, "--dry-run").want(t, exitOK, "data-eng", "60% ramp", "2 teams would be put back")
 	run(t, "rollout", "status", flag).want(t, exitOK, "10%")
+	var rows []map[string]any
+	dry := run(t, "rollout", "restore", flag, "--file", file, "--dry-run", "-o", "json").want(t, exitOK)
+	if err := json.Unmarshal([]byte(dry.stdout), &rows); err != nil || len(rows) != 2 {
+		t.Fatalf("%v: %v", err, dry)
+	}
+	want := map[string]any{"team": "data-eng", "had": 10.0, "had_revision": 1.0, "percent": 60.0, "phase": "ramp", "revision": 6.0}
+	if !maps.Equal(rows[0], want) || rows[1]["phase"] != "retired" || rows[1]["revision"] != 4.0 {
+		t.Errorf("what would be put back: %v, want %v first", rows, want)
+	}
 	run(t, "rollout", "restore", flag, "--file", file, "--reason", "the disk was lost").want(t, exitOK, "growth", "100% retired", "2 teams put back")
 	run(t, "rollout", "status", flag).want(t, exitOK, "60%", "retired")
 	run(t, "rollout", "history", "data-eng", flag).want(t, exitOK, "10% -> 60% (restore)", "the disk was lost")

@@ -270,6 +270,9 @@ func (a *asking) check() error {
 		b.Percent = percent.Percent
 		a.brownouts = append(a.brownouts, b)
 	}
+	if i := rollout.BrownoutsWithin(a.brownouts); i >= 0 {
+		return fmt.Errorf("brownout %d: with it the windows last longer than %d hours in 7 days, which is a raise that no check was asked about: shorten them, put them further apart, or ask for a higher percentage", i+1, int(rollout.MaxBrownout.Hours()))
+	}
 	return nil
 }
 

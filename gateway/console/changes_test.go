@@ -275,8 +275,53 @@ func TestAPlanChangesNothing(t *testing.T) {
 	if s, _ := a.table.Lookup("search"); s.Revision != 1 || len(a.done) > 0 {
 		t.Errorf("the plan has changed something: %+v", s)
 	}
-	a.forecast = errors.New("away")
-	a.want(ask{method: "POST", path: "/plan", body: `{"requests":[{"team":"data-eng","percent":50}]}`}, 503, "store_unavailable")
+}
+
+func TestAPlanSaysAtATeamWhatCannotBeReadOfIt(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.put(rollout.Change{Team: "search", Percent: 40})
+	a.forecast, a.damaged = errors.New("key crossfade:{data-eng}:runs is no hash"), "data-eng"
+	both := ask{method: "POST", path: "/plan", body: `{"requests":[{"team":"data-eng","percent":50},{"team":"search","percent":10}]}`}
+	var plan console.Plan
+	if got := a.want(both, 200, ""); json.Unmarshal([]byte(got.body), &plan) != nil || len(plan.Steps) != 2 {
+		t.Fatal(got)
+	}
+	if p := plan.Steps[0].Problem; plan.Steps[0].Outcome != "raise" || p == nil || !strings.Contains(p.Message, "data-eng") || !strings.Contains(p.Message, "is no hash") || p.Do == "" {
+		t.Errorf("of the team: %+v", plan.Steps[0])
+	}
+	if other := plan.Steps[1]; other.Problem != nil || other.Outcome != "lower" || other.Regain != 12 {
+		t.Errorf("of the other: %+v", other)
+	}
+	a.damaged, a.away = "", errors.New("connection refused")
+	a.want(both, 503, "store_unavailable")
+}
+
+func TestBrownoutsThatAreARaiseAreRefused(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	window := func(from, hours int) string {
+		begin := noon.Add(time.Duration(from) * time.Hour)
+		return fmt.Sprintf(`{"percent":100,"from":%q,"until":%q}`, begin.Format(time.RFC3339), begin.Add(time.Duration(hours)*time.Hour).Format(time.RFC3339))
+	}
+	for name, tt := range map[string]struct {
+		windows []string
+		status  int
+	}{
+		"a day":                            {[]string{window(0, 24)}, 200},
+		"the same day in two halves":       {[]string{window(0, 12), window(12, 12)}, 200},
+		"a day in each of two weeks":       {[]string{window(0, 24), window(7*24, 24)}, 200},
+		"two days without a pause":         {[]string{window(0, 24), window(24, 24)}, 400},
+		"every other day":                  {[]string{window(0, 24), window(48, 24)}, 400},
+		"a day, and an hour six days on":   {[]string{window(0, 24), window(6*24, 1)}, 400},
+		"eight hours on each of four days": {[]string{window(0, 8), window(24, 8), window(48, 8), window(72, 8)}, 400},
+	} {
+		got := a.want(ask{method: "POST", path: "/teams/data-eng/request", token: "operator", body: `{"percent":0,"brownouts":[` + strings.Join(tt.windows, ",") + `]}`},
+			tt.status, map[bool]string{true: "body_invalid"}[tt.status == 400])
+		if tt.status == 400 && !strings.Contains(got.body, fmt.Sprintf("brownout %d: with it the windows last longer than 24 hours in 7 days", len(tt.windows))) {
+			t.Errorf("%s: it is not said which and why: %s", name, got.body)
+		}
+	}
 }
 
 func TestBodiesAreReadStrictly(t *testing.T) {

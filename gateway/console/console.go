@@ -106,10 +106,13 @@ type File struct {
 	// Management says how the file and the team's request agree, Name is the
 	// file's; "" for none.
 	Management, Name string
+	// Warnings are what stands in it without effect.
+	Warnings []string
 }
 
 // Options are the options of New. All but Readiness, Days, Waivers, InEffect,
-// Credentials, OneTime, Nearest, Ready, Changed, Observed, Now, Self and the accesses are required.
+// Credentials, OneTime, Nearest, Ready, Changed, Observed, Now, Self, Guide, Contact and the
+// accesses are required.
 type Options struct {
 	Tokens  Authenticator
 	Table   Table
@@ -143,6 +146,9 @@ type Options struct {
 	Files func() map[identity.Team]File
 	// Open reports whether a team's raises may be applied at a time.
 	Open func(team identity.Team, now time.Time) bool
+	// Guide is the address of what the configuration calls help, and Contact whom to
+	// ask, as people write it: "#platform".
+	Guide, Contact string
 	// Viewers may read, Leads may change their own team, Operators all of them.
 	Viewers, Leads, Operators Access
 	// Loopback tells that only this machine reaches the listener.

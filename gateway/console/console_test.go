@@ -93,6 +93,8 @@ type api struct {
 	unassessed error
 	// forecast is the error of looking at what becomes of runs.
 	forecast error
+	// damaged is the one team that unassessed and forecast are of; "" for all.
+	damaged identity.Team
 
 	mu     sync.Mutex
 	done   []console.Done
@@ -114,7 +116,15 @@ func (s shared) Fleet(context.Context) ([]fleet.Replica, time.Time, error) {
 func (s shared) Report(_ context.Context, state rollout.State) (readiness.Report, error) {
 	r := s.a.report
 	r.Team, r.Percent, r.Phase = state.Team, state.Percent, state.Phase()
-	return r, s.a.unassessed
+	return r, s.a.of(state.Team, s.a.unassessed)
+}
+
+// of is an error if it is of a team.
+func (a *api) of(team identity.Team, err error) error {
+	if a.damaged != "" && a.damaged != team {
+		return nil
+	}
+	return err
 }
 
 // remote makes a listener that others reach.
@@ -148,14 +158,14 @@ func newAPI(t *testing.T, change ...func(*console.Options)) *api {
 			defer a.mu.Unlock()
 			a.counts[fmt.Sprintf("%s %d", route, status)]++
 		},
-		Forecast: func(_ context.Context, _ rollout.State, step rollout.Step) (f effect.Forecast, err error) {
+		Forecast: func(_ context.Context, s rollout.State, step rollout.Step) (f effect.Forecast, err error) {
 			switch step.Outcome {
 			case rollout.Raise:
 				f = effect.Forecast{Selected: []string{fmt.Sprintf("svc-etl / from %s to %s", step.From, step.To)}, RunsADay: 1.5, Keep: 6, OneIn: 11.5}
 			case rollout.Lower:
 				f = effect.Forecast{Regain: 12, Freed: 3, Lose: 1}
 			}
-			return f, a.forecast
+			return f, a.of(s.Team, a.forecast)
 		},
 		InEffect: func(s rollout.State) (effect.Share, bool) {
 			return effect.Share{Day: "2030-05-13", Runs: 88, Selected: int(s.Percent), Enforced: 3, Estimated: s.Percent == 40}, s.Percent > 0

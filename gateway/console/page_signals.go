@@ -123,7 +123,23 @@ func (c *Console) replicasPage(r *http.Request) (frame, *problem) {
 }
 
 // helpView is the page of explanations.
-type helpView struct{ Reasons []reasonView }
+type helpView struct {
+	Reasons []reasonView
+	// Guide is an address, Contact whom to ask; each "" if nobody is named.
+	Guide, Contact string
+}
+
+// Do is what a refusal says to do, as the listener for clients words it.
+func (v helpView) Do() string {
+	do := "Start the worker through `crossfade agent`"
+	if v.Guide != "" {
+		do += " (" + v.Guide + ")"
+	}
+	if v.Contact != "" {
+		do += ", or ask " + v.Contact
+	}
+	return do + "."
+}
 
 // reasonView is what there is to say about a reason.
 type reasonView struct {
@@ -132,7 +148,7 @@ type reasonView struct {
 }
 
 func (c *Console) helpPage(*http.Request) (frame, *problem) {
-	var v helpView
+	v := helpView{Guide: c.o.Guide, Contact: c.o.Contact}
 	for _, info := range identity.Reasons() {
 		v.Reasons = append(v.Reasons, reasonView{info, readiness.Advice(info.Reason)})
 	}

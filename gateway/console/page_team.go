@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -206,6 +207,7 @@ func (c *Console) teamOf(ctx context.Context, s standing) teamView {
 		Team: s.state.Team, Badge: badgeOf(r), Headline: headline(r), Bar: c.barOf(s.state), Missing: s.missing,
 		Who: ownerOf(s.state.Team, r.Owner), Warnings: r.Warnings, Runs: counted(r.Runs, "run"), RunsADay: round(r.RunsADay),
 	}
+	v.Warnings = append(slices.Clone(v.Warnings), s.file.Warnings...)
 	if r.Window > 0 {
 		v.Window = short(r.Window)
 	}
@@ -225,6 +227,9 @@ func (c *Console) teamOf(ctx context.Context, s standing) teamView {
 	}
 	if h := s.state.Hold; h.Active(now) {
 		v.Hold = &holdView{Reason: h.Reason, By: byWhom(h.Actor, h.Verified), At: moment{h.At, now}, Until: moment{h.Until, now}}
+	}
+	if s.state.SpentBrownouts(now) {
+		v.Brownout = fmt.Sprintf("A brownout would be in force, but the last ones have taken up the %.0f hours that there are for them in 7 days: it enforces nothing.", rollout.MaxBrownout.Hours())
 	}
 	if w, ok := s.state.Brownout(now); ok {
 		v.Brownout = fmt.Sprintf("A brownout is in force: at least %s%% must use OIDC. It ends %s.", w.Percent, moment{w.Until, now}.Ago())
@@ -278,7 +283,11 @@ func shareText(share effect.Share, now time.Time) string {
 	if share.Estimated {
 		about = "about "
 	}
-	return fmt.Sprintf("%s%s of %s %s (%.0f%%)", about, thousands(share.Selected), counted(share.Runs, "run"), when, 100*share.Ratio())
+	text := fmt.Sprintf("%s%s of %s %s (%.0f%%)", about, thousands(share.Selected), counted(share.Runs, "run"), when, 100*share.Ratio())
+	if share.Observed {
+		text += "; the gateways were in mode observe, which enforces nothing"
+	}
+	return text
 }
 
 // headline is the answer in a sentence.
@@ -460,9 +469,9 @@ func drawn(days []assess.Day) (bars []dayView, text string) {
 		bars = append(bars, b)
 	}
 	if sum == 0 {
-		return bars, fmt.Sprintf("none in %d days", len(days))
+		return bars, "none in " + counted(len(days), "day")
 	}
-	return bars, fmt.Sprintf("%s in %d days, %s today", counted(sum, "run"), len(days), thousands(days[len(days)-1].Broken))
+	return bars, fmt.Sprintf("%s in %s, %s today", counted(sum, "run"), counted(len(days), "day"), thousands(days[len(days)-1].Broken))
 }
 
 func (c *Console) addHistory(ctx context.Context, v *teamView, team identity.Team, query url.Values) {

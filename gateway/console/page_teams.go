@@ -20,7 +20,7 @@ import (
 const reportsAtOnce = 8
 
 // noEvidence stands for an answer while a team's evidence cannot be read.
-const noEvidence readiness.Answer = "unknown"
+const noEvidence = readiness.Unknown
 
 // answers lists every answer that a page shows, in the order in which teams are
 // to be looked at.
@@ -50,13 +50,7 @@ func (c *Console) standing(ctx context.Context, team identity.Team) standing {
 		return s
 	}
 	s.missing = "the evidence cannot be read: " + err.Error()
-	s.report = readiness.Report{Team: team, Phase: s.state.Phase(), Percent: s.state.Percent, UpTo: s.state.Percent, Answer: noEvidence, Why: s.missing}
-	switch now := c.o.Now(); {
-	case s.state.Retired:
-		s.report.Answer, s.report.Why = readiness.Done, "its static credentials have ended"
-	case s.state.Hold.Active(now):
-		s.report.Answer, s.report.Why, s.report.Owner = readiness.Held, s.state.Hold.Reason, identity.OwnerTeam
-	}
+	s.report = readiness.Unread(s.state, err, c.o.Now())
 	return s
 }
 
@@ -169,7 +163,10 @@ func (c *Console) barOf(s rollout.State) bar {
 // teamsView is the page of all teams.
 type teamsView struct {
 	Counts []answerCount
-	All    int
+	// All is how many teams there are, Shown how many of them are in the rows: accounts
+	// without a team are a row, and no team. Empty tells that there is neither.
+	All, Shown int
+	Empty      bool
 	// Query and Answer are what was looked for.
 	Query, Answer string
 	Answers       []readiness.Answer
@@ -205,26 +202,30 @@ func (c *Console) teamsPage(r *http.Request) (frame, *problem) {
 	if v.Answer != "" && !slices.Contains(answers(), readiness.Answer(v.Answer)) {
 		return frame{}, refuse(http.StatusBadRequest, parameterInvalid, fmt.Sprintf("answer is %q.", clip(v.Answer)), "Use one of the answers on the page of all teams.")
 	}
-	byAnswer := make(map[readiness.Answer][]teamRow)
+	byAnswer, teams := make(map[readiness.Answer][]teamRow), make(map[readiness.Answer]int)
 	for _, s := range c.standings(ctx) {
 		if s.idle() {
 			continue
 		}
 		byAnswer[s.report.Answer] = append(byAnswer[s.report.Answer], c.rowOf(s))
-		v.All++
+		if s.state.Team != identity.Unassigned { // which is a row, and no team
+			v.All++
+			teams[s.report.Answer]++
+		}
 	}
+	v.Empty = len(byAnswer) == 0
 	var said []string
 	for _, answer := range answers() {
 		rows := byAnswer[answer]
-		if len(rows) == 0 && (answer == noEvidence || v.All == 0) {
+		if len(rows) == 0 && (answer == noEvidence || v.Empty) {
 			continue
 		}
 		v.Answers = append(v.Answers, answer)
 		v.Counts = append(v.Counts, answerCount{
-			badge: badgeOf(readiness.Report{Answer: answer}), Name: answerName(answer), N: len(rows), Selected: v.Answer == string(answer),
+			badge: badgeOf(readiness.Report{Answer: answer}), Name: answerName(answer), N: teams[answer], Selected: v.Answer == string(answer),
 		})
-		if len(rows) > 0 {
-			said = append(said, fmt.Sprintf("%d %s", len(rows), answerName(answer)))
+		if n := teams[answer]; n > 0 {
+			said = append(said, fmt.Sprintf("%d %s", n, answerName(answer)))
 		}
 		if v.Answer != "" && v.Answer != string(answer) {
 			continue
@@ -232,6 +233,9 @@ func (c *Console) teamsPage(r *http.Request) (frame, *problem) {
 		for _, row := range rows {
 			if row.matches(v.Query) {
 				v.Rows = append(v.Rows, row)
+				if row.Team != identity.Unassigned {
+					v.Shown++
+				}
 			}
 		}
 	}
@@ -271,6 +275,9 @@ func (c *Console) rowOf(s standing) teamRow {
 			note += ", ends " + moment{until, now}.Ago()
 		}
 		row.Notes = append(row.Notes, note)
+	}
+	if late := s.report.LateText(); late != "" {
+		row.Notes = append(row.Notes, late)
 	}
 	if s.report.Signal {
 		row.Notes = append(row.Notes, "open security signal")

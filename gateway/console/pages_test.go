@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -325,7 +326,7 @@ func TestThePagesSayWhatIsTheMatter(t *testing.T) {
 	t.Parallel()
 	a := everyKind(t)
 	for _, tt := range []struct{ path, want string }{
-		{"/", "17 teams"},
+		{"/", "16 teams"}, // and the accounts of nobody
 		{"/", "asks for 10%"},
 		{"/", "brownout: 40%, ends in 1 min"},
 		{"/", "the evidence cannot be read: rollout store unavailable: nobody answers"},
@@ -361,6 +362,24 @@ func TestThePagesSayWhatIsTheMatter(t *testing.T) {
 	}
 	if got := a.view("/teams/risk").Body.String(); strings.Contains(got, "Next step") {
 		t.Error("a retired team has a next step")
+	}
+}
+
+func TestTheHelpNamesWhomTheConfigurationNames(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	if got := a.view("/help").Body.String(); strings.Contains(got, "Whom to ask") {
+		t.Errorf("nobody is named, and the page says:\n%s", got)
+	}
+	a = newAPI(t, func(o *console.Options) { o.Guide, o.Contact = "https://wiki.acme.dev/oidc", "#platform" })
+	got := a.view("/help").Body.String()
+	for _, want := range []string{
+		`<a href="https://wiki.acme.dev/oidc">https://wiki.acme.dev/oidc</a>`, "Ask #platform about anything",
+		"Start the worker through `crossfade agent` (https://wiki.acme.dev/oidc), or ask #platform.",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the help does not say %q:\n%s", want, got)
+		}
 	}
 }
 
@@ -448,6 +467,47 @@ func TestAConfigurationThatDiffersIsSeen(t *testing.T) {
 	for _, want := range []string{"3 gateways, of more than one configuration", "3 gateways are alive and their configurations differ.", "</span> differs", "</span> silent", "(this one)"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("it does not say %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestAGatewayWhoseStoreIsNotWhatItWasIsSeen(t *testing.T) {
+	t.Parallel()
+	a := newDesk(t, nil)
+	if got := a.view("/replicas").Body.String(); strings.Contains(got, "store regressed") {
+		t.Errorf("all is well, and it says:\n%s", got)
+	}
+	a.fleet[0].Regressed = true
+	if got := a.view("/replicas").Body.String(); strings.Count(got, "store regressed") != 1 {
+		t.Errorf("it does not say which gateway goes on by what it knew:\n%s", got)
+	}
+	a.fleet[0].LateSeconds = 12.5
+	got := a.want(ask{method: "GET", path: "/replicas"}, 200, "")
+	var list console.Replicas
+	if err := json.Unmarshal([]byte(got.body), &list); err != nil || !list.Replicas[0].Regressed || list.Replicas[0].LateSeconds != 12.5 || list.Replicas[1].Regressed {
+		t.Errorf("%v: %v", err, got)
+	}
+}
+
+func TestATeamsPageSaysWhatModeObserveEnforces(t *testing.T) {
+	t.Parallel()
+	r := dataEng()
+	r.InEffect.Observed = true
+	r.Late, r.Warnings = 20*time.Second, []string{"the evidence is 20 seconds late"}
+	a := newDesk(t, reports{"data-eng": r}, func(o *console.Options) {
+		o.Days = func(context.Context, identity.Team, int) ([]assess.Day, error) {
+			return []assess.Day{{Day: "2030-05-14", Runs: 3}}, nil
+		}
+	})
+	for path, wants := range map[string][]string{
+		"/teams/data-eng": {"in mode observe, which enforces nothing", "the evidence is 20 seconds late", "Would break, 1 day<", "none in 1 day<"},
+		"/":               {"23 of 88, mode observe enforced none", "the evidence is 20 seconds late"},
+	} {
+		got := a.view(path).Body.String()
+		for _, want := range wants {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s does not say %q:\n%s", path, want, got)
+			}
 		}
 	}
 }

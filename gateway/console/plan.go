@@ -11,6 +11,7 @@ import (
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/effect"
+	"crossfade/rollout/readiness"
 )
 
 // Plan is what would become of requests, in the order of asking.
@@ -27,6 +28,8 @@ type Step struct {
 	Why     string         `json:"why"`
 	Owner   identity.Owner `json:"owner,omitempty"`
 	effect.Forecast
+	// Problem is why nothing is forecast; nil where that could be read.
+	Problem *readiness.Problem `json:"problem,omitempty"`
 	// Overridden tells that the checks do not hold and an override passes.
 	Overridden bool `json:"overridden,omitempty"`
 	// Changes tells that asking would write something.
@@ -56,6 +59,8 @@ func (c *Console) plan(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	out := Plan{Steps: make([]Step, 0, len(requests))}
+	looked := 0 // how many had something to read
+	var unread []error
 	for _, q := range requests {
 		s, ok := c.o.Table.Lookup(q.team)
 		if !ok && !slices.Contains(c.o.Teams, q.team) {
@@ -63,10 +68,18 @@ func (c *Console) plan(w http.ResponseWriter, r *http.Request) *problem {
 		}
 		s.Team = q.team
 		step, err := c.planOne(ctx, s, q)
+		if step.Outcome != rollout.Met.String() {
+			looked++
+		}
 		if err != nil {
-			return storeProblem(errors.Join(rollout.ErrUnavailable, err), c.show)
+			// What is wrong with one team's evidence is in no other team's way.
+			unread = append(unread, err)
+			step.Problem = readiness.UnreadProblem("What this does to the runs of "+string(q.team), err)
 		}
 		out.Steps = append(out.Steps, step)
+	}
+	if len(unread) > 0 && len(unread) == looked && c.away(ctx) {
+		return storeProblem(errors.Join(rollout.ErrUnavailable, unread[0]), c.show)
 	}
 	send(w, http.StatusOK, "application/json", out)
 	return nil
@@ -101,6 +114,8 @@ func plannedOf(list []json.RawMessage) ([]planned, error) {
 	return requests, nil
 }
 
+// planOne says what would become of a request. With an error that is known, but not
+// what it does to runs.
 func (c *Console) planOne(ctx context.Context, s rollout.State, q planned) (Step, error) {
 	asked := s
 	asked.Request = q.request(s, caller{})

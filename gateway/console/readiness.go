@@ -19,7 +19,8 @@ type Assessor interface {
 	Report(ctx context.Context, s rollout.State) (readiness.Report, error)
 }
 
-// Readinesses are all teams in a line each, in order of id.
+// Readinesses are all teams in a line each, in order of id. One whose evidence cannot
+// be read is there with a problem.
 type Readinesses struct {
 	Teams []readiness.Summary `json:"teams"`
 }
@@ -49,10 +50,17 @@ func (c *Console) readinesses(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	out := Readinesses{Teams: make([]readiness.Summary, 0, len(states))}
+	var unread []unreadTeam
 	for _, team := range slices.Sorted(maps.Keys(states)) {
-		report, err := c.o.Readiness.Report(ctx, c.state(team))
+		state := c.state(team)
+		report, err := c.o.Readiness.Report(ctx, state)
 		if err != nil {
-			return c.notAssessed(team, err)
+			// What is wrong with one team's evidence is in no other team's way. Without any,
+			// it is the store that is away.
+			if unread = append(unread, unreadTeam{team, err}); len(unread) == len(states) && c.away(ctx) {
+				return c.notAssessed(unread[0].team, unread[0].err)
+			}
+			report = readiness.Unread(state, err, c.o.Now())
 		}
 		out.Teams = append(out.Teams, report.Summary())
 	}
@@ -88,6 +96,18 @@ func (c *Console) readiness(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	send(w, http.StatusOK, "application/json", Readiness{Report: report, Outlook: report.Outlook(*to), File: c.o.Files()[team].Name})
 	return nil
+}
+
+// unreadTeam is a team whose evidence cannot be read.
+type unreadTeam struct {
+	team identity.Team
+	err  error
+}
+
+// away reports whether the store does not answer at all.
+func (c *Console) away(ctx context.Context) bool {
+	_, _, err := c.o.Store.Fleet(ctx)
+	return err != nil
 }
 
 func (c *Console) notAssessed(team identity.Team, err error) *problem {

@@ -110,10 +110,32 @@ func TestAllTeamsAreListedInALine(t *testing.T) {
 	}
 }
 
+func TestATeamThatCannotBeReadIsInNoOthersWay(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.unassessed, a.damaged = errors.New("key crossfade:{search}:runs is no hash"), "search"
+	var got console.Readinesses
+	if err := json.Unmarshal([]byte(a.want(ask{method: "GET", path: "/readiness"}, 200, "").body), &got); err != nil || len(got.Teams) != 2 {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	if s := got.Teams[0]; s.Team != "data-eng" || s.Answer != readiness.Blocked || s.Problem != nil {
+		t.Errorf("the other team: %+v", s)
+	}
+	if s := got.Teams[1]; s.Answer != readiness.Unknown || s.Problem == nil || !strings.Contains(s.Problem.Message, "is no hash") || s.Problem.Do == "" || s.Owner != identity.OwnerPlatform {
+		t.Errorf("the team that cannot be read: %+v", s)
+	}
+	a.want(ask{method: "GET", path: "/readiness/search"}, 503, "store_unavailable")
+	a.damaged = "" // nor can any, but the store answers
+	if err := json.Unmarshal([]byte(a.want(ask{method: "GET", path: "/readiness"}, 200, "").body), &got); err != nil || got.Teams[0].Problem == nil {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
+
 func TestEvidenceThatCannotBeReadIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	a.unassessed = errors.New("connection refused")
+	a.away = a.unassessed
 	for _, path := range []string{"/readiness", "/readiness/data-eng"} {
 		if got := a.want(ask{method: "GET", path: path}, 503, "store_unavailable"); !strings.Contains(got.body, "the evidence of data-eng cannot be read") {
 			t.Errorf("it is not said whose: %v", got)

@@ -25,12 +25,18 @@ type Restored struct {
 	Has   int           `json:"has"`
 	Known int           `json:"known"`
 	Phase rollout.Phase `json:"phase"`
+	// HasRevision and KnownRevision are at which revision.
+	HasRevision   int64 `json:"has_revision"`
+	KnownRevision int64 `json:"known_revision"`
 }
 
 func restorationOf(lost []rollout.Loss, trouble error) Restoration {
 	out := Restoration{Teams: make([]Restored, 0, len(lost))}
 	for _, l := range lost {
-		out.Teams = append(out.Teams, Restored{Team: l.Team, Has: int(l.Has.Percent), Known: int(l.Known.Percent), Phase: l.Known.Phase()})
+		out.Teams = append(out.Teams, Restored{
+			Team: l.Team, Has: int(l.Has.Percent), Known: int(l.Known.Percent), Phase: l.Known.Phase(),
+			HasRevision: l.Has.Revision, KnownRevision: l.Known.Revision,
+		})
 	}
 	if trouble != nil {
 		out.Trouble = trouble.Error()

@@ -116,7 +116,7 @@ func TestARestorePutsBackWhatThisGatewayKnew(t *testing.T) {
 	}
 
 	a.store.Flush()
-	want := []console.Restored{{Team: "data-eng", Known: 60, Phase: rollout.PhaseRamp}, {Team: "search", Known: 100, Phase: rollout.PhaseRetired}}
+	want := []console.Restored{{Team: "data-eng", Known: 60, Phase: rollout.PhaseRamp, KnownRevision: 1}, {Team: "search", Known: 100, Phase: rollout.PhaseRetired, KnownRevision: 1}}
 	dry := look("GET")
 	if len(dry.Teams) != 2 || dry.Teams[0] != want[0] || dry.Teams[1] != want[1] || !strings.Contains(dry.Trouble, "another or an emptied store") {
 		t.Errorf("of an emptied store: %+v", dry)
@@ -129,7 +129,7 @@ func TestARestorePutsBackWhatThisGatewayKnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := a.want(ask{method: "POST", path: "/restore", token: "operator", body: `{"reason":"the disk was lost"}`}, 200, "")
-	if strings.Contains(done.body, "trouble") || !strings.Contains(done.body, `{"team":"search","has":0,"known":100,"phase":"retired"}`) {
+	if strings.Contains(done.body, "trouble") || !strings.Contains(done.body, `{"team":"search","has":0,"known":100,"phase":"retired","has_revision":0,"known_revision":1}`) {
 		t.Errorf("restored: %v", done)
 	}
 	if e := a.last("data-eng"); e.Kind != rollout.KindRestore || e.To != 60 || e.Actor != "olga" || !e.Verified || e.Source != "api" || e.Reason != "the disk was lost" {

@@ -20,25 +20,30 @@ import (
 // What was read of a team is taken for what there is for a while: pages and guards
 // ask more often than evidence changes. The while is twenty times as long as the
 // reading took, so that reading takes a twentieth of the time at most, within these
-// bounds.
+// bounds. Nor is it longer than a tenth of the window, in a demonstration where that
+// is short: there answers would be about another time.
 const (
-	leastMemory = 2 * time.Second
-	mostMemory  = 30 * time.Second
-	restPerRead = 20
+	leastMemory  = 2 * time.Second
+	mostMemory   = 30 * time.Second
+	restPerRead  = 20
+	windowMemory = 10
 )
 
-func memoryOf(took time.Duration) time.Duration {
-	return min(max(restPerRead*took, leastMemory), mostMemory)
+// usuallyLate is how late evidence may be that is in time: a batch is gathered for
+// evidence.DefaultEvery, and as long may the one before it be on its way.
+const usuallyLate = 2 * evidence.DefaultEvery
+
+func memoryOf(took, window time.Duration) time.Duration {
+	return min(max(restPerRead*took, leastMemory), mostMemory, max(window/windowMemory, leastMemory))
 }
 
 // Settings are what the configuration says of a team; see readiness.Facts.
 type Settings struct {
-	Limits      readiness.Limits
-	Fixed       []readiness.Fix
-	Waivers     []readiness.Waiver
-	Accounts    map[string]readiness.Account
-	Config      func(account string) string
-	ConfigSince time.Time
+	Limits   readiness.Limits
+	Fixed    []readiness.Fix
+	Waivers  []readiness.Waiver
+	Accounts map[string]readiness.Account
+	Config   func(account string) string
 	// Entered says which account and team an entry makes today of an account that had
 	// none when it was seen, by the name that it had then; ok is false if none does.
 	// Nil for who does not know that.
@@ -65,6 +70,8 @@ type Options struct {
 	// Skewed reports whether gateways serve by configurations that differ; nil for
 	// never.
 	Skewed func(ctx context.Context) (bool, error)
+	// Late returns how late what gateways observe is recorded by now; nil for at once.
+	Late func(ctx context.Context) (time.Duration, error)
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -83,7 +90,7 @@ type known struct {
 	at     time.Time
 	memory time.Duration
 	window time.Duration
-	facts  readiness.Facts
+	facts  readiness.Facts // of which Until is set
 }
 
 // fleetKnown is what was read of all teams together.
@@ -106,6 +113,9 @@ func New(o Options) (*Assessor, error) {
 	}
 	if o.Skewed == nil {
 		o.Skewed = func(context.Context) (bool, error) { return false, nil }
+	}
+	if o.Late == nil {
+		o.Late = func(context.Context) (time.Duration, error) { return 0, nil }
 	}
 	return &Assessor{o: o, known: make(map[identity.Team]known)}, nil
 }
@@ -188,7 +198,7 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team, fresh bool) (r
 		if k, err = a.read(ctx, team, window, settings, now, fresh); err != nil {
 			return readiness.Facts{}, fmt.Errorf("evidence of team %q: %w", string(team), err)
 		}
-		k.memory = memoryOf(time.Since(began))
+		k.memory = memoryOf(time.Since(began), window)
 		if !fresh {
 			a.remember(team, k, now)
 		}
@@ -196,7 +206,7 @@ func (a *Assessor) facts(ctx context.Context, team identity.Team, fresh bool) (r
 	f := k.facts
 	f.Now, f.Limits = now, settings.Limits
 	f.Fixed, f.Waivers, f.Accounts = settings.Fixed, settings.Waivers, settings.Accounts
-	f.Config, f.ConfigSince, f.Key = settings.Config, settings.ConfigSince, a.o.Keying.Key()
+	f.Config, f.Key = settings.Config, a.o.Keying.Key()
 	var err error
 	f.Skewed, err = a.o.Skewed(ctx)
 	return f, err
@@ -216,9 +226,16 @@ func (a *Assessor) remember(team identity.Team, k known, now time.Time) {
 
 // read reads what there is of a team.
 func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Duration, settings Settings, now time.Time, fresh bool) (known, error) {
-	f := readiness.Facts{Team: team, Days: make(map[evidence.Day]evidence.Daily)}
-	var err error
-	for _, d := range daysOf(window, now) {
+	late, err := a.o.Late(ctx) // before anything is read, which may come in meanwhile
+	if err != nil {
+		return known{}, err
+	}
+	if late <= usuallyLate {
+		late = 0
+	}
+	f := readiness.Facts{Team: team, Until: now.Add(-max(late, 0)), Days: make(map[evidence.Day]evidence.Daily)}
+	start := f.Until.Add(-window)
+	for _, d := range daysOf(start, now) {
 		if f.Days[d], err = a.o.Store.Daily(ctx, team, d); err != nil {
 			return known{}, err
 		}
@@ -238,7 +255,7 @@ func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Dur
 	if err != nil {
 		return known{}, err
 	}
-	f.Missing, f.Unwatched = evidence.Losses(fleet.gaps, team, now.Add(-window), now)
+	f.Missing, f.Unwatched = evidence.Losses(fleet.gaps, team, start, now)
 	f.UnassignedAway = fleet.away
 	back := now.Add(-max(settings.Limits.RetireAfter, 2*settings.Limits.Cycle))
 	for name, use := range fleet.unassigned {
@@ -300,7 +317,7 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fl
 	case ctx.Err() != nil || !errors.Is(err, rollout.ErrUnavailable):
 		return fleetKnown{}, err
 	}
-	is.memory = memoryOf(time.Since(began))
+	is.memory = memoryOf(time.Since(began), fleetBack)
 	if !fresh {
 		a.mu.Lock()
 		a.fleet = is
@@ -309,10 +326,9 @@ func (a *Assessor) readFleet(ctx context.Context, now time.Time, fresh bool) (fl
 	return is, nil
 }
 
-// daysOf are the days that a window touches, the last first.
-func daysOf(window time.Duration, now time.Time) []evidence.Day {
+// daysOf are the days that a time up to now touches, the last first.
+func daysOf(start, now time.Time) []evidence.Day {
 	var days []evidence.Day
-	start := now.Add(-window)
 	for d := evidence.DayOf(now); d.End().After(start); d = d.Before() {
 		days = append(days, d)
 	}

@@ -33,6 +33,9 @@ type Share struct {
 	// Estimated tells that Selected is not counted but worked out of the percentage:
 	// with stickiness run nobody knows which runs there will be.
 	Estimated bool `json:"estimated,omitempty"`
+	// Observed tells that all of them came while the gateways were in mode observe,
+	// which enforces nothing, whatever a percentage selects.
+	Observed bool `json:"observed,omitempty"`
 }
 
 // Ratio returns the selected share, 0 to 1, and 0 of no runs.
@@ -55,12 +58,15 @@ func (s Share) Text(now time.Time) string {
 	}
 	switch today := evidence.DayOf(now); s.Day {
 	case today.Before():
-		return text
 	case today:
-		return text + " today"
+		text += " today"
 	default:
-		return text + " on " + string(s.Day)
+		text += " on " + string(s.Day)
 	}
+	if s.Observed {
+		text += ", mode observe enforced none"
+	}
+	return text
 }
 
 // Effective is the share of a day's runs that the team's percentage, as it
@@ -76,8 +82,8 @@ type Sample struct {
 	day   evidence.Day
 	pairs map[pair]int
 	total int
-	// enforced is how many were.
-	enforced int
+	// enforced is how many were, observed how many in mode observe.
+	enforced, observed int
 }
 
 type pair struct{ account, pipeline string }
@@ -109,6 +115,9 @@ func SampleOf(day evidence.Day, d evidence.Daily) Sample {
 		if r.Enforced && !r.Brownout {
 			s.enforced++
 		}
+		if r.Observed {
+			s.observed++
+		}
 	}
 	return s
 }
@@ -119,7 +128,7 @@ func (s Sample) Runs() int { return s.total }
 // At is the share of the day's runs that a percentage selects in a team that is
 // otherwise as st says.
 func (s Sample) At(st rollout.State, percent rollout.Percent, k rollout.Keying) Share {
-	share := Share{Day: s.day, Runs: s.total, Enforced: s.enforced}
+	share := Share{Day: s.day, Runs: s.total, Enforced: s.enforced, Observed: s.total > 0 && s.observed == s.total}
 	judge := judgeOf(st, k)
 	if share.Estimated = judge.estimates(percent); share.Estimated {
 		share.Selected = int(math.Round(float64(s.total) * float64(percent) / float64(rollout.Full)))

@@ -85,6 +85,27 @@ func all(groups ...[]evidence.Run) evidence.Daily {
 
 func etl(pipeline string) evidence.Run { return evidence.Run{Account: "svc-etl", Pipeline: pipeline} }
 
+func TestADayOfModeObserveIsTold(t *testing.T) {
+	t.Parallel()
+	observed := etl(pipelineAt(20))
+	observed.Observed = true
+	noon := yesterday.End().Add(12 * time.Hour)
+	for name, tc := range map[string]struct {
+		runs evidence.Daily
+		is   bool
+		text string
+	}{
+		"all of it":         {all(times(3, observed)), true, "3 of 3, mode observe enforced none"},
+		"until it was over": {all(times(3, observed), times(1, etl(pipelineAt(20)))), false, "4 of 4"},
+		"a day without any": {day(), false, "-"},
+	} {
+		got := effect.Effective(yesterday, tc.runs, at(25), byPipeline)
+		if got.Observed != tc.is || got.Text(noon) != tc.text {
+			t.Errorf("%s: %+v, %q; want %q", name, got, got.Text(noon), tc.text)
+		}
+	}
+}
+
 func TestTheEffectiveShareIsThatOfTheDaysRuns(t *testing.T) {
 	t.Parallel()
 	early, late := pipelineAt(20), pipelineAt(80)

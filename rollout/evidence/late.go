@@ -34,6 +34,16 @@ func (l *late) teams() map[identity.Team]bool {
 	return held
 }
 
+// since is when the oldest part that waits began; zero if none does.
+func (l *late) since() (oldest time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, part := range l.parts {
+		oldest = earliest(oldest, part.From)
+	}
+	return oldest
+}
+
 // batch is all that waits, each part under the name that it had.
 func (l *late) batch(replica string) Batch {
 	l.mu.Lock()

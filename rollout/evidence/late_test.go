@@ -133,6 +133,27 @@ func TestATeamThatCannotBeReachedHoldsNobodyElseUp(t *testing.T) {
 	}
 }
 
+func TestOneTeamThatWaitsMakesTheEvidenceLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster("away")
+		r := newRecorder(t, evidence.RecorderOptions{Store: c})
+		defer closing(t, r)
+		r.Observe(of("away", "w1"))
+		for range 20 {
+			r.Observe(of("near", "w1"))
+			time.Sleep(time.Second)
+		}
+		if d := time.Since(r.Until()); d < 18*time.Second || d > 22*time.Second {
+			t.Errorf("it is %s late", d)
+		}
+		c.set("away", false)
+		time.Sleep(5 * time.Second)
+		if d := time.Since(r.Until()); d > 2*evidence.DefaultEvery {
+			t.Errorf("once it is recorded it is %s late", d)
+		}
+	})
+}
+
 func TestWhatWaitsForATeamIsBoundedAndItsLossesAreItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster("dead")

@@ -59,8 +59,9 @@ type Recorder struct {
 	late late
 	told health
 
-	total  atomic.Int64 // lost
-	seen   atomic.Int64 // folded
+	total  atomic.Int64              // lost
+	seen   atomic.Int64              // folded
+	sent   atomic.Pointer[time.Time] // up to when batches are recorded
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -119,6 +120,7 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 		cancel()
 		return nil, err
 	}
+	r.sent.Store(&f.batch.From)
 	r.done.Go(func() { r.run(ctx, f) })
 	r.done.Go(func() { r.retry(ctx) })
 	return r, nil
@@ -188,6 +190,16 @@ func (r *Recorder) Lost() int64 { return r.total.Load() }
 // they have been folded.
 func (r *Recorder) Observed() int64 { return r.seen.Load() }
 
+// Until returns up to when what was observed is recorded, or lost: about Every ago
+// while all is well. What is younger is on its way.
+func (r *Recorder) Until() time.Time {
+	until := *r.sent.Load()
+	if waits := r.late.since(); !waits.IsZero() && waits.Before(until) {
+		return waits
+	}
+	return until
+}
+
 // Close records what is left, with one more attempt for each of the two batches
 // that there may be, of a team that waits each of its two parts, and ends. What could not be recorded is lost and counted.
 func (r *Recorder) Close() error {
@@ -249,6 +261,7 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 			}
 			r.told.set("batches", err)
 			if err == nil {
+				r.sent.Store(&b.To)
 				break
 			}
 			select {

@@ -469,6 +469,30 @@ func TestWhatIsNeverTakenIsCountedToldOnceAndHoldsNothingUp(t *testing.T) {
 	})
 }
 
+func TestItIsKnownUpToWhenAllIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		r := newRecorder(t, evidence.RecorderOptions{Store: s})
+		defer closing(t, r)
+		late := func() time.Duration { return time.Since(r.Until()) }
+		time.Sleep(10500 * time.Millisecond) // with nothing to record
+		if d := late(); d > evidence.DefaultEvery {
+			t.Errorf("of nothing it is %s late", d)
+		}
+		s.fail(errors.New("away"))
+		r.Observe(sees("svc", "w1", evidence.Clean))
+		time.Sleep(20 * time.Second)
+		if d := late(); d < 19*time.Second || d > 22*time.Second {
+			t.Errorf("after 20 s without a store it is %s late", d)
+		}
+		s.fail(nil)
+		time.Sleep(3 * time.Second)
+		if d := late(); d > 2*evidence.DefaultEvery || s.counted() != 1 {
+			t.Errorf("when the store is back it is %s late, %d requests recorded", d, s.counted())
+		}
+	})
+}
+
 func TestAnAttemptWithoutAnswerIsMadeAgainWithTheSameNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{delay: time.Minute}

@@ -48,6 +48,9 @@ type Replica struct {
 	Judges string `json:"judges,omitempty"`
 	// Rate is how many requests a second it has lately observed.
 	Rate float64 `json:"rate"`
+	// LateSeconds is how long what it had observed was waiting to be recorded, at its
+	// last sign of life.
+	LateSeconds float64 `json:"late_seconds,omitempty"`
 	// Seen is its last sign of life, by the clock of the store.
 	Seen time.Time `json:"-"`
 }
@@ -81,11 +84,13 @@ type Store interface {
 type Options struct {
 	// Store is required.
 	Store Store
-	// Self returns what this replica is now; Rate is filled in. When it changes, it is
+	// Self returns what this replica is now; Rate and LateSeconds are filled in. When it changes, it is
 	// said within a second. Required.
 	Self func() Replica
 	// Observed returns how many requests were observed since the start. Required.
 	Observed func() int64
+	// Until returns up to when that is recorded; nil for who does not know it.
+	Until func() time.Time
 	// Buried is told of each replica that was found dead; may be nil.
 	Buried func(Replica, evidence.Gap)
 	// Every is the time between two signs of life; DefaultEvery when 0.
@@ -104,7 +109,7 @@ type Member struct {
 	silent   map[string]time.Time
 	observed int64
 	beaten   time.Time
-	said     Replica        // what was said of it, without Rate
+	said     Replica        // what was said of it, without what is filled in
 	owed     []evidence.Gap // of replicas that were buried, not noted yet
 }
 
@@ -152,6 +157,16 @@ func Agree(all []Replica) bool {
 	return !slices.ContainsFunc(all, func(r Replica) bool { return r.Config != all[0].Config })
 }
 
+// Late is how late the evidence of the replicas, which are alive, was at their last
+// signs of life: as that of the latest of them.
+func Late(alive []Replica) time.Duration {
+	late := 0.0
+	for _, r := range alive {
+		late = max(late, r.LateSeconds)
+	}
+	return time.Duration(late * float64(time.Second))
+}
+
 // Regressed reports whether any of the replicas, which are alive, says that the
 // store is not what it was.
 func Regressed(alive []Replica) bool {
@@ -190,6 +205,9 @@ func (m *Member) beat(ctx context.Context) error {
 		self.Rate = float64(observed-m.observed) / passed.Seconds()
 	}
 	m.observed, m.beaten = observed, now
+	if m.o.Until != nil {
+		self.LateSeconds = max(now.Sub(m.o.Until()), 0).Seconds()
+	}
 	if err := m.o.Store.Beat(ctx, self); err != nil {
 		return err
 	}

@@ -133,6 +133,30 @@ func TestReplicasKnowEachOtherAndWhetherTheyAgree(t *testing.T) {
 	})
 }
 
+func TestAReplicaSaysHowLateItsEvidenceIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		stuck := time.Now()
+		m, err := fleet.Join(fleet.Options{
+			Store: s, Self: func() fleet.Replica { return fleet.Replica{ID: "a"} }, Observed: func() int64 { return 0 },
+			Until: func() time.Time { return stuck },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := join(t, s, "b", "", 0)
+		pass(31 * time.Second)
+		if all, _ := other.Known(); len(all) != 2 || fleet.Late(all) < 24*time.Second || fleet.Late(all) > 31*time.Second {
+			t.Errorf("known of the fleet: %+v, late by %s", all, fleet.Late(all))
+		}
+		for _, m := range []*fleet.Member{m, other} {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestAReplicaThatDiesLeavesOneGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()

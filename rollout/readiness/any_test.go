@@ -46,7 +46,7 @@ func anyFacts(t *rapid.T) readiness.Facts {
 			CensusDays: count.Draw(t, "census"), Indeterminate: share.Draw(t, "indeterminate"), SoakRuns: count.Draw(t, "soak"), RetireAfter: length.Draw(t, "retire"),
 		},
 		Since: times.Draw(t, "since"), Missing: rapid.Int64Range(0, 10).Draw(t, "lost"), Requests: rapid.Int64Range(0, 1000).Draw(t, "requests"), Unwatched: length.Draw(t, "unwatched"),
-		Skewed: rapid.Bool().Draw(t, "skewed"), Younger: times.Draw(t, "younger"), ConfigSince: times.Draw(t, "config since"),
+		Skewed: rapid.Bool().Draw(t, "skewed"), Younger: times.Draw(t, "younger"),
 		Days: make(map[evidence.Day]evidence.Daily), Uses: make(map[string]evidence.Use), Families: make(map[evidence.Family]evidence.FamilyUse),
 		Accounts: map[string]readiness.Account{"a": {Legacy: true}, "b": {OIDC: true}},
 	}

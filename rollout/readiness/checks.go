@@ -100,7 +100,6 @@ const (
 // was judged clean.
 func (t *tally) covered() Check {
 	accounts, pipelines := make(map[string]coverage), make(map[pair]coverage)
-	changed := make(map[string]bool) // the accounts with runs of another configuration
 	for _, r := range t.runs {
 		if r.class == silent {
 			continue
@@ -111,8 +110,6 @@ func (t *tally) covered() Check {
 			is = covered
 		case r.counts:
 			is = notClean
-		case r.stale:
-			changed[r.Account] = true
 		}
 		accounts[r.Account] = max(accounts[r.Account], is)
 		if r.Pipeline != "" {
@@ -127,7 +124,7 @@ func (t *tally) covered() Check {
 		switch {
 		case use.Clean.Before(t.start):
 			pipelines[p] = notClean
-		case use.Clean.Before(t.Younger), changed[p.account] && use.Clean.Before(t.ConfigSince):
+		case use.Clean.Before(t.Younger), t.outdated(p.account, use.Clean):
 			pipelines[p] = notAgain
 		default:
 			pipelines[p] = covered
@@ -144,7 +141,7 @@ func (t *tally) covered() Check {
 	switch {
 	case len(dirty) > 0:
 		c.Owner, c.Why = identity.OwnerTeam, "no clean run yet of "+some(dirty)
-	case len(again) > 0 && len(changed) > 0:
+	case len(again) > 0 && len(t.changed) > 0:
 		c.Why, c.Wait = "no run since the configuration has changed of "+some(again), t.untilAll(pipelines)
 	case len(again) > 0:
 		c.Why, c.Wait = "no run that counts yet of "+some(again), t.untilAll(pipelines)
@@ -152,6 +149,13 @@ func (t *tally) covered() Check {
 		c.Why, c.Owner = t.noRuns()
 	}
 	return c
+}
+
+// outdated reports whether what was found of an account at some time was found under
+// another configuration than the running one.
+func (t *tally) outdated(account string, at time.Time) bool {
+	since, changed := t.changed[account]
+	return changed && (since.IsZero() || at.Before(since))
 }
 
 // uncovered names the pipelines of which so much is known, and the accounts none
@@ -374,8 +378,8 @@ func (t *tally) renewal() Check {
 
 func (t *tally) current() Check {
 	c := Check{Name: Current, Need: "the running one", Have: "the running configuration", Pass: true}
-	if !t.ConfigSince.IsZero() {
-		c.Have = "configuration of " + t.ConfigSince.Format("2 January")
+	if since := t.configSince(); !since.IsZero() {
+		c.Have = "configuration of " + since.Format("2 January")
 	}
 	switch {
 	case t.Skewed:

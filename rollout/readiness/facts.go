@@ -13,6 +13,9 @@ type Facts struct {
 	Team identity.Team
 	// Now is the time that the report is of.
 	Now time.Time
+	// Until is up to when what the gateways observed is part of the evidence: what is
+	// younger may still be on its way. Zero for all of it, as any time after Now.
+	Until time.Time
 	// State is the live rollout; the zero value is a team that was never written.
 	State  rollout.State
 	Limits Limits
@@ -36,8 +39,6 @@ type Facts struct {
 	// configuration. Nil is for who does not know that: then it is the one under
 	// which the account was judged last.
 	Config func(account string) string
-	// Since when the running configuration is in force; zero if that is not known.
-	ConfigSince time.Time
 	// Skewed tells that gateways serve by configurations that differ.
 	Skewed bool
 	// Unassigned are accounts of nobody that used a static credential within the

@@ -19,7 +19,7 @@ func Judge(f Facts) Report {
 	t := newTally(f)
 	s := f.State
 	r := Report{
-		Team: f.Team, At: f.Now, Phase: s.Phase(), Percent: s.Percent, UpTo: s.Percent,
+		Team: f.Team, At: f.Now, Late: t.late(), Phase: s.Phase(), Percent: s.Percent, UpTo: s.Percent,
 		Runs: t.n(), Bad: t.broken, Bound: UpperBound(t.broken, t.n(), f.Limits.Confidence),
 		RunsADay: t.aDay(), Window: f.Limits.window(), BrokenADay: f.Limits.BrokenADay,
 		Failures: t.failures(),
@@ -40,6 +40,9 @@ func Judge(f Facts) Report {
 	}
 	r.Signal = slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Open && f.Security() })
 	r.Accounts, r.Warnings = t.accounts()
+	if r.Late > 0 {
+		r.Warnings = append([]string{r.LateText()}, r.Warnings...)
+	}
 	r.Days = t.byDay()
 	if s.Percent >= rollout.Full {
 		r.Retire = t.retire()
@@ -61,7 +64,7 @@ func (r *Report) answer(s rollout.State, reach rollout.Percent, t *tally) {
 	case s.Retired:
 		r.Answer, r.Why = Done, "its static credentials have ended"
 		return
-	case s.Hold.Active(t.Now):
+	case s.Hold.Active(t.end):
 		r.Answer, r.Why, r.Owner = Held, s.Hold.Reason, identity.OwnerTeam
 		return
 	case s.Percent >= rollout.Full:
@@ -104,6 +107,18 @@ func ofNobody(owner identity.Owner) identity.Owner {
 		return identity.OwnerPlatform
 	}
 	return owner
+}
+
+// lateAfter is how late evidence is told to be late: it is recorded once a second
+// (evidence.DefaultEvery) and read again after two where that is done fast.
+const lateAfter = 5 * time.Second
+
+// late is how late the evidence is; 0 if that is not worth telling.
+func (t *tally) late() time.Duration {
+	if late := t.end.Sub(t.Now); late >= lateAfter {
+		return late.Truncate(time.Second)
+	}
+	return 0
 }
 
 // first is the check that decides: one that somebody must repair before one that

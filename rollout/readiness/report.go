@@ -24,9 +24,12 @@ const (
 	Held Answer = "held"
 	// Done: the team is retired.
 	Done Answer = "done"
+	// Unknown: the evidence cannot be read. No report of Judge has it: see Unread.
+	Unknown Answer = "unknown"
 )
 
-// Answers lists every answer, in the order in which teams are to be looked at.
+// Answers lists every answer that Judge gives, in the order in which teams are to be
+// looked at.
 func Answers() []Answer { return []Answer{Blocked, Held, Waiting, Ready, Done} }
 
 // CheckName names a check; its text is a metric label.
@@ -198,8 +201,11 @@ type DayReport struct {
 
 // Report is what is known of a team's readiness.
 type Report struct {
-	Team    identity.Team   `json:"team"`
-	At      time.Time       `json:"at"`
+	Team identity.Team `json:"team"`
+	At   time.Time     `json:"at"`
+	// Late is how long before At the evidence ends, by which the window ends, too: in
+	// whole seconds, and 0 where that is no more than usual.
+	Late    time.Duration   `json:"-"`
 	Phase   rollout.Phase   `json:"phase"`
 	Percent rollout.Percent `json:"percent"`
 	// Requested is what the team asks for; nil for nothing.
@@ -245,6 +251,55 @@ type Report struct {
 	Days []DayReport `json:"days,omitempty"`
 	// Warnings are what is in nobody's way yet.
 	Warnings []string `json:"warnings,omitempty"`
+	// Problem is why there is no evidence in the report; nil where there is. See Unread.
+	Problem *Problem `json:"-"`
+}
+
+// Unread is all that is known of a team whose evidence cannot be read, for the
+// reason that err is: how its rollout stands. Neither a retirement nor a hold asks
+// for evidence.
+func Unread(s rollout.State, err error, now time.Time) Report {
+	r := Report{
+		Team: s.Team, At: now, Phase: s.Phase(), Percent: s.Percent, UpTo: s.Percent,
+		Answer: Unknown, Why: "the evidence cannot be read: " + err.Error(), Owner: identity.OwnerPlatform,
+		Problem: UnreadProblem("The evidence of "+string(s.Team), err),
+	}
+	if s.Request.Made() {
+		requested := s.Request.Percent
+		r.Requested = &requested
+	}
+	switch {
+	case s.Retired:
+		r.Answer, r.Why, r.Owner = Done, "its static credentials have ended", ""
+	case s.Hold.Active(now):
+		r.Answer, r.Why, r.Owner = Held, s.Hold.Reason, identity.OwnerTeam
+	}
+	return r
+}
+
+// Problem is why nothing is known of a team, with what to do about it.
+type Problem struct {
+	Reason  identity.Reason `json:"reason"`
+	Message string          `json:"message"`
+	Do      string          `json:"do"`
+}
+
+// UnreadProblem says that something cannot be read, for the reason that err is.
+func UnreadProblem(what string, err error) *Problem {
+	return &Problem{
+		Reason: identity.StoreUnavailable, Message: what + " cannot be read: " + err.Error(),
+		Do: "Look at what the message names, and at the log of the gateways. Other teams are not affected, and nothing was changed.",
+	}
+}
+
+// LateText says how late the evidence is; "" if it is not.
+func (r Report) LateText() string { return lateText(r.Late) }
+
+func lateText(late time.Duration) string {
+	if late <= 0 {
+		return ""
+	}
+	return "the evidence is " + about(late) + " late: this is judged by what had happened by then"
 }
 
 // Check returns a check by its name; ok is false if the report has none such.

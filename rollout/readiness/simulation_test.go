@@ -264,7 +264,7 @@ func simulations() []*simulation {
 			jobs: jobs(3, 4, large),
 			lead: func(s *simulation, d int, _ readiness.Report) {
 				if d == 39 {
-					s.config, s.facts.ConfigSince = "b", at(s, d)
+					s.config = "b"
 				}
 			},
 		},
@@ -273,7 +273,7 @@ func simulations() []*simulation {
 			jobs: append(jobs(1, 3, 3), job{account: "svc-a", pipeline: "Weekly", every: 7}),
 			lead: func(s *simulation, d int, _ readiness.Report) {
 				if d == 39 {
-					s.config, s.facts.ConfigSince = "b", at(s, d)
+					s.config = "b"
 				}
 			},
 		},

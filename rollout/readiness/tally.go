@@ -107,17 +107,21 @@ func (r *judgedRun) worstUnknown() bool { return len(r.signals) > 0 && r.Worst.I
 
 // tally is what the checks count on.
 type tally struct {
-	Facts
+	Facts           // of which Now is no later than Until
 	start time.Time // of the window
+	end   time.Time // of what is known, which the window may not reach
 	// runs are those of the window that say something, the oldest first; of those
 	// that do not, only soaking cares.
-	runs   []*judgedRun
-	fixes  map[pair][]repair
-	stale  int // of another configuration
-	unkept float64
-	kept   int     // that say something, whether they count or not
-	sums           // of the runs that count
-	days   float64 // of the window that were watched
+	runs  []*judgedRun
+	fixes map[pair][]repair
+	// changed has the accounts with runs of another configuration in the window: since
+	// when there are runs under the running one, zero for not yet.
+	changed map[string]time.Time
+	stale   int // of another configuration
+	unkept  float64
+	kept    int     // that say something, whether they count or not
+	sums            // of the runs that count
+	days    float64 // of the window that were watched
 }
 
 // sums are how many runs there are of each class.
@@ -145,8 +149,15 @@ func (s *sums) add(c class, n int) {
 func (t *tally) aDay() float64     { return (float64(t.kept) + t.unkept) / t.days }
 func (t *tally) keptADay() float64 { return float64(t.kept) / t.days }
 
+// newTally counts what there is. The window ends where the evidence does: if it
+// ended now, evidence that is late would look like runs that never came. What is
+// known already of the time since counts, for it may be bad.
 func newTally(f Facts) *tally {
-	t := &tally{Facts: f, start: f.Now.Add(-f.Limits.window())}
+	t := &tally{Facts: f, end: f.Now}
+	if !f.Until.IsZero() && f.Until.Before(f.Now) {
+		f.Now, t.Now = f.Until, f.Until
+	}
+	t.start = f.Now.Add(-f.Limits.window())
 	kept := 0
 	for _, daily := range f.Days {
 		kept += len(daily.Runs)
@@ -165,7 +176,7 @@ func newTally(f Facts) *tally {
 			unkept += max(daily.Unkept, 0)
 		}
 		for key, r := range daily.Runs {
-			if r.First.Before(t.start) || r.First.After(f.Now) {
+			if r.First.Before(t.start) || r.First.After(t.end) {
 				continue
 			}
 			signals := signalsOf(r)
@@ -199,6 +210,7 @@ func newTally(f Facts) *tally {
 	for _, r := range t.runs {
 		t.judge(r)
 	}
+	t.changed = t.changes()
 	t.leaveOutFixed()
 	for _, r := range t.runs {
 		if r.counts {
@@ -273,6 +285,36 @@ func (t *tally) judge(r *judgedRun) {
 	}
 }
 
+// changes says for which accounts another configuration was in force in the window,
+// and since when the running one is, as far as runs tell.
+func (t *tally) changes() map[string]time.Time {
+	changed := make(map[string]time.Time)
+	for _, r := range t.runs { // the oldest first
+		since, ok := changed[r.Account]
+		switch {
+		case r.stale:
+			changed[r.Account] = time.Time{}
+		case ok && since.IsZero() && r.class != silent:
+			changed[r.Account] = r.First
+		}
+	}
+	return changed
+}
+
+// configSince is since when all accounts that were judged by another configuration
+// in the window are judged by the running one; zero while that is not known.
+func (t *tally) configSince() (last time.Time) {
+	for _, since := range t.changed {
+		if since.IsZero() {
+			return time.Time{}
+		}
+		if since.After(last) {
+			last = since
+		}
+	}
+	return last
+}
+
 // repair is a record of one; void if the failure has come again since.
 type repair struct {
 	Fix
@@ -286,7 +328,7 @@ func (t *tally) leaveOutFixed() {
 	t.fixes = make(map[pair][]repair, len(t.Fixed))
 	for _, fix := range t.Fixed {
 		of := pair{fix.Account, fix.Pipeline}
-		t.fixes[of] = append(t.fixes[of], repair{fix, fix.At.After(t.Now)})
+		t.fixes[of] = append(t.fixes[of], repair{fix, fix.At.After(t.end)})
 	}
 	if len(t.fixes) == 0 {
 		return
@@ -435,7 +477,7 @@ func after(times []time.Time, than time.Time) int {
 
 func (t *tally) waived(account string, reason identity.Reason) string {
 	for _, w := range t.Waivers {
-		if w.Account == account && w.Reason == reason && t.Now.Before(w.Until) {
+		if w.Account == account && w.Reason == reason && t.end.Before(w.Until) {
 			return w.Owner + " until " + w.Until.Format(time.DateOnly) + ": " + w.Why
 		}
 	}

@@ -64,7 +64,7 @@ func TestWaitsEnd(t *testing.T) {
 		}, readiness.Waiting, "50 of 1,450 runs could not be judged", "", 11 * day},
 		{"a pipeline that has not run since the configuration changed is nobody's fault", func() *team {
 			t := good()
-			t.Config, t.ConfigSince = func(string) string { return "new" }, now.Add(-6*hour)
+			t.Config = func(string) string { return "new" }
 			r := clean("svc-etl", "LoadUsers")
 			r.Config = "new"
 			for i := range 600 {

@@ -58,6 +58,8 @@ type File struct {
 	Retire bool
 	// Brownouts are its windows.
 	Brownouts []rollout.Brownout
+	// Warnings are what stands in it without effect, for people.
+	Warnings []string
 	// Open reports whether raises may be applied at a time; nil is always.
 	Open func(time.Time) bool
 }
@@ -98,6 +100,8 @@ type Status struct {
 	Management Management
 	// File is the name of the team's file, "" for none.
 	File string
+	// Warnings are those of the file.
+	Warnings []string
 	// Step is what became of the request at the last look.
 	Step rollout.Step
 }
@@ -164,9 +168,10 @@ type sighting struct {
 	digest string
 	// changed tells that it was seen to become what it is, first that it was
 	// there like this when the process began, and settled that the request was
-	// what it says at some time since.
-	changed, first, settled bool
-	since                   time.Time // when it was first seen like this
+	// what it says at some time since. Back tells that it was gone and is as it was.
+	changed, first, settled, back bool
+	gone                          string    // the digest of a file that is gone
+	since                         time.Time // when it was first seen like this
 }
 
 // New starts a reconciler.
@@ -294,7 +299,7 @@ func (r *Reconciler) look(ctx context.Context) error {
 			status[team] = s
 		} else {
 			state, _ := r.o.Table.Lookup(team)
-			status[team] = Status{Management: r.management(state, f, ok), File: f.Name}
+			status[team] = Status{Management: r.management(state, f, ok), File: f.Name, Warnings: f.Warnings}
 		}
 	}
 	for team, name := range broken {
@@ -322,14 +327,14 @@ func (r *Reconciler) sight(files []File, broken map[identity.Team]string) {
 			// A file that appears later was put there now.
 			r.seen[f.Team] = sighting{digest: f.Digest, first: began, changed: !began, since: now}
 		case was.digest != f.Digest:
-			r.seen[f.Team] = sighting{digest: f.Digest, changed: true, since: now}
+			r.seen[f.Team] = sighting{digest: f.Digest, changed: true, since: now, back: was.gone == f.Digest}
 		}
 	}
 	// What is gone is remembered as gone, so that it is a change when it returns. A
 	// file with a mistake, or which could not be read just now, is not gone.
 	for team, was := range r.seen {
 		if _, mistaken := broken[team]; !mistaken && !slices.ContainsFunc(files, func(f File) bool { return f.Team == team }) && was.digest != "" {
-			r.seen[team] = sighting{}
+			r.seen[team] = sighting{gone: was.digest}
 		}
 	}
 	if began && len(r.seen) == 0 {
@@ -361,7 +366,7 @@ func (r *Reconciler) team(ctx context.Context, team identity.Team, f File, there
 	now := time.Now()
 	s, _ := r.o.Table.Lookup(team)
 	s.Team = team
-	status := Status{File: f.Name}
+	status := Status{File: f.Name, Warnings: f.Warnings}
 	// What a file with a mistake says of the hours is not known, so raises wait.
 	open := !mistaken && (!there || f.Open == nil || f.Open(now))
 	s, watching := r.rollBack(ctx, s, now)
@@ -394,7 +399,10 @@ func (r *Reconciler) asks(s rollout.State, f File, now time.Time) bool {
 	seen := r.seen[f.Team]
 	switch {
 	case s.Request.Made() && s.Request.Digest == f.Digest:
-		return false
+		// What the admin API or a command asks for in the place of a file keeps the digest
+		// of the file: one that was put back since is a change, even if it says what it
+		// said.
+		return seen.back && !seen.settled && s.Request.Percent != f.Percent && s.Request.At.Before(seen.since)
 	case !s.Request.Made(): // the team's first file
 		return true
 	case seen.settled:

@@ -406,6 +406,44 @@ func TestADeletedFileChangesNothing(t *testing.T) {
 	})
 }
 
+func TestAFileThatIsPutBackReplacesWhatWasAskedForMeanwhile(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 50})
+		defer a.end()
+		settle()
+		a.remove("data-eng")
+		settle()
+		ask := func(percent rollout.Percent) {
+			t.Helper()
+			if _, err := rollout.Update(t.Context(), s.store, "data-eng", func(was rollout.State) (rollout.Change, error) {
+				r := rollout.Request{Percent: percent, Digest: was.Request.Digest, Source: "api", Actor: "ops"}
+				return rollout.Ask(was, r, rollout.Step{Outcome: rollout.Raise, From: was.Percent, To: percent}, time.Now()), nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			settle()
+		}
+		ask(70)
+		s.at("data-eng", 70)
+		a.says("data-eng", 50) // as it was
+		settle()
+		s.at("data-eng", 50)
+		if got := a.Status()["data-eng"].Management; got != reconcile.Managed {
+			t.Errorf("%s", got)
+		}
+		ask(60) // in the place of a file that is there
+		s.at("data-eng", 60)
+		if got := a.Status()["data-eng"].Management; got != reconcile.Differs {
+			t.Errorf("%s", got)
+		}
+		a.breaks("data-eng") // and a mistake that is taken back changes nothing
+		settle()
+		a.says("data-eng", 50)
+		settle()
+		s.at("data-eng", 60)
+	})
+}
+
 func TestAMistakeLeavesTheTeamAndTheOthers(t *testing.T) {
 	try(t, func(t *testing.T, s *site) {
 		a := s.start("a", map[identity.Team]rollout.Percent{"data-eng": 10, "search": 10})

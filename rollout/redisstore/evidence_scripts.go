@@ -134,13 +134,21 @@ local function pair(run) return redis.sha1hex(#run.a .. ':' .. run.a .. run.p) e
 
 local function number(key, field) return tonumber(redis.call('HGET', key, field) or '0') end
 
+-- place returns where in a list of ids one stands, or would.
+local function place(ids, id)
+  local low, high = 0, #ids / 32
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if string.sub(ids, 32 * middle + 1, 32 * middle + 32) < id then low = middle + 1 else high = middle end
+  end
+  return 32 * low + 1
+end
+
 local function drop(key, id, from)
   local ids = redis.call('HGET', key, 'p:' .. from) or ''
-  for at = 1, #ids, 32 do
-    if string.sub(ids, at, at + 31) == id then
-      redis.call('HSET', key, 'p:' .. from, string.sub(ids, 1, at - 1) .. string.sub(ids, at + 32))
-      return
-    end
+  local at = place(ids, id)
+  if string.sub(ids, at, at + 31) == id then
+    redis.call('HSET', key, 'p:' .. from, string.sub(ids, 1, at - 1) .. string.sub(ids, at + 32))
   end
 end
 
@@ -172,8 +180,7 @@ local function chosen(key, id, run)
     if not room(key, run) then return false end
     ids = ''
   end
-  local at = 1
-  while at <= #ids and string.sub(ids, at, at + 31) < id do at = at + 32 end
+  local at = place(ids, id)
   if string.sub(ids, at, at + 31) == id then return true end
   if at > 32 * part.max_runs then return beyond(key, run, of) end
   ids = string.sub(ids, 1, at - 1) .. id .. string.sub(ids, at)

@@ -132,6 +132,9 @@ type Options struct {
 	// evidence.MaxRuns when 0, which is right for all but a demonstration in which
 	// seconds stand for days.
 	MaxRuns int
+	// InFlight is how long ago a run was heard of that counts as in flight;
+	// rollout.InFlight when 0, which is right in the same cases.
+	InFlight time.Duration
 }
 
 // Store is a rollout.Store, an evidence.Store and a luigi.Store on Redis. It is safe for concurrent use.
@@ -143,6 +146,8 @@ type Store struct {
 	// counted is how many latches of a kind are counted at most.
 	counted int
 	maxRuns int // see Options.MaxRuns
+	// inFlight is as in Options.
+	inFlight time.Duration
 	// lastID is the id of the store as Record could last read it.
 	lastID atomic.Pointer[string]
 }
@@ -152,7 +157,10 @@ var _ rollout.Store = (*Store)(nil)
 // New returns a store. It does not connect: that happens at the first call, and
 // again whenever a connection is lost.
 func New(opt Options) (*Store, error) {
-	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now, counted: rollout.MaxLatchCount, maxRuns: cmp.Or(opt.MaxRuns, evidence.MaxRuns)}
+	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now, counted: rollout.MaxLatchCount, maxRuns: cmp.Or(opt.MaxRuns, evidence.MaxRuns), inFlight: cmp.Or(opt.InFlight, rollout.InFlight)}
+	if s.inFlight < 0 {
+		return nil, fmt.Errorf("redis store: a run cannot be heard of in %s", -s.inFlight)
+	}
 	if s.maxRuns < 0 {
 		return nil, fmt.Errorf("redis store: %d runs of an account, pipeline and day are fewer than none", s.maxRuns)
 	}

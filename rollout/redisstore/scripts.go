@@ -121,13 +121,15 @@ end
 return value
 `)
 
-// countLatches counts the latches that have not ended.
+// countLatches counts the latches of runs that are in flight: they end no sooner than
+// in a time that says that they were prolonged of late.
 //
 //	KEYS  1 the latches that are enforced, 2 those that are not
+//	ARGV  that time in milliseconds
 var countLatches = redis.NewScript(`
 local clock = redis.call('TIME')
-local now = string.format('(%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
-return {redis.call('ZCOUNT', KEYS[1], now, '+inf'), redis.call('ZCOUNT', KEYS[2], now, '+inf')}
+local ends = string.format('(%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[1]))
+return {redis.call('ZCOUNT', KEYS[1], ends, '+inf'), redis.call('ZCOUNT', KEYS[2], ends, '+inf')}
 `)
 
 // restoreStore gives the store an id.

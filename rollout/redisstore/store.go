@@ -272,7 +272,7 @@ func (s *Store) latch(ctx context.Context, key rollout.LatchKey, args ...any) (r
 
 // CountLatches implements rollout.LatchCounter.
 func (s *Store) CountLatches(ctx context.Context, team identity.Team) (rollout.LatchCount, error) {
-	counts, err := countLatches.Run(ctx, s.client, s.latchedKeys(team)).Int64Slice()
+	counts, err := countLatches.Run(ctx, s.client, s.latchedKeys(team), (rollout.LatchIdle - s.inFlight).Milliseconds()).Int64Slice()
 	if err != nil {
 		return rollout.LatchCount{}, unavailable("count the latches of team "+string(team), err)
 	}

@@ -46,6 +46,7 @@ func TestStore(t *testing.T, newStore func(t *testing.T) rollout.Store) {
 		"a latch ends seven days after it was made":                         oldLatch,
 		"latches are counted by team and kind":                              countedLatches,
 		"a latch that was freed and made again is counted once":             recountedLatches,
+		"a run that was not heard of for long is not in flight":             silentLatches,
 		"a latch that has ended is not counted":                             endedLatches,
 		"what a store has lost is put back, and nothing else":               restores,
 		"the credentials of a retired team are kept":                        retiredCredentials,

@@ -167,6 +167,19 @@ func countedLatches(t *testing.T, s rollout.Store) {
 	same(t, "another team", counted(t, s, "billing"), rollout.LatchCount{Unenforced: 1})
 }
 
+// silentLatches are those of runs that were not heard of for some time. Their end is
+// near, here because they began long ago.
+func silentLatches(t *testing.T, s rollout.Store) {
+	for worker, ends := range map[string]time.Duration{"ended": rollout.LatchIdle - rollout.InFlight - time.Minute, "goes on": rollout.LatchIdle - time.Second} {
+		key := rollout.NewLatchKey(team, "svc-etl", worker)
+		latch(t, s, key, rollout.Latch{Revision: 1, At: now().Add(ends - rollout.LatchMax)}, 0)
+		if _, ok := latched(t, s, key); !ok {
+			t.Errorf("the run that %s is not latched", worker)
+		}
+	}
+	same(t, "with one that ended", counted(t, s, team), rollout.LatchCount{Unenforced: 1})
+}
+
 func recountedLatches(t *testing.T, s rollout.Store) {
 	key := rollout.NewLatchKey(team, "svc-etl", "worker-1")
 	latch(t, s, key, rollout.Latch{Enforced: true, Revision: 1, At: now()}, 0)

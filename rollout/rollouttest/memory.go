@@ -321,7 +321,7 @@ func (m *Memory) CountLatches(ctx context.Context, team identity.Team) (n rollou
 	for key := range m.latches {
 		l, ok := m.inForce(key, now)
 		switch {
-		case !ok || key.Team != team:
+		case !ok || key.Team != team || m.latches[key].until.Sub(now) <= rollout.LatchIdle-rollout.InFlight:
 		case l.Enforced:
 			n.Enforced++
 		default:

@@ -74,6 +74,7 @@ func (a *App) buildConsole(c *config.Config, parts *Parts) (*console.Console, er
 		Credentials: func(team identity.Team) []string { return (*a.credentials.Load())[team] },
 		Observed:    a.telemetry.AdminRequest,
 		Viewers:     accessOf(c.Admin.Viewers), Leads: accessOf(c.Admin.Leads), Operators: accessOf(c.Admin.Operators),
+		Guide: c.Help.URL, Contact: c.Help.Contact,
 		Loopback: a.adminIsLocal(), OneTime: a.oneTime,
 		Changed: func(_ context.Context, d console.Done) { a.audit.Changed(d.Change, d.Was, d.Is, d.Token, d.Client) },
 		Log:     a.log,
@@ -98,7 +99,7 @@ func (a *App) fileStatus() map[identity.Team]console.File {
 	status := a.reconciler.Status()
 	files := make(map[identity.Team]console.File, len(status))
 	for team, s := range status {
-		files[team] = console.File{Management: s.Management.String(), Name: s.File}
+		files[team] = console.File{Management: s.Management.String(), Name: s.File, Warnings: s.Warnings}
 	}
 	return files
 }

@@ -256,6 +256,73 @@ func (w nobodyAway) Accounts(ctx context.Context, team identity.Team) (map[strin
 	return w.shelf.Accounts(ctx, team)
 }
 
+func TestAnAnswerStaysWhileTheEvidenceIsLate(t *testing.T) {
+	w := newShelf(t)
+	late := time.Duration(0)
+	a := w.assessor(t, func(o *assess.Options) {
+		o.Late = func(context.Context) (time.Duration, error) { return late, nil }
+	})
+	for range 15 {
+		w.day(t, "data-eng", 60, evidence.Run{Token: true})
+	}
+	report := func() readiness.Report {
+		t.Helper()
+		r, err := a.Report(t.Context(), rollout.State{Team: "data-eng"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := report(); r.Answer != readiness.Ready {
+		t.Fatalf("in time: %s, %s", r.Answer, r.Why)
+	}
+	w.now = w.now.Add(20 * day) // nothing was recorded since, for whatever reason
+	if r := report(); r.Answer != readiness.Waiting || r.Late != 0 {
+		t.Errorf("of a team that stopped: %s, late by %s", r.Answer, r.Late)
+	}
+	late, w.now = 20*day, w.now.Add(time.Minute)
+	if r := report(); r.Answer != readiness.Ready || r.Late != 20*day {
+		t.Errorf("of one whose evidence is on its way: %s, %s, late by %s", r.Answer, r.Why, r.Late)
+	}
+}
+
+func TestAShortWindowIsReadAgainSoon(t *testing.T) {
+	w := newShelf(t)
+	a := w.assessor(t, func(o *assess.Options) {
+		o.Store = slowly{w}
+		o.Settings = func(identity.Team) assess.Settings {
+			limits := readiness.DefaultLimits()
+			limits.Window, limits.Cycle = 20*time.Second, time.Second
+			return assess.Settings{Limits: limits}
+		}
+	})
+	look := func() int {
+		t.Helper()
+		if _, err := a.Report(t.Context(), rollout.State{Team: "data-eng"}); err != nil {
+			t.Fatal(err)
+		}
+		return w.reads
+	}
+	first := look()
+	w.now = w.now.Add(time.Second)
+	if again := look(); again != first {
+		t.Errorf("a second later it is read again: %d readings after %d", again, first)
+	}
+	w.now = w.now.Add(time.Second)
+	if again := look(); again == first {
+		t.Error("after a tenth of the window it is not read again")
+	}
+}
+
+// slowly takes so long to answer that a long window would be remembered for the
+// longest time.
+type slowly struct{ *shelf }
+
+func (w slowly) Since(ctx context.Context, team identity.Team) (time.Time, error) {
+	time.Sleep(200 * time.Millisecond)
+	return w.shelf.Since(ctx, team)
+}
+
 func TestWhatWasReadIsKnownForAWhile(t *testing.T) {
 	w := newShelf(t)
 	a := w.assessor(t, nil)

@@ -51,7 +51,7 @@ func (a *App) FileMistakes() config.Errors {
 // join gives signs of life, and looks for gateways that ended without a goodbye.
 func (a *App) join() (err error) {
 	a.member, err = fleet.Join(fleet.Options{
-		Store: a.store.Store, Observed: a.evidence.Observed,
+		Store: a.store.Store, Observed: a.evidence.Observed, Until: a.evidence.Until,
 		Self: func() fleet.Replica {
 			return fleet.Replica{
 				ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started,
@@ -81,6 +81,8 @@ type teamFiles struct {
 	app  *App
 	dir  string
 	said string // the mistakes that were told last
+	// warned are the warnings that were told last.
+	warned map[identity.Team][]string
 }
 
 // Reasons lists the reasons that a configuration may name.
@@ -138,7 +140,25 @@ func (t *teamFiles) read() (files []reconcile.File, broken map[identity.Team]str
 			t.app.log.Info("the teams' files have no mistakes any more")
 		}
 	}
+	t.warn(files)
 	return files, broken, nil
+}
+
+// warn tells of what stands in files without effect, once.
+func (t *teamFiles) warn(files []reconcile.File) {
+	warned := make(map[identity.Team][]string)
+	for _, f := range files {
+		if len(f.Warnings) == 0 {
+			continue
+		}
+		if warned[f.Team] = f.Warnings; slices.Equal(t.warned[f.Team], f.Warnings) {
+			continue
+		}
+		for _, w := range f.Warnings {
+			t.app.log.Warn("something in a team's file has no effect; the rest of it counts", "team", f.Team, "file", f.Name, "warning", w)
+		}
+	}
+	t.warned = warned
 }
 
 func fileOf(f config.TeamFile) reconcile.File {
@@ -148,6 +168,10 @@ func fileOf(f config.TeamFile) reconcile.File {
 	}
 	if f.Override.Percent == f.Percent {
 		r.Override = f.Override.Reason
+	}
+	for _, w := range f.Warnings {
+		w.File = r.Name
+		r.Warnings = append(r.Warnings, w.Error())
 	}
 	for _, b := range f.Brownouts {
 		r.Brownouts = append(r.Brownouts, rollout.Brownout{From: b.From, Until: b.Until(), Percent: rollout.Percent(b.Percent)})
