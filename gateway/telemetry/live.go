@@ -87,7 +87,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		inFlight: inFlight, lines: lines, spans: spans,
 		descInFlight:  desc("requests_in_flight", "Requests whose event is not told yet; one that waits for its shadow is among them."),
 		descLines:     desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
-		descSpans:     desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
+		descSpans:     desc("spans_lost_total", "Spans that found no room to wait, or that the collector did not take."),
 		descDepth:     desc("shadow_queue_depth", "Candidates that wait for the shadow."),
 		descShed:      desc("shadow_shed_total", "Candidates that the shadow had no room for."),
 		descEvidence:  desc("evidence_lost_total", "Observations that were not recorded whole, for there was no room while the store was away or slow, or a damaged key did not take them; each leaves a gap in the evidence."),
