@@ -64,6 +64,7 @@ func newTracedSite(t *testing.T, audience string, environ ...string) *tracedSite
 		defer mu.Unlock()
 		return slices.Clone(parents)
 	}}
+	environ = append(environ, "GORACE=atexit_sleep_ms=0")
 	s.gateway = startIn(t, environ, "serve", "--config", whole(t, idp.URL(), upstream.URL, nil))
 	p := clientOf(t, idp, "svc-etl")
 	s.agent = startAgent(t, environ, "--gateway", "http://"+s.gateway.address, "--issuer", p.Issuer, "--client-id", p.ClientID,
@@ -303,8 +304,11 @@ func TestWithoutACollectorRequestsAreAnsweredAndTheEndComes(t *testing.T) {
 					t.Errorf("%s: %d spans are lost of %d requests", found, lost, requests)
 				}
 			}
-			for _, p := range []*process{s.agent.process, s.gateway} {
+			both := []*process{s.agent.process, s.gateway}
+			for _, p := range both {
 				p.signal(t, syscall.SIGTERM)
+			}
+			for _, p := range both {
 				if code := p.code(); code != exitOK {
 					t.Errorf("exit code %d\n%s", code, p.log)
 				}

@@ -129,6 +129,31 @@ func TestAnAgentsSpanSaysWhatWentWrong(t *testing.T) {
 	}
 }
 
+func TestTheSpanOfARequestHasAPort(t *testing.T) {
+	for target, want := range map[string]string{
+		"http://gateway/": "80", "https://gateway/": "443", "http://gateway:8082/": "8082", "http://[::1]:8082/": "8082",
+	} {
+		var exporter spans
+		a, err := telemetry.NewAgent(context.Background(), telemetry.AgentOptions{SpanExporter: &exporter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := a.Transport(roundTrip(func(*http.Request) (*http.Response, error) {
+			return answer(http.StatusOK, ""), nil
+		})).RoundTrip(request(http.MethodGet, target))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if err := a.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got := attributes(only(t, exporter.got).Attributes)["server.port"]; got != want {
+			t.Errorf("%s: port %q, want %s", target, got, want)
+		}
+	}
+}
+
 func TestAnAgentWithoutAnExporterChangesNothing(t *testing.T) {
 	a, err := telemetry.NewAgent(context.Background(), telemetry.AgentOptions{})
 	if err != nil {

@@ -151,7 +151,7 @@ func gone(t *testing.T) map[string]struct {
 // collector, this test would not end. What waits is bounded, and what has no room
 // is counted.
 func TestACollectorThatIsAwayHoldsNothingUp(t *testing.T) {
-	const requests, spansEach, queue = 5_000, 2, 64
+	const requests, spansEach, queue = 3_000, 2, 64
 	for _, protocol := range otlptest.Protocols() {
 		for name, away := range gone(t) {
 			t.Run(protocol+": "+name, func(t *testing.T) {
