@@ -22,17 +22,22 @@ import (
 )
 
 // patience bounds every wait for something that must come.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // server is a Prometheus that scrapes.
 type server struct{ address string }
 
 // TestARealPrometheusAnswersTheRules has a real one scrape the demo, whose gateway is
 // the real one: each expression is evaluated, each recorded ratio has a value, and
-// each series that an alert asks for is there before anything has happened.
+// each series that an alert asks for is there before anything has happened. So is
+// what panels, annotations and variables of the dashboards ask for, two replicas
+// with different configurations are told apart, and exemplars lead to traces.
 func TestARealPrometheusAnswersTheRules(t *testing.T) {
 	t.Parallel()
-	p := scraping(t, demo(t))
+	program, spans := built(t), newCollector(t)
+	first := demo(t, program, spans.environ())
+	second := replica(t, program)
+	p := scraping(t, first, second)
 	within(t, "data of every team is scraped", func() error {
 		return p.has(`sum by (team) (rate(crossfade_shadow_verdicts_total{evidence="client"}[1m])) > 0 and on (team) crossfade_readiness_last_assessed_timestamp_seconds > 0`)
 	})
@@ -66,6 +71,9 @@ func TestARealPrometheusAnswersTheRules(t *testing.T) {
 			}
 		}
 	})
+	t.Run("dashboards have data", func(t *testing.T) { panelsHaveData(t, p) })
+	t.Run("replicas are told apart", func(t *testing.T) { replicasAreToldApart(t, p, first, second) })
+	t.Run("exemplars lead to traces", func(t *testing.T) { exemplarsLeadToTraces(t, p, spans) })
 	t.Run("it has loaded them, and nothing went wrong", func(t *testing.T) {
 		within(t, "all rules are evaluated", func() error { return p.healthy(t) })
 	})
@@ -137,12 +145,13 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// run starts a program that ends with the test, and returns what it says.
-func run(t *testing.T, name string, args ...string) *lockedBuffer {
+// run starts a program that ends with the test, and returns what it says. environ
+// is its environment; nil is that of the test.
+func run(t *testing.T, environ []string, name string, args ...string) *lockedBuffer {
 	t.Helper()
 	said := &lockedBuffer{}
 	c := exec.Command(name, args...)
-	c.Stdout, c.Stderr = said, said
+	c.Stdout, c.Stderr, c.Env = said, said, environ
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -164,17 +173,29 @@ func run(t *testing.T, name string, args ...string) *lockedBuffer {
 	return said
 }
 
-// demo plays the demo and returns where its metrics are.
-func demo(t *testing.T) (host string) {
+// built is the program.
+func built(t *testing.T) (program string) {
 	t.Helper()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "crossfade")
+	program = filepath.Join(t.TempDir(), "crossfade")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/crossfade").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	said := run(t, program, "demo", "--listen", "127.0.0.1:0", "--dir", filepath.Join(dir, "demo"))
-	address := regexp.MustCompile(`http://(127\.0\.0\.1:\d+)/metrics`)
-	within(t, "the demo says where its metrics are", func() error {
+	return program
+}
+
+// demo plays the demo and returns where its metrics are.
+func demo(t *testing.T, program string, environ []string) (host string) {
+	t.Helper()
+	said := run(t, environ, program, "demo", "--listen", "127.0.0.1:0", "--dir", filepath.Join(t.TempDir(), "demo"))
+	return saidWhere(t, said, `http://(127\.0\.0\.1:\d+)/metrics`)
+}
+
+// saidWhere waits until a program has said an address, which is the pattern's
+// group.
+func saidWhere(t *testing.T, said *lockedBuffer, pattern string) (host string) {
+	t.Helper()
+	address := regexp.MustCompile(pattern)
+	within(t, "a gateway says where its metrics are", func() error {
 		found := address.FindStringSubmatch(said.String())
 		if found == nil {
 			return fmt.Errorf("it says %q", said)
@@ -185,8 +206,9 @@ func demo(t *testing.T) (host string) {
 	return host
 }
 
-// scraping starts a Prometheus that scrapes host each second and has the rules.
-func scraping(t *testing.T, host string) server {
+// scraping starts a Prometheus that scrapes hosts each second, keeps exemplars and
+// has the rules.
+func scraping(t *testing.T, hosts ...string) server {
 	t.Helper()
 	path, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -202,13 +224,13 @@ func scraping(t *testing.T, host string) server {
 rule_files: [ %q ]
 scrape_configs:
   - job_name: crossfade
-    static_configs: [ { targets: [ %q ] } ]
-`, filepath.Join(rules, "*.yaml"), host)
+    static_configs: [ { targets: [ "%s" ], labels: { cluster: demo } } ]
+`, filepath.Join(rules, "*.yaml"), strings.Join(hosts, `", "`))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := server{free(t)}
-	run(t, path, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.address)
+	run(t, nil, path, "--enable-feature=exemplar-storage", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.address)
 	within(t, "Prometheus is ready", func() error { _, err := p.query("vector(1)"); return err })
 	return p
 }

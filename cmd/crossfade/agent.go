@@ -32,6 +32,9 @@ const (
 	agentHeaders = 10 * time.Second
 	// agentDrain is how long requests in flight may take at the end.
 	agentDrain = 10 * time.Second
+	// agentSpans is how long an agent waits at its end for the collector of
+	// traces to take the last ones. The end of every wrapped command waits with it.
+	agentSpans = 2 * time.Second
 	// agentAgain is after which time a long-running agent says the same again.
 	agentAgain = time.Hour
 )
@@ -107,6 +110,9 @@ such as CROSSFADE_AGENT_GATEWAY and CROSSFADE_AGENT_TOKEN_ISSUER; flags win. In 
 alone, families map task families to tokens of their own: the agent obtains them when the
 scheduler hands out a task, before the worker learns of it, and calls about the task
 carry them. With --token-dir the task's code finds them in files.
+
+With the standard OTEL_ variables the agent sends a span for each request (OTLP) and
+tells the gateway of it, so that a trace leads from the worker to the service.
 
 Whoever can connect to the agent speaks with its token. On a machine with other
 users listen on a unix socket (mode 0600), or use ` + "`crossfade agent exec`" + `, whose

@@ -90,6 +90,13 @@ func (m *agentMetrics) watch(p *agent.Proxy) {
 	)
 }
 
+// watchSpans shows how many spans are lost.
+func (m *agentMetrics) watchSpans(lost func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "crossfade_agent_spans_lost_total", Help: "Spans that found no room to wait, or that the collector did not take.",
+	}, lost))
+}
+
 // ready reports whether there is a token that is good now. Of one of which nobody
 // says when it ends, that is known of the last attempt alone.
 func (m *agentMetrics) ready(now time.Time) bool {

@@ -16,6 +16,7 @@ import (
 
 	"crossfade/gateway/agent"
 	agenttoken "crossfade/gateway/agent/token"
+	"crossfade/gateway/telemetry"
 )
 
 // agentStage is what both commands have in common: tokens and a way to the
@@ -25,6 +26,7 @@ type agentStage struct {
 	mode      agent.Mode
 	keeper    *agenttoken.Keeper
 	transport *http.Transport
+	traces    *telemetry.Agent // nil before proxy, or if the OTEL_ variables are wrong
 	report    *agent.Reporter
 	log       *slog.Logger
 	metrics   *agentMetrics
@@ -114,13 +116,44 @@ func (s *agentStage) close() {
 	}
 	_ = s.keeper.Close() // it has nothing to report
 	s.transport.CloseIdleConnections()
+	if s.traces == nil {
+		return
+	}
+	last, cancel := context.WithTimeout(context.Background(), agentSpans)
+	defer cancel()
+	if err := s.traces.Close(last); err != nil {
+		s.log.Warn("spans are lost", "error", err)
+	}
 }
 
-// proxy returns the handler for a listener.
+// trace lets requests leave spans if the OTEL_ variables say where to. They may
+// be meant for the worker and say what the agent does not know: that is told, and
+// stops no work.
+func (s *agentStage) trace() http.RoundTripper {
+	traces, err := telemetry.NewAgent(context.Background(), telemetry.AgentOptions{
+		Version: version,
+		Report: func(err error) {
+			if err != nil {
+				s.log.Warn("spans are not sent", "error", err)
+				return
+			}
+			s.log.Info("spans are sent again")
+		},
+	})
+	if err != nil {
+		s.report.Say("traces", fmt.Sprintf("crossfade agent: no traces: %v\n", err))
+		return s.transport
+	}
+	s.traces = traces
+	s.metrics.watchSpans(traces.LostSpans)
+	return traces.Transport(s.transport)
+}
+
+// proxy returns the handler for a listener. It is called once.
 func (s *agentStage) proxy(listen net.Addr, secret string) (*agent.Proxy, error) {
 	proxy, err := agent.New(agent.Options{
 		Gateway: s.gateway, Mode: s.mode, Tokens: s.keeper, Families: s.families, Run: s.run, Secret: secret, Listen: listen, LegacyHeader: s.header,
-		Report: s.report, Log: s.log, OnSkew: s.keeper.SetSkew, Transport: s.transport,
+		Report: s.report, Log: s.log, OnSkew: s.keeper.SetSkew, Transport: s.trace(),
 	})
 	if err != nil {
 		return nil, usage("--gateway: %w", err)

@@ -38,8 +38,25 @@ type process struct {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startIn(t, nil, args...)
+}
+
+// startIn is start with more in the environment.
+func startIn(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
+	p := launch(t, environ, args...)
+	eventually(t, "the process says that it serves", func() bool {
+		p.address, _ = announced(p.log.String())
+		return p.address != ""
+	})
+	return p
+}
+
+// launch starts the program and does not wait for it.
+func launch(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: command(t, args...), log: &lockedBuffer{}, exited: make(chan error, 1)}
-	p.Stderr = p.log
+	p.Stderr, p.Env = p.log, append(p.Env, environ...)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +64,6 @@ func start(t *testing.T, args ...string) *process {
 	t.Cleanup(func() {
 		_ = p.Process.Kill() // it has ended already, or else the test failed
 		<-p.exited
-	})
-	eventually(t, "the process says that it serves", func() bool {
-		p.address, _ = announced(p.log.String())
-		return p.address != ""
 	})
 	return p
 }

@@ -54,9 +54,9 @@ func overview() board {
 					timeline(answerStates(), query("A", "{{team}}", numbered("readiness_answer", "answer", answers))),
 				},
 				{
-					"Holds", "When each team was held. A hold stays until it is released, or the request changes and passes on newer evidence.", sectionRollback, 12, 8,
-					timeline(states(state{0, "free", fine}, state{1, "held", warning}),
-						query("A", "{{team}}", by("max", "team", of("rollout_hold", chosenTeams)))),
+					"Holds", "When each team was held. A hold stays until it is released, or the request changes and passes on newer evidence. One by broken glass ends by itself: somebody let passwords in again while the provider was away.", sectionGlass, 12, 8,
+					timeline(states(state{0, "free", fine}, state{1, "held", warning}, state{2, "glass broken", bad}),
+						query("A", "{{team}}", by("max", "team", of("rollout_hold", chosenTeams)+" + "+of("rollout_break_glass", chosenTeams)))),
 				},
 				{
 					"Changes of percentages", "Raises, lowerings and retirements as they happened, of all chosen teams. A lowering that nobody asked for is an automatic rollback.", sectionRollback, 12, 8,

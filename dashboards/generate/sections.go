@@ -7,6 +7,7 @@ const (
 	sectionMismatch      = "crossfademismatchburnfast"
 	sectionRefused       = "crossfadeknownrunsrefused"
 	sectionRollback      = "crossfadeautomaticrollback"
+	sectionGlass         = "crossfadeglassbroken"
 	sectionUnwatched     = "crossfadeteamunwatched"
 	sectionStaleEvidence = "crossfadeevidencestale"
 	sectionKeySet        = "crossfadekeysetaging"

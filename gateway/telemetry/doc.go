@@ -12,5 +12,8 @@
 // has a trace id: the client's (W3C Trace Context) or a new one.
 //
 // Nothing here can block or fail a request. Spans and access lines wait in
-// bounded queues; what does not fit is dropped, and lost lines are counted.
+// bounded queues; what does not fit is dropped and counted.
+//
+// The client half has no metrics here, and a span for each request that it sends:
+// see Agent.
 package telemetry

@@ -64,7 +64,7 @@ type live struct {
 	descLive, descLatched, descLoaded  *prometheus.Desc
 	descRegressed                      *prometheus.Desc
 	descRequested, descEffective       *prometheus.Desc
-	descHold                           *prometheus.Desc
+	descHold, descGlass                *prometheus.Desc
 	descMistakes                       *prometheus.Desc
 }
 
@@ -87,7 +87,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		inFlight: inFlight, lines: lines, spans: spans,
 		descInFlight:  desc("requests_in_flight", "Requests whose event is not told yet; one that waits for its shadow is among them."),
 		descLines:     desc("access_log_lost_total", "Access lines that could not be written, or not fast enough."),
-		descSpans:     desc("spans_lost_total", "Spans that the collector did not take; those that found no room to wait are not among them."),
+		descSpans:     desc("spans_lost_total", "Spans that found no room to wait, or that the collector did not take."),
 		descDepth:     desc("shadow_queue_depth", "Candidates that wait for the shadow."),
 		descShed:      desc("shadow_shed_total", "Candidates that the shadow had no room for."),
 		descEvidence:  desc("evidence_lost_total", "Observations that were not recorded whole, for there was no room while the store was away or slow, or a damaged key did not take them; each leaves a gap in the evidence."),
@@ -96,6 +96,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 		descEffective: desc("rollout_effective_ratio", "Share of a team's runs of the last full day that its live percentage selects, from 0 to 1; the live share while no runs are known.", "team"),
 		descMistakes:  desc("rollout_file_mistakes", "Mistakes in the files of the rollout directory, as this replica reads it; the teams concerned stay as they are."),
 		descHold:      desc("rollout_hold", "1 while the team is held, so that what it asks for waits.", "team"),
+		descGlass:     desc("rollout_break_glass", "1 while the team is under a hold that ends by itself, which whoever lowered it while the identity provider was away broke the glass for.", "team"),
 		descLatched:   desc("rollout_latched_runs", "Runs of a team that this replica knows as latched.", "team"),
 		descLoaded:    desc("rollout_table_timestamp_seconds", "When the table of rollouts was last read; 0 before the first time."),
 		descRegressed: desc("store_regressed", "1 while the store has lost something that the table of rollouts knows: the table stays as it is, and changes are refused."),
@@ -105,7 +106,7 @@ func newLive(inFlight *atomic.Int64, lines, spans func() float64) *live {
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descEffective, l.descHold, l.descMistakes, l.descLatched, l.descLoaded, l.descRegressed,
+		l.descInFlight, l.descLines, l.descSpans, l.descDepth, l.descShed, l.descEvidence, l.descLive, l.descRequested, l.descEffective, l.descHold, l.descGlass, l.descMistakes, l.descLatched, l.descLoaded, l.descRegressed,
 	} {
 		ch <- d
 	}
@@ -139,12 +140,14 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 		regressed = one(s.table.Regressed())
 		if at := s.table.LoadedAt(); !at.IsZero() {
 			loaded = seconds(at)
-			s.collect(time.Now(), func(state rollout.State, requested, hold float64) {
+			now := time.Now()
+			s.collect(now, func(state rollout.State, requested, hold float64) {
 				team, live := state.Team, ratioOf(state.Percent)
 				send(l.descLive, prometheus.GaugeValue, live, string(team))
 				send(l.descEffective, prometheus.GaugeValue, l.effective(state, live), string(team))
 				send(l.descRequested, prometheus.GaugeValue, requested, string(team))
 				send(l.descHold, prometheus.GaugeValue, hold, string(team))
+				send(l.descGlass, prometheus.GaugeValue, one(state.Hold.Active(now) && !state.Hold.Until.IsZero()), string(team))
 			}, func(team identity.Team, runs int) {
 				send(l.descLatched, prometheus.GaugeValue, float64(runs), string(team))
 			})

@@ -234,7 +234,7 @@ crossfade_requests_total{outcome="allowed",reason="",scheme="basic",team="unassi
 
 func TestHooks(t *testing.T) {
 	tel := start(t, telemetry.Options{
-		Teams: []identity.Team{"data-eng"}, Issuers: []string{"https://a", "https://b"}, Now: noon,
+		Teams: []identity.Team{"billing", "data-eng", "search"}, Issuers: []string{"https://a", "https://b"}, Now: noon,
 	})
 	tel.JWKSRefresh("https://a", nil)
 	tel.JWKSRefresh("https://b", errors.New("down"))
@@ -261,6 +261,8 @@ func TestHooks(t *testing.T) {
 			Team: "data-eng", Percent: 25, Request: rollout.Request{Percent: 50, At: noon()},
 			Hold: rollout.Hold{Reason: "look first", At: noon()},
 		},
+		{Team: "billing", Percent: 10, Hold: rollout.Hold{Reason: "no keys", At: noon(), Until: time.Now().Add(time.Hour)}},
+		{Team: "search", Percent: 10, Hold: rollout.Hold{Reason: "no keys", At: noon(), Until: noon().Add(time.Hour)}}, // is over
 		{Team: "gone", Percent: 100},
 	}}, func() map[identity.Team]int { return map[identity.Team]int{"data-eng": 12, "gone": 5} })
 	tel.ObserveEffect(func(s rollout.State) (float64, bool) { return float64(s.Percent) / 80, s.Team == "data-eng" })
@@ -268,7 +270,7 @@ func TestHooks(t *testing.T) {
 		"crossfade_token_cache_total", "crossfade_config_last_reload_successful", "crossfade_config_info",
 		"crossfade_rollout_changes_total", "crossfade_redis_up", "crossfade_tls_not_after_timestamp_seconds",
 		"crossfade_shadow_queue_depth", "crossfade_shadow_shed_total", "crossfade_rollout_live_ratio",
-		"crossfade_rollout_requested_ratio", "crossfade_rollout_effective_ratio", "crossfade_rollout_hold", "crossfade_evidence_lost_total",
+		"crossfade_rollout_requested_ratio", "crossfade_rollout_effective_ratio", "crossfade_rollout_hold", "crossfade_rollout_break_glass", "crossfade_evidence_lost_total",
 		"crossfade_rollout_latched_runs", "crossfade_rollout_table_timestamp_seconds", "crossfade_store_regressed")
 	want := `crossfade_audit_records_total{result="error"} 1
 crossfade_audit_records_total{result="lost"} 2
@@ -282,12 +284,20 @@ crossfade_jwks_refresh_total{issuer="https://a",result="ok"} 1
 crossfade_jwks_refresh_total{issuer="https://b",result="error"} 1
 crossfade_jwks_refresh_total{issuer="https://c",result="ok"} 1
 crossfade_redis_up 1
+crossfade_rollout_break_glass{team="billing"} 1
 crossfade_rollout_changes_total{direction="raise",source="file",team="data-eng"} 2
+crossfade_rollout_effective_ratio{team="billing"} 0.1
 crossfade_rollout_effective_ratio{team="data-eng"} 0.3125
+crossfade_rollout_effective_ratio{team="search"} 0.1
+crossfade_rollout_hold{team="billing"} 1
 crossfade_rollout_hold{team="data-eng"} 1
 crossfade_rollout_latched_runs{team="data-eng"} 12
+crossfade_rollout_live_ratio{team="billing"} 0.1
 crossfade_rollout_live_ratio{team="data-eng"} 0.25
+crossfade_rollout_live_ratio{team="search"} 0.1
+crossfade_rollout_requested_ratio{team="billing"} 0.1
 crossfade_rollout_requested_ratio{team="data-eng"} 0.5
+crossfade_rollout_requested_ratio{team="search"} 0.1
 crossfade_rollout_table_timestamp_seconds 1.7723664e+09
 crossfade_shadow_queue_depth 3
 crossfade_shadow_shed_total 9

@@ -3,114 +3,38 @@ package telemetry_test
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
+	"fmt"
 	"net/http"
-	"net/http/httptest"
+	"runtime"
+	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"crossfade/gateway/telemetry"
+	"crossfade/gateway/telemetry/otlptest"
 )
-
-// receiver is an OTLP collector.
-type receiver struct {
-	collector.UnimplementedTraceServiceServer
-
-	mu       sync.Mutex
-	services []string
-	spans    map[string]*tracev1.Span
-}
-
-func (r *receiver) Export(_ context.Context, in *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spans == nil {
-		r.spans = make(map[string]*tracev1.Span)
-	}
-	for _, resource := range in.GetResourceSpans() {
-		for _, kv := range resource.GetResource().GetAttributes() {
-			if kv.GetKey() == "service.name" {
-				r.services = append(r.services, kv.GetValue().GetStringValue())
-			}
-		}
-		for _, scope := range resource.GetScopeSpans() {
-			for _, span := range scope.GetSpans() {
-				r.spans[span.GetName()] = span
-			}
-		}
-	}
-	return &collector.ExportTraceServiceResponse{}, nil
-}
-
-// ServeHTTP is OTLP/HTTP with binary protobuf.
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(req.Body)
-	var in collector.ExportTraceServiceRequest
-	if err == nil {
-		err = proto.Unmarshal(body, &in)
-	}
-	if err != nil || req.URL.Path != "/v1/traces" {
-		http.Error(w, "not OTLP", http.StatusBadRequest)
-		return
-	}
-	out, _ := r.Export(req.Context(), &in)
-	text, err := proto.Marshal(out)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/x-protobuf")
-	_, _ = w.Write(text)
-}
-
-func (r *receiver) overGRPC(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	collector.RegisterTraceServiceServer(server, r)
-	var done sync.WaitGroup
-	done.Go(func() { _ = server.Serve(listener) })
-	t.Cleanup(func() { server.Stop(); done.Wait() })
-	return "http://" + listener.Addr().String()
-}
-
-func (r *receiver) overHTTP(t *testing.T) string {
-	t.Helper()
-	server := httptest.NewServer(r)
-	t.Cleanup(server.Close)
-	return server.URL
-}
 
 func TestSpansReachACollector(t *testing.T) {
 	cases := []struct {
-		name    string
-		address func(*receiver, *testing.T) string
-		env     map[string]string
-		service string
+		name     string
+		protocol string
+		env      map[string]string
+		service  string
 	}{
-		{"over gRPC", (*receiver).overGRPC, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "crossfade"},
-		{"over HTTP", (*receiver).overHTTP, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "crossfade"},
-		{"by the default protocol, under another name", (*receiver).overHTTP, map[string]string{"OTEL_SERVICE_NAME": "luigi-front"}, "luigi-front"},
-		{"with the exporter named", (*receiver).overHTTP, map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, "crossfade"},
+		{"over gRPC", otlptest.GRPC, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "crossfade"},
+		{"over HTTP", otlptest.HTTP, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "crossfade"},
+		{"by the default protocol, under another name", otlptest.HTTP, map[string]string{"OTEL_SERVICE_NAME": "luigi-front"}, "luigi-front"},
+		{"with the exporter named", otlptest.HTTP, map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, "crossfade"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			var r receiver
-			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.address(&r, t))
+			collector := otlptest.Start(t, c.protocol)
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.Endpoint)
 			for name, value := range c.env {
 				t.Setenv(name, value)
 			}
@@ -122,17 +46,16 @@ func TestSpansReachACollector(t *testing.T) {
 			if err := tel.Close(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			server, decide := r.spans["POST /api/get_work"], r.spans["decide"]
-			if server == nil || decide == nil {
-				t.Fatalf("spans: %v", r.spans)
+			spans := map[string]otlptest.Span{}
+			for _, span := range collector.Spans() {
+				spans[span.Name] = span
 			}
-			if string(decide.GetParentSpanId()) != string(server.GetSpanId()) || string(decide.GetTraceId()) != string(server.GetTraceId()) {
-				t.Error("decide is no child of the server span")
+			server, decide := spans["POST /api/get_work"], spans["decide"]
+			if server.ID == "" || decide.Parent != server.ID || decide.Trace != server.Trace {
+				t.Errorf("decide is no child of the server span: %+v", spans)
 			}
-			if len(id) != 32 || r.services[0] != c.service {
-				t.Errorf("trace %q of service %q", id, r.services)
+			if id != server.Trace || len(id) != 32 || server.Service != c.service {
+				t.Errorf("trace %q of service %q, the event's is %q", server.Trace, server.Service, id)
 			}
 		})
 	}
@@ -207,38 +130,94 @@ func (f *failing) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { 
 
 func (*failing) Shutdown(context.Context) error { return nil }
 
+// gone are the ways in which a collector is away. sending waits until an export
+// is under way, where that can be seen.
+func gone(t *testing.T) map[string]struct {
+	endpoint string
+	sending  func()
+} {
+	t.Helper()
+	silent, called := otlptest.Silent(t)
+	return map[string]struct {
+		endpoint string
+		sending  func()
+	}{
+		"it takes the connection and never answers": {silent, func() { <-called }},
+		"nobody listens": {otlptest.Refusing(t), func() {}},
+	}
+}
+
+// Requests are told from one goroutine: were there one that waits for the
+// collector, this test would not end. What waits is bounded, and what has no room
+// is counted.
 func TestACollectorThatIsAwayHoldsNothingUp(t *testing.T) {
-	release := make(chan struct{})
-	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-release:
-		case <-r.Context().Done():
+	const requests, spansEach, queue = 3_000, 2, 64
+	for _, protocol := range otlptest.Protocols() {
+		for name, away := range gone(t) {
+			t.Run(protocol+": "+name, func(t *testing.T) {
+				t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+				t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", away.endpoint)
+				t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000") // no export gives up meanwhile
+				t.Setenv("OTEL_BSP_EXPORT_TIMEOUT", "3600000")
+				t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", strconv.Itoa(queue))
+				t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
+				tel, err := telemetry.New(context.Background(), telemetry.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range queue { // an export begins
+					tell(tel, event())
+				}
+				away.sending()
+				before := runtime.NumGoroutine()
+				for range requests - queue {
+					tell(tel, event())
+				}
+				if more := runtime.NumGoroutine() - before; more > 10 {
+					t.Errorf("%d more goroutines after %d requests", more, requests)
+				}
+				if got, want := samples(t, tel, "crossfade_request_duration_seconds_count"), fmt.Sprintf("crossfade_request_duration_seconds_count{outcome=\"allowed\",scheme=\"basic\"} %d\n", requests); got != want {
+					t.Errorf("got %q", got)
+				}
+				if waiting := requests*spansEach - lostSpans(t, tel); waiting < 0 || waiting > queue {
+					t.Errorf("%d spans wait where %d may", waiting, queue)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				if err := tel.Close(ctx); !errors.Is(err, context.Canceled) {
+					t.Errorf("Close: %v", err)
+				}
+				// Those that waited fail now, in the background.
+				deadline := time.Now().Add(time.Minute)
+				for lostSpans(t, tel) != requests*spansEach {
+					if time.Now().After(deadline) {
+						t.Fatalf("%d of %d spans are counted as lost", lostSpans(t, tel), requests*spansEach)
+					}
+					time.Sleep(time.Millisecond)
+				}
+			})
 		}
-	}))
-	defer hanging.Close()
-	defer close(release)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	for name, address := range map[string]string{"it hangs": hanging.URL, "nobody listens": gone.URL} {
-		t.Run(name, func(t *testing.T) {
-			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
-			t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
-			t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
-			tel, err := telemetry.New(context.Background(), telemetry.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 5_000 { // far more than may wait
-				tell(tel, event())
-			}
-			if got, want := samples(t, tel, "crossfade_request_duration_seconds_count"), "crossfade_request_duration_seconds_count{outcome=\"allowed\",scheme=\"basic\"} 5000\n"; got != want {
-				t.Errorf("got %q", got)
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			cancel()
-			if err := tel.Close(ctx); !errors.Is(err, context.Canceled) {
-				t.Errorf("Close: %v", err)
-			}
-		})
+	}
+}
+
+func lostSpans(t *testing.T, tel *telemetry.Telemetry) (n int) {
+	t.Helper()
+	text, ok := strings.CutPrefix(samples(t, tel, "crossfade_spans_lost_total"), "crossfade_spans_lost_total ")
+	if !ok {
+		return 0
+	}
+	count, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(count)
+}
+
+func TestAQueueWithoutRoomIsAMistake(t *testing.T) {
+	for _, size := range []string{"0", "-1"} {
+		t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", size)
+		if _, err := telemetry.New(context.Background(), telemetry.Options{SpanExporter: &spans{}}); err == nil || !strings.Contains(err.Error(), "OTEL_BSP_MAX_QUEUE_SIZE is "+size) {
+			t.Errorf("size %s: %v", size, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -126,13 +127,13 @@ func serverAttributes(ev *gateway.Event) []attribute.KeyValue {
 	attrs := append(make([]attribute.KeyValue, 0, 20), methodAttributes(ev.Method)...)
 	attrs = append(attrs,
 		semconv.URLPath(clip(ev.Path, maxPath)),
-		semconv.ServerAddress(clip(ev.Host, maxName)),
 		semconv.NetworkProtocolVersion(protocolVersion(ev.Proto)),
 		attribute.String("crossfade.mode", ev.Mode.String()),
 		attribute.String("crossfade.team", clip(string(ev.Team()), maxName)),
 		attribute.String("crossfade.scheme", ev.Scheme().String()),
 		attribute.String("crossfade.outcome", string(closedOutcome(ev.Decision.Outcome))),
 	)
+	attrs = append(attrs, serverOf(&url.URL{Host: ev.Host})...)
 	if ev.Status != 0 {
 		attrs = append(attrs, semconv.HTTPResponseStatusCode(ev.Status))
 	}
@@ -191,6 +192,23 @@ func methodAttributes(method string) []attribute.KeyValue {
 	return []attribute.KeyValue{
 		semconv.HTTPRequestMethodOther, semconv.HTTPRequestMethodOriginal(clip(method, maxMethod)),
 	}
+}
+
+// serverOf is who was asked. Conventions want the port apart; where none is
+// written, it is that of the scheme.
+func serverOf(u *url.URL) []attribute.KeyValue {
+	attrs := []attribute.KeyValue{semconv.ServerAddress(clip(u.Hostname(), maxName))}
+	port, err := strconv.Atoi(u.Port())
+	switch {
+	case err == nil:
+	case u.Scheme == "http":
+		port = 80
+	case u.Scheme == "https":
+		port = 443
+	default:
+		return attrs
+	}
+	return append(attrs, semconv.ServerPort(port))
 }
 
 // knownMethod returns the method if it is one of RFC 9110 section 9 or RFC

@@ -205,6 +205,23 @@ func TestProtocolVersions(t *testing.T) {
 	}
 }
 
+func TestTheServersPortStandsApart(t *testing.T) {
+	for host, want := range map[string][2]string{
+		"luigi.acme.dev":      {"luigi.acme.dev", ""},
+		"luigi.acme.dev:8082": {"luigi.acme.dev", "8082"},
+		"[::1]:8082":          {"::1", "8082"},
+		"[::1]":               {"::1", ""},
+		"":                    {"", ""},
+	} {
+		ev := event()
+		ev.Host = host
+		attrs := attributes(traced(t, ev, nil)["POST /api/get_work"].Attributes)
+		if got := [2]string{attrs["server.address"], attrs["server.port"]}; got != want {
+			t.Errorf("%q: server.address and server.port are %q, want %q", host, got, want)
+		}
+	}
+}
+
 func TestAuthenticateSpanSaysWhatFailed(t *testing.T) {
 	cases := []struct {
 		name   string

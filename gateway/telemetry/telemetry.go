@@ -66,7 +66,7 @@ func New(ctx context.Context, o Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr, err := newTracing(ctx, o)
+	tr, err := newTracing(ctx, tracingOptions{gatewayService, o.Version, o.SpanExporter, o.Report})
 	if err != nil {
 		return nil, fmt.Errorf("set up tracing from the OTEL_ variables: %w", err)
 	}

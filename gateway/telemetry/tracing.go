@@ -21,8 +21,18 @@ import (
 // scope names the instrumentation in spans.
 const scope = "crossfade/gateway/telemetry"
 
-// defaultService is the service name without OTEL_SERVICE_NAME.
-const defaultService = "crossfade"
+// The service names without OTEL_SERVICE_NAME.
+const (
+	gatewayService = "crossfade"
+	agentService   = "crossfade-agent"
+)
+
+// tracingOptions are what the environment does not say.
+type tracingOptions struct {
+	service, version string
+	exporter         sdktrace.SpanExporter // nil: the one that the environment names
+	report           func(error)           // may be nil
+}
 
 // tracing opens and closes spans. Without an exporter its tracer is nil: then
 // there is no sampling and nothing is recorded, only trace ids exist.
@@ -37,7 +47,7 @@ type tracing struct {
 // newTracing reads the variables of
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/:
 // sampler, limits and batches are read by the SDK itself.
-func newTracing(ctx context.Context, o Options) (*tracing, error) {
+func newTracing(ctx context.Context, o tracingOptions) (*tracing, error) {
 	propagator, err := newPropagator()
 	if err != nil {
 		return nil, err
@@ -46,14 +56,15 @@ func newTracing(ctx context.Context, o Options) (*tracing, error) {
 	for _, name := range propagator.Fields() {
 		t.fields = append(t.fields, http.CanonicalHeaderKey(name))
 	}
-	next := o.SpanExporter
+	next := o.exporter
 	if next == nil {
 		if !exporterConfigured() {
 			return t, nil
 		}
 		next, err = autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("OTEL_TRACES_EXPORTER %q, OTEL_EXPORTER_OTLP_PROTOCOL %q: %w",
+				os.Getenv("OTEL_TRACES_EXPORTER"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), err)
 		}
 		if autoexport.IsNoneSpanExporter(next) {
 			return t, nil
@@ -62,18 +73,18 @@ func newTracing(ctx context.Context, o Options) (*tracing, error) {
 	res, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithHost(),
-		resource.WithAttributes(semconv.ServiceName(defaultService), semconv.ServiceVersion(o.Version)),
+		resource.WithAttributes(semconv.ServiceName(o.service), semconv.ServiceVersion(o.version)),
 		resource.WithFromEnv(), // last, so that it wins
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	t.exporter = newExporter(next, o.Report)
-	t.provider = sdktrace.NewTracerProvider(
-		// Bounded: a full queue drops spans and never waits (OTEL_BSP_*).
-		sdktrace.WithBatcher(t.exporter),
-		sdktrace.WithResource(res),
-	)
+	t.exporter = newExporter(next, o.report)
+	queue, err := newBatches(t.exporter)
+	if err != nil {
+		return nil, err
+	}
+	t.provider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(queue), sdktrace.WithResource(res))
 	t.tracer = t.provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 	return t, nil
 }
@@ -139,7 +150,8 @@ func (t *tracing) close(ctx context.Context) error {
 	return nil
 }
 
-// lostSpans counts the spans that the collector did not take.
+// lostSpans counts the spans that found no room to wait and those that the
+// collector did not take.
 func (t *tracing) lostSpans() float64 {
 	if t.exporter == nil {
 		return 0

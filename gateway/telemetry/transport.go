@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -29,14 +30,10 @@ import (
 // other round trippers it writes into the headers that it is given. A copy of
 // them for each request was the dearest part of all telemetry.
 func (t *Telemetry) Transport(mode gateway.Mode, next http.RoundTripper) http.RoundTripper {
-	return &transport{tracing: t.tracing, next: next, inject: mode == gateway.Enforce}
+	return &transport{caller{tracing: t.tracing, next: next, inject: mode == gateway.Enforce}}
 }
 
-type transport struct {
-	tracing *tracing
-	next    http.RoundTripper
-	inject  bool
-}
+type transport struct{ caller }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -46,19 +43,35 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return t.next.RoundTrip(r)
 	case !req.recording():
 		if t.inject && !req.asSent {
-			t.injectInto(trace.ContextWithSpanContext(r.Context(), req.span), r.Header)
+			t.tracing.injectInto(trace.ContextWithSpanContext(r.Context(), req.span), r.Header)
 		}
 		return t.next.RoundTrip(r)
 	}
 
-	ctx, span := t.tracing.tracer.Start(r.Context(), knownMethod(r.Method),
+	return t.call(r.Context(), r)
+}
+
+// caller records the client spans of what it sends by next.
+type caller struct {
+	tracing *tracing
+	next    http.RoundTripper
+	inject  bool // the headers name the span
+	// refusal says for which reason a reply is a refusal, "" if it is none. It
+	// may be nil.
+	refusal func(http.Header) string
+}
+
+// call sends a request, in a span from there to the headers of the reply that is
+// a child of the one in ctx.
+func (c *caller) call(ctx context.Context, r *http.Request) (*http.Response, error) {
+	ctx, span := c.tracing.tracer.Start(ctx, knownMethod(r.Method),
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(clientAttributes(r)...))
 	defer span.End()
 	r = r.WithContext(ctx)
-	if t.inject {
-		t.injectInto(ctx, r.Header)
+	if c.inject {
+		c.tracing.injectInto(ctx, r.Header)
 	}
-	resp, err := t.next.RoundTrip(r)
+	resp, err := c.next.RoundTrip(r)
 	if err != nil {
 		kind := failureKind(err)
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
@@ -66,32 +79,34 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	span.SetAttributes(semconv.HTTPResponseStatusCode(resp.StatusCode))
+	kind := ""
 	if resp.StatusCode >= 400 {
-		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(resp.StatusCode)))
+		kind = strconv.Itoa(resp.StatusCode)
+	}
+	if c.refusal != nil {
+		kind = cmp.Or(c.refusal(resp.Header), kind)
+	}
+	if kind != "" {
+		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		span.SetStatus(codes.Error, "")
 	}
 	return resp, nil
 }
 
 // injectInto tells of the span in ctx.
-func (t *transport) injectInto(ctx context.Context, h http.Header) {
-	for _, name := range t.tracing.fields {
+func (t *tracing) injectInto(ctx context.Context, h http.Header) {
+	for _, name := range t.fields {
 		delete(h, name) // what was no valid trace does not go on, nor the state that belonged to it
 	}
-	t.tracing.propagator.Inject(ctx, carrier(h))
+	t.propagator.Inject(ctx, carrier(h))
 }
 
 // clientAttributes leave the query and the user information of the URL out:
 // both may hold secrets.
 func clientAttributes(r *http.Request) []attribute.KeyValue {
 	shown := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path, RawPath: r.URL.RawPath}
-	attrs := append(methodAttributes(r.Method),
-		semconv.ServerAddress(r.URL.Hostname()),
-		semconv.URLFull(clip(shown.String(), maxPath)))
-	if port, err := strconv.Atoi(r.URL.Port()); err == nil {
-		attrs = append(attrs, semconv.ServerPort(port))
-	}
-	return attrs
+	attrs := append(methodAttributes(r.Method), semconv.URLFull(clip(shown.String(), maxPath)))
+	return append(attrs, serverOf(r.URL)...)
 }
 
 // The kinds of failure, as values of error.type.

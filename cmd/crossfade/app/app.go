@@ -499,8 +499,13 @@ func (a *App) shut(ctx context.Context) error {
 			}
 		},
 		func() {
-			if a.telemetry != nil {
-				errs = append(errs, a.telemetry.Close(ctx))
+			if a.telemetry == nil {
+				return
+			}
+			// What a collector or a pipe did not take is lost, and no failure of
+			// the gateway.
+			if err := a.telemetry.Close(ctx); err != nil {
+				a.log.Warn("telemetry is lost", "error", err)
 			}
 		},
 		func() { closeIf(a.accessLog) },
