@@ -112,7 +112,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* A content that is a mapping, or a text as somebody wrote it. */}}
 {{- define "crossfade.file" -}}
 {{- if kindIs "string" . }}
-{{- . }}
+{{- . | trimSuffix "\n" }}
 {{- else }}
 {{- toYaml . }}
 {{- end }}
@@ -295,7 +295,7 @@ affinity:
 {{- $selector := dict "labelSelector" (dict "matchLabels" (include "crossfade.gatewayLabels" $ | fromYaml)) }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{- toYaml (merge (deepCopy .) $selector) | nindent 4 }}
+  - {{ toYaml (merge (deepCopy .) $selector) | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -374,7 +374,9 @@ spec:
       emptyDir:
         sizeLimit: {{ .Values.persistence.size }}
     {{- end }}
-  {{- include "crossfade.placement" . | nindent 2 }}
+  {{- with include "crossfade.placement" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
