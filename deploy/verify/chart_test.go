@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,14 +148,6 @@ func (m manifests) one(t testing.TB, kind, suffix string) object {
 		t.Fatalf("of kind %s and named ...%s there are %v", kind, suffix, found)
 	}
 	return found[0]
-}
-
-func (m manifests) kinds() (all []string) {
-	for _, o := range m {
-		all = append(all, o.Kind)
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
 }
 
 // golden compares with a file, or writes it.

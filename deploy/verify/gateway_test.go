@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -380,7 +381,7 @@ func TestAGatewayRunsAsItsPodSays(t *testing.T) {
 
 	flags := []string{
 		"--set", "existingSecret=crossfade,config.legacy.htpasswd=/etc/crossfade/secrets/luigi.htpasswd,config.audit=/var/lib/crossfade/audit.jsonl",
-		"--set", "config.upstream.profile=luigi,principals.svc-etl.team=data-eng,tests.enabled=true",
+		"--set", "config.admin=127.0.0.1:8081,config.upstream.profile=luigi,principals.svc-etl.team=data-eng,tests.enabled=true",
 	}
 	m := render(t, "trial", flags...)
 	pod := m.gateway(t)
@@ -400,7 +401,7 @@ func TestAGatewayRunsAsItsPodSays(t *testing.T) {
 	if _, ok := asked.Load("/static/visualiser/index.html"); !ok {
 		t.Error("it did not reach the upstream")
 	}
-	if status, body := get(t, "http://"+r.at.Admin+"/api/v1/teams/data-eng"); status != http.StatusOK || !strings.Contains(body, `"unmanaged"`) {
+	if status, body := get(t, "http://"+r.at.Admin+"/api/v1/teams/data-eng"); status != http.StatusOK || strings.Contains(body, `"management":"managed"`) {
 		t.Errorf("the console of a pod by port-forward: %d %s", status, body)
 	}
 
@@ -439,8 +440,8 @@ func TestAGatewayRunsAsItsPodSays(t *testing.T) {
 		status, _ := get(t, "http://"+r.at.Listen+"/static/visualiser/index.html")
 		return status == http.StatusUnauthorized
 	})
-	if after := m.gateway(t); fmt.Sprint(after) != fmt.Sprint(pod) {
-		t.Error("the pod is another one")
+	if diff := cmp.Diff(pod, m.gateway(t)); diff != "" {
+		t.Errorf("the pod is another one:\n%s", diff)
 	}
 
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {

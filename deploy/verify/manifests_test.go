@@ -82,7 +82,7 @@ func TestWhatKubernetesWouldRefuseIsFound(t *testing.T) {
 	for name, change := range map[string][2]string{
 		"a field that there is not":       {"replicas: 2", "replicas: 2\n  replica: 2"},
 		"a value of another type":         {"replicas: 2", "replicas: two"},
-		"a field that must be there":      {"containerPort: 8082", "hostPort: 8082"},
+		"a field that must be there":      {"      containers:", "      initContainers:"},
 		"a volume without a kind of mine": {"emptyDir:", "emptyDirectory:"},
 	} {
 		dir := t.TempDir()
@@ -434,8 +434,8 @@ func TestOnlyWhatNeedsANewProcessReplacesPods(t *testing.T) {
 		"listen.address":     "config.listen=:9082",
 		"listen.tls":         "tls.existingSecret=x",
 		"metrics":            "config.metrics=:9999",
-		"admin.address":      "config.admin=off",
-		"admin.tls":          "adminTLS.existingSecret=x",
+		"admin.address":      "config.admin=127.0.0.1:8081",
+		"admin.tls":          "config.admin=:8081,adminTLS.existingSecret=x",
 		"redis":              "config.redis.url=redis://other:6379",
 		"access_log":         "config.access_log=-",
 		"audit":              "config.audit.stdout=true",

@@ -28,7 +28,8 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"a gateway for its own pod alone":      {[]string{"--set", "config.listen=127.0.0.1:8082"}, []string{"config.listen is 127.0.0.1:8082", `":8082"`}},
 		"probes that reach nothing":            {[]string{"--set", "config.metrics=off"}, []string{"config.metrics is off", `":9091"`}},
 		"an address without a port":            {[]string{"--set", "config.listen=0.0.0.0"}, []string{"config.listen is 0.0.0.0, which names no port"}},
-		"a Service in front of a loopback":     {[]string{"--set", "adminService.enabled=true"}, []string{"config.admin is 127.0.0.1:8081", "config.admin.viewers"}},
+		"a Service in front of nothing":        {[]string{"--set", "adminService.enabled=true"}, []string{"config.admin is off", "config.admin.viewers"}},
+		"a Service in front of a loopback":     {[]string{"--set", "adminService.enabled=true,config.admin=127.0.0.1:8081"}, []string{"config.admin is 127.0.0.1:8081"}},
 		"isolation of a whole namespace":       {[]string{"--set", "networkPolicy.upstream.isolate=true"}, []string{"networkPolicy.upstream.podSelector"}},
 		"an Ingress without a host":            {[]string{"--set", "ingress.enabled=true"}, []string{"ingress.hosts"}},
 	} {

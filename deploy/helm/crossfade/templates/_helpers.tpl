@@ -77,7 +77,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not $metrics.address }}{{ $_ := set $metrics "address" ":9091" }}{{ end }}
 {{- $_ := set $c "metrics" $metrics }}
 {{- $admin := include "crossfade.section" (dict "key" "address" "value" $c.admin) | fromYaml }}
-{{- if not $admin.address }}{{ $_ := set $admin "address" "127.0.0.1:8081" }}{{ end }}
+{{- if not $admin.address }}{{ $_ := set $admin "address" "off" }}{{ end }}
 {{- if and .Values.adminTLS.existingSecret (not $admin.tls) (ne $admin.address "off") }}
 {{- $_ := set $admin "tls" (dict "cert" "/etc/crossfade/admin-tls/tls.crt" "key" "/etc/crossfade/admin-tls/tls.key") }}
 {{- end }}
