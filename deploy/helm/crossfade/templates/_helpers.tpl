@@ -109,6 +109,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- regexFind "[0-9]+$" . }}
 {{- end }}
 
+{{/* The port of a URL, or the default one. */}}
+{{- define "crossfade.urlPort" -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" (urlParse (.url | default "")).host) | default (.default | toString) }}
+{{- end }}
+
 {{/* A content that is a mapping, or a text as somebody wrote it. */}}
 {{- define "crossfade.file" -}}
 {{- if kindIs "string" . }}
