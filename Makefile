@@ -6,6 +6,8 @@ GO      ?= go
 TOOLS   := $(CURDIR)/.tools
 LINT_VERSION := v2.15.0
 LINT    := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+HELM    := $(TOOLS)/helm-v3.22.0
+VALIDATE := $(TOOLS)/kubectl-validate-v0.0.4
 FUZZTIME ?= 2m
 # The doors that strangers knock at, fuzzed for some seconds by every `make test`.
 # The seeds of all targets run there as plain tests.
@@ -34,23 +36,41 @@ needs: ## install what the tests start, or name what is missing and how to get i
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
 .PHONY: dashboards
-dashboards: ## dashboards/grafana/*.json from their source
+dashboards: ## dashboards/grafana/*.json from their source, and the Helm chart's copies of them and of the rules
 	cd dashboards/generate && $(GO) run . ../grafana
+	cp dashboards/grafana/*.json deploy/helm/crossfade/files/dashboards
+	cp dashboards/rules/*.yaml deploy/helm/crossfade/files/rules
+
+.PHONY: chart
+chart: $(HELM) ## the Helm chart's schema as the configuration says, and its golden files as its templates say
+	cd deploy/verify && $(GO) test -count=1 -run 'Schema|Reviewed|Notes' . -update
 
 .PHONY: check
-check: $(LINT) ## format, vet, lint, import directions, dashboards as their source says
-	@files=$$(gofmt -l cmd config dashboards gateway legacy rollout); \
+check: $(LINT) $(HELM) $(VALIDATE) ## format, vet, lint, import directions, dashboards as their source says, the Helm chart
+	@files=$$(gofmt -l cmd config dashboards deploy gateway legacy rollout); \
 	if [ -n "$$files" ]; then echo "gofmt these files: $$files"; exit 1; fi
 	$(GO) vet ./...
 	$(LINT) run
 	$(GO) mod verify
 	$(GO) test -run 'TestImports' ./gateway
 	cd dashboards/generate && $(GO) vet ./... && $(LINT) run && $(GO) mod verify && $(GO) test ./...
+	@.ci/need promtool=prometheus
+	cd deploy/verify && $(GO) vet ./... && $(LINT) run && $(GO) mod verify && $(GO) test -count=1 ./...
 
 $(LINT):
 	@mkdir -p $(TOOLS)
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	@mv $(TOOLS)/golangci-lint $(LINT)
+
+$(HELM):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install helm.sh/helm/v3/cmd/helm@$(patsubst helm-%,%,$(@F))
+	@rm -f $(TOOLS)/helm-v* && mv $(TOOLS)/helm $@
+
+$(VALIDATE):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install sigs.k8s.io/kubectl-validate@$(patsubst kubectl-validate-%,%,$(@F))
+	@rm -f $(TOOLS)/kubectl-validate-v* && mv $(TOOLS)/kubectl-validate $@
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (2m)
