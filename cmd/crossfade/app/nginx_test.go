@@ -6,11 +6,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -116,7 +120,7 @@ master_process off;
 pid nginx.pid;
 events {}
 http {
-	log_format test '$remote_addr $request_method $uri $status';
+	log_format test '$remote_addr $request_method $uri $status connection $connection';
 	access_log access.log test;
 	client_body_temp_path body;
 	proxy_temp_path proxy;
@@ -224,15 +228,6 @@ func TestLuigiBehindCrossfadeBehindNginx(t *testing.T) {
 		t.Error(got)
 	}
 
-	// A reply comes as it is written, and not when it ends.
-	streamed := make(chan string)
-	go func() { streamed <- s.send(base, etl(request{method: http.MethodGet, path: "/slow"})).body }()
-	<-s.upstream.arrived
-	close(s.upstream.slow)
-	if got := <-streamed; got != "at last" {
-		t.Errorf("streamed %q", got)
-	}
-
 	// Guesses through nginx count by the real address, which is this machine's here,
 	// and hold up nobody who was verified.
 	for i := range 4 {
@@ -248,6 +243,65 @@ func TestLuigiBehindCrossfadeBehindNginx(t *testing.T) {
 	}
 	if log := readFile(t, filepath.Join(s.dir, "access.log")); strings.Contains(log, "6.6.6.6") || !strings.Contains(log, `"client":"127.0.0.1"`) {
 		t.Errorf("the access log:\n%s", log)
+	}
+}
+
+func TestNginxInFrontHandsRepliesOnAsTheyAreWrittenAndKeepsItsConnections(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.certify(1)
+	read := make(chan struct{}) // that the client has the first part
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "first ")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-read:
+		case <-time.After(patience): // what waits for the end waits for this
+		}
+		_, _ = io.WriteString(w, "last")
+	}))
+	t.Cleanup(up.Close)
+	s.configure("listen", "{ address: 127.0.0.1:0, trusted_proxies: [127.0.0.1] }", "upstream", "{ url: "+up.URL+", profile: luigi }")
+	g := s.start().loaded()
+
+	// Something stands between, and counts the connections that nginx makes.
+	var dialled atomic.Int32
+	between := httptest.NewUnstartedServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: g.Addr()})
+	}})
+	between.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dialled.Add(1)
+		}
+	}
+	between.Start()
+	t.Cleanup(between.Close)
+	f := s.startNginx("front.conf", "listen 443", "127.0.0.1:8082", host(between.URL),
+		"/etc/nginx/tls/gateway.crt", filepath.Join(s.dir, "tls.crt"), "/etc/nginx/tls/gateway.key", filepath.Join(s.dir, "tls.key"))
+	s.insecure()
+	for range 5 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.addr+"/static/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("svc-etl", "legacy-pass")
+		start := time.Now()
+		resp, err := s.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, len("first "))
+		if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "first " || time.Since(start) >= patience {
+			t.Fatalf("%q, %v after %s", first, err, time.Since(start))
+		}
+		read <- struct{}{}
+		if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "last" {
+			t.Errorf("%q, %v", rest, err)
+		}
+		_ = resp.Body.Close()
+	}
+	if n := dialled.Load(); n != 1 {
+		t.Errorf("nginx made %d connections for five requests, one after the other", n)
 	}
 }
 
@@ -306,7 +360,7 @@ func TestLuigiBehindNginxBehindCrossfade(t *testing.T) {
 	if seen := s.upstream.last().RequestURI; seen != q.path {
 		t.Errorf("%s arrives as %s", q.path, seen)
 	}
-	// Connections are kept, by many requests at once, and none is lost.
+	// Connections are kept, and no request is lost.
 	var load sync.WaitGroup
 	for range 4 {
 		load.Go(func() {
@@ -318,10 +372,17 @@ func TestLuigiBehindNginxBehindCrossfade(t *testing.T) {
 		})
 	}
 	load.Wait()
-	// Who goes around the gateway is not stopped by nginx on this machine: nothing but
-	// its address keeps others out.
-	if log := readFile(t, filepath.Join(f.dir, "access.log")); !strings.Contains(log, "192.0.2.7 POST /api/add_task 200") || strings.Contains(log, " 413") {
+	// What the client is called is no right to enter.
+	log := readFile(t, filepath.Join(f.dir, "access.log"))
+	if !strings.Contains(log, "192.0.2.7 POST /api/add_task 200") || strings.Contains(log, " 413 ") {
 		t.Errorf("nginx saw:\n%s", log)
+	}
+	connections := map[string]int{}
+	for line := range strings.Lines(log) {
+		connections[line[strings.LastIndexByte(line, ' '):]]++
+	}
+	if len(connections) > 20 { // the gateway may dial one for each that waits
+		t.Errorf("%d connections for a hundred requests, four at a time", len(connections))
 	}
 	f.stop()
 	if got := g.send(etl(pages())); got.status != 502 || !strings.Contains(got.body, "could not reach the upstream") {
