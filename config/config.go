@@ -105,7 +105,9 @@ type Listen struct {
 	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
 	// ForwardAuth is the path at which the trusted proxies may ask about requests
 	// that they forward themselves: nginx by auth_request, Traefik by ForwardAuth,
-	// Caddy by forward_auth. Default empty: none, and every path is the upstream's.
+	// Caddy by forward_auth. Default empty: none, and every path is the upstream's. A
+	// proxy that forwards to the gateway besides must keep its clients from this path:
+	// they could have requests recorded that they never made.
 	ForwardAuth string `koanf:"forward_auth" check:"path"`
 }
 

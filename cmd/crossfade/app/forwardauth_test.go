@@ -308,6 +308,12 @@ func TestAProxyThatAsksLetsInWhomTheGatewayWould(t *testing.T) {
 				}
 			}
 
+			// What asks for another protocol gets none, and is served.
+			got := send(withToken, "Connection", "Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABk")
+			if seen, _ := v.last(); got.status != 200 || seen.Header.Get("Upgrade") != "" || seen.Header.Get("HTTP2-Settings") != "" {
+				t.Errorf("h2c: %v, and the service sees %v", got, seen.Header)
+			}
+
 			// Guesses hold up the guesser, and tell nginx's client what they are.
 			for i := range 4 {
 				q := post
@@ -363,6 +369,9 @@ func TestTheRolloutGovernsWhomAProxyLetsIn(t *testing.T) {
 	}
 	if got := s.send(base, search(request{method: http.MethodGet, path: "/x"})); got.status != 200 {
 		t.Errorf("another team: %v", got)
+	}
+	if got := s.send(base, etl(request{method: http.MethodGet, path: "/_crossfade"})); got.status != 404 || got.header.Get("X-Forwarded-User") != "" {
+		t.Errorf("a client that asks by itself: %v", got)
 	}
 	ask.companion = s.token("svc-etl", audience)
 	if got := s.send(base, ask); got.status != 200 || !strings.Contains(got.body, `"svc-etl"`) {
