@@ -11,7 +11,7 @@ VALIDATE := $(TOOLS)/kubectl-validate-v0.0.4
 FUZZTIME ?= 2m
 # The doors that strangers knock at, fuzzed for some seconds by every `make test`.
 # The seeds of all targets run there as plain tests.
-DOORS   := FuzzExtract FuzzClassify FuzzParse FuzzHTPasswd FuzzLoad
+DOORS   := FuzzExtract FuzzClassify FuzzOriginal FuzzParse FuzzHTPasswd FuzzLoad
 
 .PHONY: help
 help: ## list the targets
@@ -26,13 +26,13 @@ build: ## bin/crossfade
 	$(GO) build -trimpath -o bin/crossfade ./cmd/crossfade
 
 .PHONY: test
-test: needs ## everything with the race detector, a real redis-server, Chromium and identity provider, and a few seconds of fuzzing
+test: needs ## everything with the race detector, a real redis-server, nginx, Caddy, Chromium and identity provider, and a few seconds of fuzzing
 	$(GO) test -race -timeout 8m ./...
 	.ci/fuzz 3s $(DOORS)
 
 .PHONY: needs
 needs: ## install what the tests start, or name what is missing and how to get it
-	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus node:20.12=nodejs,node npm=npm,node
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus nginx=nginx caddy=caddy node:20.12=nodejs,node npm=npm,node
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
 .PHONY: dashboards

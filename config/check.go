@@ -56,6 +56,7 @@ func (l *loader) complete(c *Config) error {
 	l.checkFiles(reflect.ValueOf(*c), "")
 	l.checkListeners(c)
 	l.checkUpstream(c)
+	l.checkForwardAuth(c)
 	l.checkLegacy(c)
 	l.checkIssuers(c)
 	l.checkRedis(c)
@@ -174,17 +175,35 @@ func (l *loader) checkTLS(listener string, pair TLS) {
 }
 
 func (l *loader) checkUpstream(c *Config) {
-	if c.Upstream.URL == nil {
-		if !l.src.Partial {
-			l.bad("upstream.url", "is missing: say where the service is, by --upstream http://host:port, %s or upstream.url in a configuration file", Variable("upstream.url"))
+	switch u := c.Upstream.URL; {
+	case u == nil && c.Listen.ForwardAuth == "" && !l.main.broken(join("listen", "forward_auth")):
+		if l.src.Partial {
+			return
 		}
+		l.bad("upstream.url", "is missing: say where the service is, by --upstream http://host:port, %s or upstream.url in a configuration file", Variable("upstream.url"))
 		return
-	}
-	if u := c.Upstream.URL; u.RawQuery != "" || u.Fragment != "" {
+	case u != nil && (u.RawQuery != "" || u.Fragment != ""):
 		l.bad("upstream.url", "must be a URL without query and fragment")
 	}
 	if c.Upstream.Profile == ProfileHTTP && c.Rollout.Stickiness == StickinessPipeline {
 		l.bad("rollout.stickiness", "profile http knows no pipelines: use principal, or set upstream.profile to luigi")
+	}
+}
+
+// checkForwardAuth sees to it that nobody but a proxy that is named can ask about the
+// requests of others.
+func (l *loader) checkForwardAuth(c *Config) {
+	const key = "listen.forward_auth"
+	switch path := c.Listen.ForwardAuth; {
+	case path == "":
+	case c.Upstream.Profile == ProfileLuigi:
+		l.bad(key, "is for profile http: what a worker asks of Luigi stands in the body, which a proxy that asks does not send. Leave it out, and let the proxy forward to the gateway")
+	case len(c.Listen.TrustedProxies) == 0:
+		l.bad(key, "needs listen.trusted_proxies: name the addresses of the proxies that may ask, since whoever may ask says which request it is about and whose address it came from")
+	case strings.HasPrefix(path, "/.well-known/"):
+		l.bad(key, "is under /.well-known/, which is reserved (RFC 8615): use a path like /auth")
+	case slices.Contains(c.Exempt.Paths, path):
+		l.bad(key, "stands among the exempt paths, too: use a path that the service does not have")
 	}
 }
 

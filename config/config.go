@@ -103,6 +103,12 @@ type Listen struct {
 	// TrustedProxies are the networks whose forwarded addresses are believed.
 	// Default none. An address stands for itself alone.
 	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
+	// ForwardAuth is the path at which the trusted proxies may ask about requests
+	// that they forward themselves: nginx by auth_request, Traefik by ForwardAuth,
+	// Caddy by forward_auth. Default empty: none, and every path is the upstream's. A
+	// proxy that forwards to the gateway besides must keep its clients from this path:
+	// they could have requests recorded that they never made.
+	ForwardAuth string `koanf:"forward_auth" check:"path"`
 }
 
 // TLS names a certificate chain and its key, both PEM. Both or neither.
@@ -146,8 +152,9 @@ func (a Access) Empty() bool { return len(a.Groups) == 0 && len(a.Principals) ==
 
 // Upstream is the service behind the gateway. A plain string is the URL.
 type Upstream struct {
-	// URL is http or https with a host, without credentials. Never nil in a
-	// configuration to serve.
+	// URL is http or https with a host, without credentials. In a configuration to
+	// serve it is nil only with Listen.ForwardAuth: then the gateway forwards nothing
+	// and answers proxies only.
 	URL *url.URL `koanf:"url"`
 	// Profile says how requests are understood. Default http.
 	Profile Profile `koanf:"profile" one:"luigi|http"`

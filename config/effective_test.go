@@ -106,6 +106,8 @@ func TestWarningsNameWhatIsLegalButDoubtful(t *testing.T) {
 		{"a certificate for no admin listener", "admin: { tls: { cert: a.crt, key: a.key } }", []string{"admin.tls", "legacy", "oidc", "principals", "roles"}},
 		{"an admin listener for this machine", "audit: a.jsonl\nadmin: 127.0.0.1:8081", []string{"legacy", "oidc", "principals", "roles"}},
 		{"a password in the clear", "redis: { url: \"redis://r\", password_file: pw }", []string{"legacy", "oidc", "principals", "redis.url", "roles"}},
+		{"a network that asks", "listen: { trusted_proxies: [10.0.0.0/8], forward_auth: /auth }", []string{"legacy", "oidc", "principals", "roles"}},
+		{"anybody may ask", "listen: { trusted_proxies: [10.0.0.0/8, \"::/0\"], forward_auth: /auth }", []string{"legacy", "listen.trusted_proxies", "oidc", "principals", "roles"}},
 		{"a snapshot from nowhere", "rollout: { cold_start: snapshot }", []string{"legacy", "oidc", "principals", "roles", "rollout.cold_start"}},
 		{
 			"a waiver that is over, and one for a team that nobody is of",

@@ -62,6 +62,18 @@ func TestWithoutAFileFlagsAreEnough(t *testing.T) {
 	}
 }
 
+func TestAGatewayThatOnlyAnswersProxiesNeedsNoUpstream(t *testing.T) {
+	file := write(t, t.TempDir(), "c.yaml", "listen: { trusted_proxies: [127.0.0.1], forward_auth: /auth }\n")
+	c := load(t, config.Source{File: file})
+	if c.Upstream.URL != nil || c.Listen.ForwardAuth != "/auth" || c.Upstream.Profile != config.ProfileHTTP || c.Rollout.Stickiness != config.StickinessPrincipal {
+		t.Errorf("got %+v", c)
+	}
+	again := load(t, config.Source{File: file, Flags: map[string]any{"listen.forward_auth": "/check"}})
+	if again.Hash() == c.Hash() {
+		t.Error("another path has the same hash")
+	}
+}
+
 func TestWithoutAnythingOnlyTheUpstreamIsMissing(t *testing.T) {
 	wrong := mistakes(t, config.Source{Dir: t.TempDir()})
 	if len(wrong) != 1 || wrong[0].Key != "upstream.url" ||

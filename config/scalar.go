@@ -405,7 +405,7 @@ func checkRequestPath(text string) error {
 	case !strings.HasPrefix(text, "/") || strings.ContainsAny(text, "?# "):
 		return errors.New("must be a path that begins with / and has no query")
 	case strings.ContainsAny(text, "*"):
-		return errors.New("must be an exact path (a wildcard would exempt more than is meant)")
+		return errors.New("must be an exact path (a wildcard would mean more than is meant)")
 	case path.Clean(text) != text && path.Clean(text)+"/" != text:
 		return errors.New("must be a path without // and . segments")
 	default:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 )
@@ -47,6 +48,9 @@ func (l *loader) warn(c *Config) {
 	}
 	if c.Mode == ModeEnforce && !c.Listen.TLS.Enabled() && !loopbackAddress(c.Listen.Address) {
 		say("listen", "has no TLS: credentials cross the network in the clear unless something in front ends it")
+	}
+	if c.Listen.ForwardAuth != "" && slices.ContainsFunc(c.Listen.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+		say("listen.trusted_proxies", "trusts every address: whoever reaches the gateway may say at listen.forward_auth which request it is about. Name the addresses of the proxies")
 	}
 	if c.Rollout.ColdStart == ColdStartSnapshot && c.StateDir == "" {
 		say("rollout.cold_start", "is snapshot without state_dir: there is nothing to start from")

@@ -18,13 +18,19 @@ type address struct {
 	host   string // with its port, unless that is the scheme's own
 }
 
-// address returns the address of r. What stands in front of the gateway may
-// say under which one it was reached if it is trusted.
-func (p *Proxy) address(r *http.Request) address {
+// addressOf returns the address that r itself names.
+func addressOf(r *http.Request) address {
 	a := address{host: r.Host}
 	if r.TLS != nil {
 		a.scheme = "https"
 	}
+	return a
+}
+
+// address returns the address of r. What stands in front of the gateway may
+// say under which one it was reached if it is trusted.
+func (p *Proxy) address(r *http.Request) address {
+	a := addressOf(r)
 	if !p.trusts(r.RemoteAddr) {
 		return a
 	}

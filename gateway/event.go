@@ -38,6 +38,13 @@ type Event struct {
 	// Client is the address of the client, believed through trusted proxies
 	// only; the zero value when it is no IP address.
 	Client netip.Addr
+	// Asked tells that a proxy asked about the request, which it sends to the
+	// upstream itself, and how; "" for a request that came itself.
+	Asked Asked
+	// Fault is a sentence about what is wrong with the proxy's question, "" for
+	// nothing. It holds nothing of what a client wrote. With one, Method and Path are
+	// those of the question.
+	Fault string
 
 	Call        Call
 	Presented   PresentedSchemes
@@ -86,6 +93,8 @@ type Event struct {
 	// Sent is the number of body bytes sent to the client.
 	Sent int64
 
+	// address is what the client reached; zero outside of a request.
+	address address
 	// onReply, if any, reads the upstream's reply before the client does.
 	onReply func(*http.Response) error
 }

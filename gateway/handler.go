@@ -72,6 +72,11 @@ type Options struct {
 	Throttle *throttle.Limiter
 	// Recorder may be nil.
 	Recorder Recorder
+	// ForwardAuth is the path of the forward-auth endpoint, compared exactly with the
+	// escaped path; "" for none. There a trusted proxy asks about a request that it
+	// goes on to forward itself, and gets the decision and the identity headers in
+	// place of the upstream's answer. It is for profile http: a question has no body.
+	ForwardAuth string
 	// Auditor, if any, makes recording a condition: while it is not ready, mode
 	// Enforce serves nothing that needs an identity, and mode Observe counts
 	// what it would not have served.
@@ -100,6 +105,12 @@ func New(o Options) (*Handler, error) {
 	if o.Proxy == nil || o.Legacy == nil || o.Tokens == nil || o.Rollout == nil || o.Shadow == nil {
 		return nil, errors.New("gateway: Proxy, Legacy, Tokens, Rollout and Shadow are required")
 	}
+	if o.Proxy.upstream == nil && o.ForwardAuth == "" {
+		return nil, errors.New("gateway: without an upstream there must be a ForwardAuth")
+	}
+	if o.ForwardAuth != "" && o.Classifier.Profile == ProfileLuigi {
+		return nil, errors.New("gateway: profile luigi reads bodies, and a question at ForwardAuth has none")
+	}
 	if o.Recorder == nil {
 		o.Recorder = nobody{}
 	}
@@ -119,16 +130,28 @@ func New(o Options) (*Handler, error) {
 	}, nil
 }
 
-// ServeHTTP is the straight pass.
+// ServeHTTP is the straight pass. A request that a proxy only asks about takes it
+// like one that came itself, up to its last step.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Metadata != nil && h.Mode == Enforce && r.URL.Path == MetadataPath {
-		h.Metadata.ServeHTTP(w, r)
+		h.Metadata.serve(w, h.Proxy.address(r))
 		return
 	}
+	came, q := r, h.question(r)
+	if q.about != nil {
+		r = q.about
+	}
 	ctx, ev := h.begin(r)
+	ev.Asked, ev.Fault = q.asked, q.fault
 	r = r.WithContext(ctx)
 	out := &response{ResponseWriter: w}
 	defer h.end(ev, out)
+	if q.refuse != "" {
+		ev.Decision = Decision{Outcome: Refused, Reason: q.refuse}
+		ev.Shadow = shadow.Result{Verdict: shadow.NotEvaluated, Evidence: shadow.EvidenceNone}
+		h.Refusals.Write(out, came, &ev.Event)
+		return
+	}
 
 	// extract, classify
 	presented := h.Extractor.Extract(r.Header, r.URL.RawQuery)
@@ -144,7 +167,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(out, "the body could not be read", status)
 		return
 	}
-	ev.Call = h.Proxy.judgeSite(r, call)
+	ev.Call = q.problem(h.Proxy.judgeSite(r, call))
 
 	// authenticate, look up, decide
 	unaudited := h.Auditor != nil && !h.Auditor.Ready()
@@ -171,11 +194,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	// refuse or forward
 	if !ev.Decision.Forward() {
-		h.Refusals.Write(out, r, &ev.Event)
+		h.Refusals.Write(out, came, &ev.Event)
 		return
 	}
 	if h.Mode == Enforce && ev.Decision.Control == SideLegacy {
 		out.before = func(header http.Header) { h.notice.set(header, ev.Legacy) }
+	}
+	if q.asked != "" {
+		h.Proxy.Answer(out, &ev.Event)
+		return
 	}
 	ev.onReply = h.reading(out, r, ev) //nolint:bodyclose // ReverseProxy closes what is read
 	h.Proxy.Forward(out, r)
@@ -191,6 +218,7 @@ func (h *Handler) begin(r *http.Request) (context.Context, *pending) {
 	e.Start, e.TraceID, e.Mode, e.Profile = time.Now(), traceID, h.Mode, h.Classifier.Profile
 	e.Method, e.Path, e.Host, e.Proto = r.Method, r.URL.EscapedPath(), r.Host, r.Proto
 	e.UserAgent, e.Client, e.ClientRun = r.UserAgent(), h.Proxy.ClientAddr(r), clientRun(r.Header)
+	e.address = h.Proxy.address(r)
 	return withEvent(ctx, &ev.Event), ev
 }
 

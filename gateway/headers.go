@@ -32,7 +32,7 @@ var alwaysStripped = []string{
 	"Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name",
 	"X-Remote-User", "X-Remote-Group", "X-Remote-Email", "X-Webauth-User",
 	// What routes by these would execute another path than the one that was judged.
-	"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri",
+	originalURL, originalURI, originalMethod, "X-Rewrite-Url", forwardedURI, forwardedMethod,
 	"Http2-Settings", // see mayUpgrade
 	"Authorization", "Proxy-Authorization", CompanionHeader, AbortHeader, ReasonHeader, RunHeader,
 }

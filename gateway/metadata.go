@@ -17,9 +17,13 @@ type Metadata struct {
 	Documentation        string
 }
 
-// ServeHTTP answers a request for the document.
-func (m Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	base, ok := baseURL(r)
+// ServeHTTP answers a request for the document, under the address that the request
+// itself names.
+func (m Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.serve(w, addressOf(r)) }
+
+// serve answers a request for the document of whoever is reached at an address.
+func (m Metadata) serve(w http.ResponseWriter, at address) {
+	base, ok := at.url()
 	if !ok {
 		http.Error(w, "the Host header is not a host", http.StatusBadRequest)
 		return
@@ -39,16 +43,18 @@ func (m Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(text, '\n'))
 }
 
-// baseURL is the address under which the client reached the gateway. The Host
-// header is the client's word and goes back to that client alone, and only if
-// it can do no harm in a header or a document.
-func baseURL(r *http.Request) (string, bool) {
-	ok := r.Host != "" && !strings.ContainsFunc(r.Host, func(c rune) bool {
+// url is the address as the client wrote it. The host is the client's word and goes
+// back to that client alone, and only if it can do no harm in a header or a document.
+// What of the scheme is not known is plain.
+func (a address) url() (string, bool) {
+	ok := a.host != "" && !strings.ContainsFunc(a.host, func(c rune) bool {
 		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 			strings.ContainsRune(".-:[]", c))
 	})
-	if r.TLS != nil {
-		return "https://" + r.Host, ok
+	switch a.scheme {
+	case "https", "wss": // Traefik names the protocol of a WebSocket
+		return "https://" + a.host, ok
+	default:
+		return "http://" + a.host, ok
 	}
-	return "http://" + r.Host, ok
 }

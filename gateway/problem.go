@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -61,7 +62,8 @@ type problem struct {
 // The fragment is the one that GitHub makes of the title.
 const keyError, keyErrorFragment = "KeyError: 'response'", "#keyerror-response"
 
-// Write answers a request that was not forwarded.
+// Write answers a request that was not forwarded. r is what is answered: for a
+// question of a proxy that, and not the request that it asks about.
 func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 	reason := public(ev.Decision.Reason)
 	status := statusOf(reason, ev.Decision.Outcome)
@@ -98,20 +100,21 @@ func (f Refusals) Write(w http.ResponseWriter, r *http.Request, ev *Event) {
 		f.send(w, r, http.StatusOK, map[string]problem{"error": p})
 		return
 	}
-	p.Type, p.Title, p.Status = "about:blank", http.StatusText(status), status
+	told := ev.Asked.statusFor(status)
+	p.Type, p.Title, p.Status = "about:blank", http.StatusText(told), told
 	if f.Help.URL != "" {
 		p.Type = f.Help.URL + "#" + string(reason)
 	}
 	switch status {
 	case http.StatusUnauthorized:
-		f.challenge(h, r, reason)
+		f.challenge(h, cmp.Or(ev.address, addressOf(r)), reason)
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "5")
 	case http.StatusTooManyRequests:
 		h.Set("Retry-After", strconv.Itoa(retryAfter(ev.Legacy)))
 	}
 	h.Set("Content-Type", "application/problem+json")
-	f.send(w, r, status, p)
+	f.send(w, r, told, p)
 }
 
 // retryAfter is in how many seconds another try is worth it (RFC 9110 section
@@ -152,13 +155,13 @@ func public(r identity.Reason) identity.Reason {
 // 401, insufficient_scope 403 (RFC 6750 section 3.1), and those of our own.
 func statusOf(r identity.Reason, o Outcome) int {
 	switch r {
-	case identity.RPCAmbiguous, identity.RPCUnknown, identity.MultipleCredentials, identity.TokenInQuery:
+	case identity.RPCAmbiguous, identity.RPCUnknown, identity.MultipleCredentials, identity.TokenInQuery, identity.OriginalAmbiguous:
 		return http.StatusBadRequest
 	case identity.BodyOversize:
 		return http.StatusRequestEntityTooLarge
 	case identity.Throttled:
 		return http.StatusTooManyRequests
-	case identity.TaskUnknown, identity.WorkerMismatch, identity.CrossSite:
+	case identity.TaskUnknown, identity.WorkerMismatch, identity.CrossSite, identity.ProxyUntrusted:
 		return http.StatusForbidden
 	}
 	info, known := r.Info()
@@ -174,7 +177,7 @@ func statusOf(r identity.Reason, o Outcome) int {
 
 // challenge sets WWW-Authenticate (RFC 9110 section 11.6.1). A run that must
 // use OIDC is offered nothing else.
-func (f Refusals) challenge(h http.Header, r *http.Request, reason identity.Reason) {
+func (f Refusals) challenge(h http.Header, at address, reason identity.Reason) {
 	onlyBearer := reason == identity.LegacyRefused || reason == identity.LegacyRetired
 	if f.Bearer || onlyBearer {
 		var b strings.Builder
@@ -183,7 +186,7 @@ func (f Refusals) challenge(h http.Header, r *http.Request, reason identity.Reas
 			b.WriteString(`, error="invalid_token", error_description="` + string(reason) + `"`)
 		}
 		if f.Metadata {
-			if base, ok := baseURL(r); ok {
+			if base, ok := at.url(); ok {
 				b.WriteString(`, resource_metadata="` + base + MetadataPath + `"`)
 			}
 		}
@@ -217,6 +220,10 @@ func (f Refusals) message(reason identity.Reason, ev *Event) string {
 	case identity.LegacyRetired:
 		return fmt.Sprintf("%s has retired its static credentials. The %s of %s was correct.",
 			ev.Team(), secretWord(ev.Presented.Legacy), ev.Principal.Name)
+	case identity.OriginalAmbiguous:
+		if ev.Fault != "" {
+			return ev.Fault
+		}
 	}
 	info, ok := reason.Info()
 	if !ok {
@@ -288,6 +295,8 @@ var advice = map[identity.Reason]string{
 	identity.RPCUnknown:          "Use a method that Luigi's scheduler has",
 	identity.CrossSite:           "Use a page of this address, or send the call as POST, as in `curl -d data={}`",
 	identity.BodyOversize:        "Send a smaller body, or ask the platform team to raise upstream.max_body",
+	identity.ProxyUntrusted:      "Send the request through the proxy; if this is the proxy, name its address in listen.trusted_proxies",
+	identity.OriginalAmbiguous:   "Let the proxy say method, URI and client address of the original request once, and remove what clients say of them",
 	identity.Throttled:           "Slow down and try again in a moment",
 	identity.RoleMissing:         "Ask the platform team for a role",
 	identity.ActionDenied:        "Ask the platform team for a role that allows this",

@@ -99,8 +99,8 @@ func TestTheStatusOfEachReasonIsThatOfTheList(t *testing.T) {
 		}
 	}
 	for status, reasons := range map[int][]identity.Reason{
-		400: {identity.RPCAmbiguous, identity.RPCUnknown, identity.MultipleCredentials, identity.TokenInQuery},
-		403: {identity.TaskUnknown, identity.WorkerMismatch, identity.CrossSite},
+		400: {identity.RPCAmbiguous, identity.RPCUnknown, identity.MultipleCredentials, identity.TokenInQuery, identity.OriginalAmbiguous},
+		403: {identity.TaskUnknown, identity.WorkerMismatch, identity.CrossSite, identity.ProxyUntrusted},
 		413: {identity.BodyOversize},
 		429: {identity.Throttled},
 	} {

@@ -39,6 +39,9 @@ type Proxy struct {
 type ProxyOptions struct {
 	// Upstream is an http or https URL; its path is put before the request's.
 	Upstream *url.URL
+	// NoUpstream tells that there is none, because the gateway only answers the
+	// questions of another proxy. Then Forward must not be called.
+	NoUpstream bool
 	// Transport defaults to NewTransport.
 	Transport http.RoundTripper
 	// TrustedProxies may say for whom they forward; none by default.
@@ -74,7 +77,9 @@ func NewTransport() *http.Transport {
 
 // NewProxy builds the proxy. It does no I/O.
 func NewProxy(o ProxyOptions) (*Proxy, error) {
-	if o.Upstream == nil || o.Upstream.Host == "" || o.Upstream.Scheme != "http" && o.Upstream.Scheme != "https" {
+	if o.NoUpstream {
+		o.Upstream = nil
+	} else if o.Upstream == nil || o.Upstream.Host == "" || o.Upstream.Scheme != "http" && o.Upstream.Scheme != "https" {
 		return nil, errors.New("the upstream must be an http or https URL with a host, for instance http://127.0.0.1:8083")
 	}
 	if o.Transport == nil {

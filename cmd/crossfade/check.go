@@ -244,10 +244,14 @@ func mistakesOf(err error, file string) []config.Mistake {
 func summaryOf(c *config.Config, parts *app.Parts) []string {
 	s := parts.Keyring.Summary()
 	lines := []string{
-		fmt.Sprintf("mode %s, profile %s, listening on %s, upstream %s", c.Mode, c.Upstream.Profile, c.Listen.Address, c.Upstream.URL.Redacted()),
+		fmt.Sprintf("mode %s, profile %s, listening on %s, upstream %s", c.Mode, c.Upstream.Profile, c.Listen.Address, app.UpstreamOf(c)),
 		fmt.Sprintf("legacy: %d users, %d API keys, %d static bearer tokens; %d expired, %d revoked, %d mapped to nobody",
 			s.Users, s.APIKeys, s.Bearers, s.Expired, s.Revoked, s.Unassigned),
 		fmt.Sprintf("OIDC: %d issuers; principals: %d in %d teams", len(c.OIDC.Issuers), len(parts.Directory.Entries()), len(parts.Directory.Teams())-1),
+	}
+	if c.Listen.ForwardAuth != "" {
+		lines = append(lines, fmt.Sprintf("proxies at %s may ask at %s about requests that they forward themselves",
+			strings.Trim(fmt.Sprint(c.Listen.TrustedProxies), "[]"), c.Listen.ForwardAuth))
 	}
 	if n := len(parts.Probes.Accounts); n > 0 {
 		lines = append(lines, fmt.Sprintf("probes: %s, each every %s, at most %d a minute", count(n, "account"), c.Probe.Every, c.Probe.PerMinute))

@@ -81,6 +81,18 @@ func TestCheckFindsWhatWouldKeepServeFromStarting(t *testing.T) {
 	}
 }
 
+func TestCheckSaysWhoMayAskWhereThereIsNoUpstream(t *testing.T) {
+	file := whole(t, "https://idp.example", "http://127.0.0.1:1", map[string]string{
+		"listen": "{ address: 127.0.0.1:0, trusted_proxies: [127.0.0.1, 10.0.0.0/8], forward_auth: /auth }", "upstream": "{ profile: http }",
+	})
+	run(t, "check", file).want(t, exitOK, "profile http", "upstream none",
+		"proxies at 127.0.0.1/32 10.0.0.0/8 may ask at /auth about requests that they forward themselves")
+	report := run(t, "check", file, "--connect").want(t, exitFailure, "idp.example") // which is away
+	if strings.Contains(report.stdout, "HEAD /") {
+		t.Errorf("an upstream was tried:\n%s", report.stdout)
+	}
+}
+
 func TestCheckSaysWhatIsThereAndWhatIsDoubtful(t *testing.T) {
 	file := whole(t, "https://idp.example", "http://127.0.0.1:1", nil)
 	got := run(t, "check", "--config", file).want(t, exitOK,

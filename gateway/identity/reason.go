@@ -105,6 +105,9 @@ const (
 	BodyOversize   Reason = "body_oversize"
 	Throttled      Reason = "throttled"
 
+	ProxyUntrusted    Reason = "proxy_untrusted"
+	OriginalAmbiguous Reason = "original_ambiguous"
+
 	ShadowTimeout    Reason = "shadow_timeout"
 	ShadowShed       Reason = "shadow_shed"
 	PolicyError      Reason = "policy_error"
@@ -190,6 +193,8 @@ var reasons = [...]ReasonInfo{
 	{CrossSite, StageRequest, OwnerSecurity, false, "The request does not show that a page of this address made it."},
 	{BodyOversize, StageRequest, OwnerTeam, false, "The body is larger than the bound."},
 	{Throttled, StageRequest, OwnerTeam, false, "Too many attempts; try again later."},
+	{ProxyUntrusted, StageRequest, OwnerSecurity, false, "Only a trusted proxy may ask about the requests of others."},
+	{OriginalAmbiguous, StageRequest, OwnerPlatform, false, "It cannot be told which request the proxy asks about."},
 
 	{ShadowTimeout, StageGateway, OwnerPlatform, true, "The shadow had no time to finish."},
 	{ShadowShed, StageGateway, OwnerPlatform, true, "The shadow's queue was full."},

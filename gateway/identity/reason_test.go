@@ -73,6 +73,8 @@ worker_mismatch        request        security
 cross_site             request        security
 body_oversize          request        team
 throttled              request        team
+proxy_untrusted        request        security
+original_ambiguous     request        platform
 shadow_timeout         gateway        platform  !
 shadow_shed            gateway        platform  !
 policy_error           gateway        platform  !

@@ -151,6 +151,7 @@ func TestNobodyWritesLinesOfTheirOwn(t *testing.T) {
 	ev.Method, ev.Path, ev.UserAgent, ev.TraceID = hostile, hostile, hostile, hostile
 	ev.Principal.Name, ev.Principal.Team = hostile, hostile
 	ev.Call.Run, ev.Call.Family, ev.Call.Method = hostile, hostile, hostile
+	ev.Asked, ev.Fault = hostile, hostile
 	ev.Other, ev.Shadow = hostile, shadow.Result{Verdict: shadow.IdentityDrift, Reason: hostile}
 	ev.UpstreamErr = errors.New(hostile)
 	for _, c := range []struct {

@@ -108,6 +108,8 @@ func appendJSON(b []byte, ev *gateway.Event) []byte {
 		b = ev.Client.WithZone("").AppendTo(b) // a zone (RFC 4007) is free text
 		b = append(b, '"')
 	}
+	b = appendField(b, `,"asked":`, string(ev.Asked))
+	b = appendField(b, `,"fault":`, ev.Fault)
 	b = appendField(b, `,"user_agent":`, ev.UserAgent)
 	b = append(b, `,"bytes":`...)
 	b = strconv.AppendInt(b, ev.Sent, 10)

@@ -19,8 +19,8 @@ const (
 
 // appendPlain appends one line for people: time, status, duration, outcome,
 // team, account, scheme, request, why it was refused, the shadow's verdict with
-// its reason, the code of a security signal, the other account, what broke,
-// trace id.
+// its reason, the code of a security signal, the other account, what is wrong with
+// a proxy's question, what broke, trace id.
 func appendPlain(b []byte, ev *gateway.Event) []byte { return appendText(b, ev, false) }
 
 func appendColored(b []byte, ev *gateway.Event) []byte { return appendText(b, ev, true) }
@@ -70,6 +70,10 @@ func appendText(b []byte, ev *gateway.Event, color bool) []byte {
 	if ev.Other != "" {
 		b = append(b, " other="...)
 		b = appendWord(b, ev.Other, maxName)
+	}
+	if ev.Fault != "" {
+		b = append(b, " fault="...)
+		b = appendWord(b, ev.Fault, maxName)
 	}
 	if ev.UpstreamErr != nil {
 		b = append(b, " error="...)

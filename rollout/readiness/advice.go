@@ -77,6 +77,9 @@ var advice = map[identity.Reason]string{
 	identity.BodyOversize:   "Send smaller bodies, or ask the platform to raise upstream.max_body.",
 	identity.Throttled:      "Find the client that tries so often, and correct its password.",
 
+	identity.ProxyUntrusted:    "Find out who asks the gateway directly; if it is the proxy, name its address in listen.trusted_proxies.",
+	identity.OriginalAmbiguous: "Compare the proxy's configuration with the example in deploy; what it does not set, clients can.",
+
 	identity.ShadowTimeout:    "Look at the gateway's load, and at how fast the provider's keys are served.",
 	identity.ShadowShed:       "Give the gateway more processors or replicas, or a longer shadow queue.",
 	identity.PolicyError:      "Look at the gateway's log and roles file.",

@@ -123,6 +123,8 @@ type App struct {
 	reload  sync.Mutex // one reload at a time; guards config
 	config  *config.Config
 	watcher *config.Watcher
+	// questions is when a proxy's question was refused and logged last; nanoseconds.
+	questions atomic.Int64
 
 	listener net.Listener
 	metrics  net.Listener
@@ -287,7 +289,7 @@ func (a *App) apply(c *config.Config) error {
 	running.Upstream.Profile = a.profile
 	handler, err := NewHandler(&running, parts, Shared{
 		Rollout: a.runs, Registry: a.registry, Upstream: a.transport, Shadow: a.shadow,
-		Recorder: recorder{a.telemetry, a.audit, a.evidence, &a.settings, a.options.OnEvent}, Auditor: a.auditor,
+		Recorder: recorder{a.telemetry, a.audit, a.evidence, &a.settings, &a.questions, a.log, a.options.OnEvent}, Auditor: a.auditor,
 		Transport:  a.telemetry.Transport(ModeOf(c), a.transport),
 		Deprecated: a.started,
 		ErrorLog:   slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -440,7 +442,10 @@ type recorder struct {
 	audit    *audit.Trail
 	evidence *evidence.Recorder
 	settings *atomic.Pointer[settings]
-	listener func(*gateway.Event)
+	// questions says when a proxy's question was refused last.
+	questions *atomic.Int64
+	log       *slog.Logger
+	listener  func(*gateway.Event)
 }
 
 func (r recorder) Observe(ctx context.Context, ev *gateway.Event) {
@@ -449,11 +454,31 @@ func (r recorder) Observe(ctx context.Context, ev *gateway.Event) {
 	}
 	r.Telemetry.Observe(ctx, ev)
 	r.audit.Observe(ctx, ev)
+	r.refusedQuestion(ev)
 	var o evidence.Observation
 	if observation(ev, &o) {
 		o.Config = r.settings.Load().hashes.Of(o.Account)
 		r.evidence.Observe(&o)
 	}
+}
+
+// questionPause is how long the log is silent about questions that are refused, after
+// one: strangers may ask, and the access log has each.
+const questionPause = int64(time.Minute)
+
+// refusedQuestion logs what keeps a proxy from asking, which is most likely a mistake
+// in its configuration or in ours.
+func (r recorder) refusedQuestion(ev *gateway.Event) {
+	reason := ev.Decision.Reason
+	if reason != identity.ProxyUntrusted && reason != identity.OriginalAmbiguous {
+		return
+	}
+	now, last := ev.Start.UnixNano(), r.questions.Load()
+	if last != 0 && now-last < questionPause || !r.questions.CompareAndSwap(last, now) {
+		return
+	}
+	r.log.Warn("a question at listen.forward_auth cannot be answered", "reason", reason, "client", ev.Client,
+		"fault", ev.Fault, "do", gateway.Advice(reason), "silent", time.Duration(questionPause))
 }
 
 // Close frees everything without waiting for requests. It is for an App that

@@ -244,6 +244,9 @@ type Shared struct {
 
 // NewHandler joins the parts of a configuration with what is shared.
 func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler, error) {
+	if c.Listen.ForwardAuth != "" && c.Upstream.Profile == config.ProfileLuigi { // of the start; see App.profile
+		return nil, &ConfigError{errors.New("listen.forward_auth: is for profile http, and profile luigi stays until the next start: restart the gateway")}
+	}
 	headers := gateway.IdentityHeaders{
 		User:   names(c.Headers.User, c.Headers.AuthRequestUser),
 		Email:  names(c.Headers.Email, c.Headers.AuthRequestEmail),
@@ -256,7 +259,7 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 		credentialHeaders = append(credentialHeaders, extractor.APIKeyHeader)
 	}
 	proxy, err := gateway.NewProxy(gateway.ProxyOptions{
-		Upstream: c.Upstream.URL, Transport: shared.Transport, TrustedProxies: c.Listen.TrustedProxies,
+		Upstream: c.Upstream.URL, NoUpstream: c.Upstream.URL == nil, Transport: shared.Transport, TrustedProxies: c.Listen.TrustedProxies,
 		Headers: headers, CredentialHeaders: credentialHeaders, ErrorLog: shared.ErrorLog,
 	})
 	if err != nil {
@@ -271,8 +274,9 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 			ExemptPaths: c.Exempt.Paths,
 		},
 		Legacy: parts.Keyring, Tokens: parts.Verifier, Policy: parts.Policy,
-		RolesCount: c.Authorization == config.AuthorizationEnforce,
-		Rollout:    shared.Rollout, Shadow: shared.Shadow, Proxy: proxy, Recorder: shared.Recorder, Auditor: shared.Auditor,
+		RolesCount:  c.Authorization == config.AuthorizationEnforce,
+		ForwardAuth: c.Listen.ForwardAuth,
+		Rollout:     shared.Rollout, Shadow: shared.Shadow, Proxy: proxy, Recorder: shared.Recorder, Auditor: shared.Auditor,
 		Deprecated: shared.Deprecated, Sunset: c.Sunset,
 		Refusals: gateway.Refusals{
 			Help:  gateway.Help{URL: c.Help.URL, Contact: c.Help.Contact},
@@ -309,6 +313,14 @@ func NewHandler(c *config.Config, parts *Parts, shared Shared) (*gateway.Handler
 		o.Tokens = shared.Tokens(o.Tokens)
 	}
 	return gateway.New(o)
+}
+
+// UpstreamOf is where requests go, without any secret: "none" where proxies only ask.
+func UpstreamOf(c *config.Config) string {
+	if c.Upstream.URL == nil {
+		return "none"
+	}
+	return c.Upstream.URL.Redacted()
 }
 
 func names(all ...string) []string {

@@ -28,7 +28,7 @@ type Connection struct {
 	Warnings []string      `json:"warnings,omitempty"`
 }
 
-// Connect tries Redis, each issuer and the upstream, and says what it saw. It
+// Connect tries Redis, each issuer and the upstream, if there is one, and says what it saw. It
 // changes nothing anywhere. local are the addresses of this machine on which
 // the upstream should not answer; see LocalAddresses.
 func Connect(ctx context.Context, c *config.Config, parts *Parts, transport http.RoundTripper, local []netip.Addr) []Connection {
@@ -40,6 +40,9 @@ func Connect(ctx context.Context, c *config.Config, parts *Parts, transport http
 	defer cancel()
 	for _, r := range parts.Verifier.Probe(probe) {
 		all = append(all, connectionOf(r))
+	}
+	if c.Upstream.URL == nil { // a proxy has it, and only asks
+		return all
 	}
 	return append(all, connectUpstream(ctx, c, transport, local))
 }

@@ -156,7 +156,7 @@ func (a *App) announce() {
 	c := a.running()
 	a.log.Info("crossfade serves",
 		"version", a.options.Version, "mode", c.Mode, "profile", c.Upstream.Profile,
-		"listen", a.Addr(), "upstream", c.Upstream.URL.Redacted(), "metrics", a.MetricsAddr(), "admin", a.AdminAddr(),
+		"listen", a.Addr(), "upstream", UpstreamOf(c), "metrics", a.MetricsAddr(), "admin", a.AdminAddr(),
 		"store", a.store.name, "audit", auditName(c), "configuration", c.File)
 	for _, w := range c.Warnings() {
 		a.log.Warn(w.Message, "key", w.Key)
