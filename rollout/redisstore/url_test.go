@@ -110,12 +110,7 @@ func TestTLSAndSocket(t *testing.T) {
 		t.Errorf("written through the socket and read by TCP: %d percent", got)
 	}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-	_ = l.Close()
+	port := fmt.Sprint(rollouttest.Port(t))
 	rollouttest.StartRedis(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert.pem"),
 		"--tls-key-file", filepath.Join(dir, "key.pem"), "--tls-auth-clients", "no")
 	secure := "rediss://127.0.0.1:" + port
