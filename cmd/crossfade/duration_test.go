@@ -6,6 +6,7 @@ import (
 )
 
 func TestTimeSpansAreReadAsPeopleSayThem(t *testing.T) {
+	t.Parallel()
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{
 		"7d": 7 * day, "36h": 36 * time.Hour, "1d12h": 36 * time.Hour, "90m": 90 * time.Minute, "2w": 14 * day, "0d1h": time.Hour, "366d": 366 * day,

@@ -167,6 +167,7 @@ var (
 )
 
 func TestReadinessIsShownInEveryFormat(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	show := func(args ...string) ran { return run(t, append([]string{"readiness", "-c", conf}, args...)...) }
 	clean := func(r ran) string {
@@ -193,6 +194,7 @@ func TestReadinessIsShownInEveryFormat(t *testing.T) {
 }
 
 func TestReadinessTellsWrongInputs(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there.md")
@@ -237,6 +239,7 @@ func TestReadinessTellsWrongInputs(t *testing.T) {
 }
 
 func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	for _, row := range []struct {
 		team, percent string
@@ -257,6 +260,7 @@ func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
 }
 
 func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
+	t.Parallel()
 	redis, conf := fiveTeams(t)
 	dir := t.TempDir()
 	for _, name := range []string{"growth.md", "growth.json"} {
@@ -288,6 +292,7 @@ func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
 }
 
 func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 25}, rollout.Change{Team: "growth", Percent: 100})
 	by := []string{"--admin", a.url, "--token-file", a.tokenFile}
@@ -318,6 +323,7 @@ func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
 }
 
 func TestEvidenceOfAnotherConfigurationIsNotCurrentByTheGatewayNorFromRedis(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	kind := judgedClean("svc-etl", "LoadUsers")
 	kind.Config = "0123456789ab" // the principals have changed since
@@ -334,6 +340,7 @@ func TestEvidenceOfAnotherConfigurationIsNotCurrentByTheGatewayNorFromRedis(t *t
 }
 
 func TestAPageSaysWhatIsRare(t *testing.T) {
+	t.Parallel()
 	at := time.Date(2026, 5, 26, 12, 0, 0, 0, time.UTC)
 	fifty := rollout.Percent(50)
 	closed := readiness.Failure{
@@ -380,6 +387,7 @@ func TestAPageSaysWhatIsRare(t *testing.T) {
 }
 
 func TestAPlanSaysWhatARaiseBreaksAtWorst(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 50\n", "billing": "percent: 10\n"})
 	const why, worst = "1,144 clean runs, none would break; up to 100% possible", "at worst 1 broken run in 10 days"
@@ -397,6 +405,7 @@ func TestAPlanSaysWhatARaiseBreaksAtWorst(t *testing.T) {
 }
 
 func TestAPlanOverTheAdminAPISaysWhatARaiseBreaksAtWorst(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	cfg, err := config.Load(config.Source{File: a.config, Reasons: app.Reasons(), Partial: true})
 	if err != nil {
