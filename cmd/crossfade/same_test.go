@@ -125,7 +125,6 @@ func TestRulesThatDifferAreNamedOneByOne(t *testing.T) {
 }
 
 func TestRulesThatMeanTheSameAreTheSame(t *testing.T) {
-	t.Parallel()
 	environments(t)
 	got := run(t, "check", "--same-rules", "staging.yaml", "same.yaml").want(t, exitOK, "SAME. staging.yaml and same.yaml judge requests by the same rules.")
 	if !strings.Contains(got.stderr, "compared as one issuer: https://staging.okta.com/oauth2/luigi and https://same.okta.com/oauth2/luigi") {
@@ -147,14 +146,12 @@ func TestRulesThatMeanTheSameAreTheSame(t *testing.T) {
 }
 
 func TestVariablesMakeTwoFilesNoMoreAlike(t *testing.T) {
-	t.Parallel()
 	environments(t)
 	with{environ: []string{"CROSSFADE_MODE=enforce"}}.run(t, "check", "--same-rules", "staging.yaml", "prod.yaml").
 		want(t, exitFailure, `mode: "observe" in staging.yaml, "enforce" in prod.yaml`)
 }
 
 func TestDifferencesCanBeIgnoredByKey(t *testing.T) {
-	t.Parallel()
 	environments(t)
 	base := []string{"check", "--same-rules", "staging.yaml", "prod.yaml"}
 	got := run(t, append(base, "--ignore", "principals.*.team", "--ignore", "oidc.issuers", "--ignore", "mod", "--ignore", "roles.runner.execute")...).
@@ -169,7 +166,6 @@ func TestDifferencesCanBeIgnoredByKey(t *testing.T) {
 }
 
 func TestWhatCannotBeComparedIsSaid(t *testing.T) {
-	t.Parallel()
 	environments(t)
 	for name, test := range map[string]struct {
 		args []string

@@ -29,6 +29,7 @@ import (
 const password = "p4ss/w0rd:#é"
 
 func TestBadURLsAreRefusedWithoutShowingThem(t *testing.T) {
+	t.Parallel()
 	secret := func(context.Context) (identity.Secret, error) { return identity.NewSecret(password), nil }
 	for name, tc := range map[string]struct {
 		opt  redisstore.Options
@@ -63,6 +64,7 @@ func TestBadURLsAreRefusedWithoutShowingThem(t *testing.T) {
 }
 
 func TestPasswords(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t, "--requirepass", password)
 	escaped := url.UserPassword("", password).String()
 	asked := 0
@@ -101,6 +103,7 @@ func TestPasswords(t *testing.T) {
 }
 
 func TestTLSAndSocket(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	roots := certificate(t, dir)
 	socket := filepath.Join(dir, "r.sock")

@@ -119,7 +119,7 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	for _, n := range []int{0, 1, 20, 200} {
 		t.Run(fmt.Sprintf("with %d teams", n), func(t *testing.T) {
 			s := newSite(t)
-			store := inProcess(t)
+			store := realRedis(t)
 			g := s.seeded(store, pastTeams(n))
 			s.joined(store, 2)
 			r := g.reader()
@@ -218,10 +218,10 @@ const contrast = `(() => {
 })()`
 
 // town is a gateway with the stories of twenty teams, and somebody who reads them.
-func town(t *testing.T) (*site, *redisstore.InProcess, *gateway, *reader) {
+func town(t *testing.T) (*site, *redisstore.Store, *gateway, *reader) {
 	t.Helper()
 	s := newSite(t)
-	store := inProcess(t)
+	store := realRedis(t)
 	g := s.seeded(store, pastTeams(12))
 	r := g.reader()
 	r.sees(1280, false)
