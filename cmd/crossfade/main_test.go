@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	// They wait more than they work: for processes to start, and for what the product
 	// does every so often. `go test -parallel` says otherwise.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
