@@ -197,9 +197,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 	if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
 		t.Errorf("%s observations are lost, want none", got)
 	}
-	if got := g.fetch("/readyz"); got.body != "ok\n" {
-		t.Errorf("/readyz afterwards: %v", got)
-	}
+	s.eventually("/readyz is well again", func() bool { return g.fetch("/readyz").body == "ok\n" })
 	set(t, cluster.URL(), "search", 25)
 	g.reaches("search", 25)
 	if entries := history(t, cluster.URL()); len(entries) != 2 || entries[0].To != 25 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
@@ -165,9 +166,7 @@ func survives(t *testing.T, o outage) {
 	}
 	s.eventually("the gateway is well again", func() bool { return g.Table().Refresh(t.Context()) == nil })
 	asBefore(t, g, "afterwards")
-	if got := g.fetch("/readyz"); got.body != "ok\n" {
-		t.Errorf("/readyz afterwards: %v", got)
-	}
+	s.eventually("/readyz is well again", func() bool { return g.fetch("/readyz").body == "ok\n" })
 	s.eventually("every request is recorded, once", func() bool { return requests(t, o.direct) == sent+4+40+4 })
 	if got := g.metric("crossfade_evidence_lost_total"); got != "0" {
 		t.Errorf("%s observations are lost, want none", got)
@@ -204,9 +203,13 @@ func history(t *testing.T, url string) []rollout.Entry {
 		t.Fatal(err)
 	}
 	defer func() { _ = store.Close() }()
-	entries, err := store.History(t.Context(), "search", 100)
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(patience); ; {
+		entries, err := store.History(t.Context(), "search", 100)
+		if err == nil {
+			return entries
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
-	return entries
 }

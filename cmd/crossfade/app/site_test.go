@@ -336,6 +336,17 @@ func set(t *testing.T, url string, team identity.Team, percent rollout.Percent) 
 		t.Fatal(err)
 	}
 	defer func() { _ = store.Close() }()
+	// On a busy machine the first connection may take more than its time, and a
+	// change must not be tried twice.
+	for deadline := time.Now().Add(patience); ; {
+		_, err := store.Load(t.Context())
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 	if _, err := store.Write(t.Context(), rollout.Change{
 		Team: team, Percent: percent, Expect: rollout.AnyRevision, Actor: "lead", Source: "cli",
 	}); err != nil {
