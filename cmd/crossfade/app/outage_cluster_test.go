@@ -26,10 +26,9 @@ func TestASlotMovesWhileItIsInUse(t *testing.T) {
 	s := newSite(t)
 	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
 	g := s.start().loaded()
-	g.send(etl(addTask("enforced", "LoadUsers")))
+	sent, made := g.enforces("enforced")+5, 1
 	g.send(search(addTask("free", "LoadUsers")))
 	asBefore(t, g, "before")
-	sent, made := int64(6), 1
 	// use is what goes on: requests, new runs, and a change that is made or
 	// refused and never lost.
 	use := func(when string) {
@@ -132,11 +131,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
 	g := s.start().loaded()
 	g.send(search(addTask("free", "LoadUsers")))
-	sent := int64(1)
-	s.eventually("the run at 100% has its latch", func() bool {
-		sent++
-		return g.send(etl(addTask("enforced", "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
-	})
+	sent := 1 + g.enforces("enforced")
 	asBefore(t, g, "before")
 	sent += 4
 	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })
@@ -253,11 +248,7 @@ func TestAReplicaOfAClusterTakesOver(t *testing.T) {
 	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
 	g := s.start().loaded()
 	g.send(search(addTask("free", "LoadUsers")))
-	sent := int64(1)
-	s.eventually("the run at 100% has its latch", func() bool {
-		sent++
-		return g.send(etl(addTask("enforced", "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
-	})
+	sent := 1 + g.enforces("enforced")
 	asBefore(t, g, "before")
 	sent += 4
 	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })
