@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,8 +89,6 @@ type nodeDeath struct {
 // data-eng, under a gateway that goes on, and brings it back.
 func TestANodeOfAClusterDies(t *testing.T) {
 	t.Parallel()
-	var all sync.WaitGroup
-	defer all.Wait()
 	// Without the first a Cluster refuses everything as soon as one slot is missing.
 	open := append([]string{"--cluster-require-full-coverage", "no"}, soonDead...)
 	for name, test := range map[string]nodeDeath{
@@ -108,9 +105,9 @@ func TestANodeOfAClusterDies(t *testing.T) {
 			begin: func(_ *testing.T, r *rollouttest.Redis) { r.Stop() }, end: func(t *testing.T, r *rollouttest.Redis) { r.Start(t) },
 		},
 	} {
-		// They wait more than they work, so all run at once, whatever -parallel says.
-		all.Go(func() {
-			t.Run(name, func(t *testing.T) { nodeDies(t, test) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodeDies(t, test)
 		})
 	}
 }
