@@ -27,7 +27,7 @@ build: ## bin/crossfade
 
 .PHONY: test
 test: needs ## everything with the race detector, a real redis-server, nginx, Caddy, Chromium and identity provider, and a few seconds of fuzzing
-	$(GO) test -race -timeout 8m ./...
+	$(GO) test -race -timeout 5m ./...
 	.ci/fuzz 3s $(DOORS)
 
 .PHONY: needs

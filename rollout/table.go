@@ -34,8 +34,10 @@ type TableOptions struct {
 	Timeout time.Duration
 	// Report, if set, is told when reading begins to fail or the store turns
 	// out to have regressed, with the error, and with nil when all is well
-	// again. It is called by one goroutine at a time, must return soon, and must
-	// not call Refresh or Write.
+	// again. While it lasts it is told when reading fails otherwise than it was
+	// told: after 5 s at the earliest, and each time after twice as long, so that a
+	// long outage of many kinds is told of a few times. It is called by one goroutine
+	// at a time, must return soon, and must not call Refresh or Write.
 	Report func(error)
 	// Changed, if set, is told whenever a table with other revisions comes into
 	// force: what was, with an empty StoreID before the first, and what is. Both
@@ -63,12 +65,25 @@ type Table struct {
 	health  atomic.Pointer[health] // never nil
 
 	mu   sync.Mutex // one reading or write at a time, so that an older reading never undoes a newer write
+	told told       // under mu
 	kick chan struct{}
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
 type health struct{ err, regressed error }
+
+// told is what Report was last told while the store is in trouble, when that began,
+// and after how long it may be told of another reason.
+type told struct {
+	text  string
+	began time.Time
+	again time.Duration
+}
+
+// tellAgain is for how long at least the first reason of an outage is the last one
+// that is told: what a reason is that stays is known by then.
+const tellAgain = 5 * time.Second
 
 // NewTable returns a table and begins to fill it in the background; the store
 // may be away. Call Refresh to wait for the first reading, and Close at the end.
@@ -305,10 +320,20 @@ func (t *Table) Write(ctx context.Context, c Change) (State, error) {
 	return s, nil
 }
 
+// setHealth notes how the store is, and reports it. The caller holds mu.
 func (t *Table) setHealth(now *health) {
 	was := t.health.Swap(now)
 	before, after := cmp.Or(was.regressed, was.err), cmp.Or(now.regressed, now.err)
-	if (before == nil) != (after == nil) || (was.regressed == nil) != (now.regressed == nil) {
+	other := (before == nil) != (after == nil) || (was.regressed == nil) != (now.regressed == nil)
+	switch at := t.opt.Now(); {
+	case other && after == nil:
+		t.told = told{}
+		t.opt.Report(nil)
+	case other:
+		t.told = told{after.Error(), at, tellAgain}
+		t.opt.Report(after)
+	case after != nil && after.Error() != t.told.text && at.Sub(t.told.began) >= t.told.again:
+		t.told.text, t.told.again = after.Error(), 2*at.Sub(t.told.began)
 		t.opt.Report(after)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,6 +97,78 @@ func TestTableStartsWithoutItsStore(t *testing.T) {
 		synctest.Wait()
 		wantTable(t, table, 25, 1)
 	})
+}
+
+// fickle is a store that is away for reasons that change, empty when it is there.
+type fickle struct {
+	*rollouttest.Memory
+	reason func() string
+}
+
+func (f fickle) Load(ctx context.Context) (rollout.Snapshot, error) {
+	if why := f.reason(); why != "" {
+		return rollout.Snapshot{}, fmt.Errorf("%w: %s", rollout.ErrUnavailable, why)
+	}
+	return f.Memory.Load(ctx)
+}
+
+// What is reported first may be no more than how an outage began, as a time limit
+// before the refusal of a certificate.
+func TestAnotherReasonOfAnOutageIsReportedAFewTimes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason func(passed time.Duration) string // within the half hour of the outage
+		most   int                               // reports of the outage
+		last   string
+	}{
+		"the same all the time": {func(time.Duration) string { return "refused" }, 1, "refused"},
+		"another one after a moment": {func(passed time.Duration) string {
+			if passed < time.Second {
+				return "no answer in time"
+			}
+			return "an unknown authority"
+		}, 2, "an unknown authority"},
+		"another one each time": {func(passed time.Duration) string { return fmt.Sprint("from port ", passed) }, 11, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const lasts = 30 * time.Minute
+				began := time.Now()
+				var mu sync.Mutex
+				var reports []error
+				table := newTable(t, rollout.TableOptions{
+					Store: fickle{rollouttest.NewMemory(), func() string {
+						if passed := time.Since(began); passed < lasts {
+							return tc.reason(passed)
+						}
+						return ""
+					}},
+					Report: func(err error) {
+						mu.Lock()
+						defer mu.Unlock()
+						reports = append(reports, err)
+					},
+				})
+				time.Sleep(8 * time.Second)
+				synctest.Wait()
+				mu.Lock()
+				if n := len(reports); !strings.Contains(reports[n-1].Error(), tc.last) {
+					t.Errorf("after some seconds was reported: %v", reports)
+				}
+				mu.Unlock()
+				time.Sleep(lasts)
+				synctest.Wait()
+				if table.Err() != nil {
+					t.Errorf("afterwards: %v", table.Err())
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				n := len(reports)
+				if n < 2 || n-1 > tc.most || n-1 < min(tc.most, 8) || reports[n-1] != nil {
+					t.Errorf("%d reports of the outage and its end, want %d and one: %v", n, tc.most, reports)
+				}
+			})
+		})
+	}
 }
 
 func TestTableStaysWhenItsStoreGoesAway(t *testing.T) {

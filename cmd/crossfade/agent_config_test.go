@@ -102,6 +102,7 @@ func agentFiles(t *testing.T, gateway, more string) (dir string) {
 }
 
 func TestATasksCallsAndItsCodeHaveTheTokenOfItsFamily(t *testing.T) {
+	t.Parallel()
 	gateway, came := playScheduler(t)
 	dir := agentFiles(t, gateway.URL, "families: { Load*: luigi-load, Extract: luigi-extract }\nrun_id: nightly-1\n")
 	tmp := t.TempDir()
@@ -134,6 +135,7 @@ func TestATasksCallsAndItsCodeHaveTheTokenOfItsFamily(t *testing.T) {
 }
 
 func TestEachRunObtainsATokenOfItsOwn(t *testing.T) {
+	t.Parallel()
 	gateway, _ := friendly(t)
 	dir := agentFiles(t, gateway.URL, "")
 	seen := map[string]bool{}
@@ -151,6 +153,7 @@ func TestEachRunObtainsATokenOfItsOwn(t *testing.T) {
 }
 
 func TestTokensForOtherServicesAreThereBeforeTheCommandStartsAndGoneAtItsEnd(t *testing.T) {
+	t.Parallel()
 	gateway, _ := friendly(t)
 	dir := agentFiles(t, gateway.URL, "write:\n- { audience: aws, file: aws-token }\n- { audience: api, file: api.json, format: json }\n")
 	other := filepath.Join(t.TempDir(), "flagged")
@@ -196,6 +199,7 @@ func TestTokensForOtherServicesAreThereBeforeTheCommandStartsAndGoneAtItsEnd(t *
 }
 
 func TestFlagsWinOverTheAgentsConfigurationAndMistakesHaveTheirLine(t *testing.T) {
+	t.Parallel()
 	gateway, came := playScheduler(t)
 	dir := agentFiles(t, "http://127.0.0.1:1", "")
 	flags := []string{"--config", "agent.yaml", "--gateway", gateway.URL, "--token-file", tokenFile(t)}
@@ -217,6 +221,7 @@ func TestFlagsWinOverTheAgentsConfigurationAndMistakesHaveTheirLine(t *testing.T
 }
 
 func TestTheRunOfAnAgentIsInTheAuditTrailOfTheGateway(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	file := filepath.Join(t.TempDir(), "audit.jsonl")
 	gateway := start(t, "serve", "--config", whole(t, idp.URL(), scheduler(t).URL, map[string]string{"audit": file}))
@@ -241,6 +246,7 @@ func readIfThere(name string) string {
 // The agent and the gateway's roles must mean the same by a pattern, though neither
 // knows the other's code.
 func TestPatternsOfFamiliesMeanWhatTheyMeanInRoles(t *testing.T) {
+	t.Parallel()
 	letters := rapid.StringOfN(rapid.SampledFrom([]rune("AaB*._é")), 0, 5, -1)
 	rapid.Check(t, func(t *rapid.T) {
 		pattern, family := letters.Draw(t, "pattern"), letters.Filter(func(s string) bool { return s != "" }).Draw(t, "family")
@@ -264,6 +270,7 @@ func TestPatternsOfFamiliesMeanWhatTheyMeanInRoles(t *testing.T) {
 }
 
 func TestATaskHasRightsForItsOwnFamilyOnly(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	dir := files(t, map[string]string{
 		"principals.yaml": "svc-etl: { team: data-eng, oidc: { subject: svc-etl } }\n",

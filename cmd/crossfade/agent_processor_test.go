@@ -7,6 +7,7 @@ import (
 )
 
 func TestTheAgentRunsOnOneProcessorUnlessToldOtherwise(t *testing.T) {
+	t.Parallel()
 	before := runtime.GOMAXPROCS(3)
 	defer runtime.GOMAXPROCS(before)
 	for name, tc := range map[string]struct {

@@ -124,7 +124,7 @@ func asProcess(t *testing.T, dir string, environ []string, args ...string) ran {
 	c := command(t, args...)
 	var stdout, stderr strings.Builder
 	c.Dir, c.Stdout, c.Stderr = dir, &stdout, &stderr
-	c.Env = append(append(c.Env, "GORACE=atexit_sleep_ms=0"), environ...) // or each process would wait a second
+	c.Env = append(c.Env, environ...)
 	_ = c.Run()
 	return ran{c.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
@@ -136,6 +136,7 @@ func clientFlags(t *testing.T, idp *demo.Issuer) []string {
 }
 
 func TestAWorkerBehindTheAgentPassesTheGatewayAtEveryPercentage(t *testing.T) {
+	t.Parallel()
 	redis, idp := rollouttest.StartRedis(t), issuer(t, 0)
 	gateway := start(t, "serve", "--config", whole(t, idp.URL(), scheduler(t).URL, map[string]string{"redis": redis.URL()}))
 	missing := filepath.Join(t.TempDir(), "token")
@@ -191,6 +192,7 @@ func tokenFile(t *testing.T) string {
 }
 
 func TestExecGivesTheCommandWhatItNeedsAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	gateway, came := friendly(t)
 	host := strings.Replace(gateway.Listener.Addr().String(), "127.0.0.1", "localhost", 1)
 	home := files(t, map[string]string{
@@ -219,6 +221,7 @@ func TestExecGivesTheCommandWhatItNeedsAndLeavesNothingBehind(t *testing.T) {
 }
 
 func TestAPasswordOfTheUsersNetrcFileIsSentAsBefore(t *testing.T) {
+	t.Parallel()
 	gateway, came := friendly(t)
 	home := files(t, map[string]string{".netrc": "machine 127.0.0.1 login svc password pw\n"})
 	environ := []string{"HOME=" + home}
@@ -233,6 +236,7 @@ func TestAPasswordOfTheUsersNetrcFileIsSentAsBefore(t *testing.T) {
 }
 
 func TestExecExitsWithTheCodeOfItsCommand(t *testing.T) {
+	t.Parallel()
 	gateway, _ := friendly(t)
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Crossfade-Reason", "aud_mismatch")
@@ -278,6 +282,7 @@ func TestExecExitsWithTheCodeOfItsCommand(t *testing.T) {
 }
 
 func TestSignalsReachTheWrappedCommand(t *testing.T) {
+	t.Parallel()
 	gateway, _ := friendly(t)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		c := command(t, wrapped(t, []string{"--gateway", gateway.URL, "--token-file", tokenFile(t)}, "wait")...)
@@ -302,6 +307,7 @@ func TestSignalsReachTheWrappedCommand(t *testing.T) {
 }
 
 func TestTheAgentServesWorkersUntilItIsTold(t *testing.T) {
+	t.Parallel()
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) { servesUntil(t, s) })
 	}
@@ -380,6 +386,7 @@ func servesUntil(t *testing.T, end syscall.Signal) {
 }
 
 func TestExecThatIsInterruptedBeforeItsCommandSaysSo(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"that needs a token": {"--mode", "token"}, "that needs one for others": {"--write", "aws=aws"}, "that waits for one": nil,
 	} {
@@ -409,6 +416,7 @@ func TestExecThatIsInterruptedBeforeItsCommandSaysSo(t *testing.T) {
 }
 
 func TestARunWhoseMetricsHaveNoPlaceGoesOn(t *testing.T) {
+	t.Parallel()
 	gateway, _ := friendly(t)
 	taken := gateway.Listener.Addr().String()
 	asProcess(t, t.TempDir(), nil, wrapped(t, []string{"--gateway", gateway.URL, "--token-file", tokenFile(t), "--metrics", taken}, "run")...).
@@ -416,6 +424,7 @@ func TestARunWhoseMetricsHaveNoPlaceGoesOn(t *testing.T) {
 }
 
 func TestAnAgentIsReadyForAsLongAsItsTokenIsGood(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newAgentMetrics()
 		ready := func() int {
@@ -444,6 +453,7 @@ func TestAnAgentIsReadyForAsLongAsItsTokenIsGood(t *testing.T) {
 }
 
 func TestANetrcEntryOfSomebodyElseIsNotWrittenOver(t *testing.T) {
+	t.Parallel()
 	gateway, _ := friendly(t)
 	const text = "machine 127.0.0.1 login svc-etl password hunter2\n"
 	netrc := filepath.Join(files(t, map[string]string{"netrc": text}), "netrc")

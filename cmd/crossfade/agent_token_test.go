@@ -31,6 +31,7 @@ func clientOf(t *testing.T, idp *demo.Issuer, user string) agenttoken.Params {
 }
 
 func TestTheAgentsTokenOfARealProviderIsAcceptedByTheGateway(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	source, err := agenttoken.New("client_credentials", clientOf(t, idp, "svc-etl"))
 	if err != nil {
@@ -69,6 +70,7 @@ func TestTheAgentsTokenOfARealProviderIsAcceptedByTheGateway(t *testing.T) {
 }
 
 func TestARealProvidersRefusalIsTold(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	for name, c := range map[string]struct {
 		change func(*agenttoken.Params)

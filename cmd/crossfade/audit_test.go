@@ -68,6 +68,7 @@ func change(t *testing.T, file string, with func(lines []string) []string) {
 }
 
 func TestAuditVerifyAnswersWhetherTheTrailIsIntact(t *testing.T) {
+	t.Parallel()
 	config, file := configured(t)
 	run(t, "audit", "verify", config).want(t, exitFailure, "is not there yet")
 	trail(t, file, nil)
@@ -123,6 +124,7 @@ func masked(text, dir string) string {
 }
 
 func TestAuditVerifyComparesWithTheHeadsInRedis(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
 	if err != nil {
@@ -143,13 +145,14 @@ func TestAuditVerifyComparesWithTheHeadsInRedis(t *testing.T) {
 	run(t, "audit", "verify", config, "--heads", flag).want(t, exitFailure, "truncated", "lines 4 to 5 of the chain")
 
 	run(t, "audit", "verify", config, "--heads").want(t, exitStore, "no Redis is configured", "--redis")
-	got := run(t, "audit", "verify", config, "--heads", "--redis", "redis://:hunter2@"+unused(t)+"/0").want(t, exitStore, "connection refused")
+	got := run(t, "audit", "verify", config, "--heads", "--redis", "redis://:hunter2@"+rollouttest.Unused(t)+"/0").want(t, exitStore, "connection refused")
 	if strings.Contains(got.stdout+got.stderr, "hunter2") {
 		t.Errorf("a password shows: %v", got)
 	}
 }
 
 func TestAuditTasksAnswersWhoRanWhat(t *testing.T) {
+	t.Parallel()
 	config, file := configured(t)
 	trail(t, file, nil,
 		executed("LoadUsers", "svc-etl", "data-eng", luigi.Done, time.Hour, 90*time.Second),

@@ -27,6 +27,7 @@ drain: 2h
 `
 
 func TestCheckNamesEveryMistakeAtOnce(t *testing.T) {
+	t.Parallel()
 	dir := files(t, map[string]string{"crossfade.yaml": tenMistakes})
 	file := filepath.Join(dir, "crossfade.yaml")
 	for _, format := range []string{"table", "json", "github", "yaml"} {
@@ -53,6 +54,7 @@ func TestCheckNamesEveryMistakeAtOnce(t *testing.T) {
 }
 
 func TestCheckReadsTheFilesOfCredentialsToo(t *testing.T) {
+	t.Parallel()
 	file := whole(t, "https://idp.example", "http://127.0.0.1:1", nil)
 	dir := filepath.Dir(file)
 	if err := os.WriteFile(filepath.Join(dir, "users.htpasswd"), []byte("a:b\nc:d\n"), 0o600); err != nil {
@@ -67,6 +69,7 @@ func TestCheckReadsTheFilesOfCredentialsToo(t *testing.T) {
 }
 
 func TestCheckFindsWhatWouldKeepServeFromStarting(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ key, value, said string }{
 		"an authority for Redis that is none": {"redis", "{ url: rediss://127.0.0.1:1/0, ca_file: users.htpasswd }", "redis.ca_file"},
 		"an authority for an issuer":          {"oidc", "{ issuer: https://idp.example, audience: luigi, ca_file: users.htpasswd }", "PEM"},
@@ -94,6 +97,7 @@ func TestCheckSaysWhoMayAskWhereThereIsNoUpstream(t *testing.T) {
 }
 
 func TestCheckSaysWhatIsThereAndWhatIsDoubtful(t *testing.T) {
+	t.Parallel()
 	file := whole(t, "https://idp.example", "http://127.0.0.1:1", nil)
 	got := run(t, "check", "--config", file).want(t, exitOK,
 		"OK. The configuration is valid.", "mode enforce, profile luigi", "legacy: 5 users", "principals: 1 in 1 teams",
@@ -133,18 +137,8 @@ func scheduler(t *testing.T) *httptest.Server {
 	return s
 }
 
-// unused is an address that nobody listens on.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	return l.Addr().String()
-}
-
 func TestCheckConnectTriesEverythingThatIsNamed(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	idp := issuer(t, 0)
 	upstream := scheduler(t)
@@ -188,6 +182,7 @@ func TestCheckConnectTriesEverythingThatIsNamed(t *testing.T) {
 }
 
 func TestCheckConnectWarnsOfAWayAroundTheGateway(t *testing.T) {
+	t.Parallel()
 	upstream := scheduler(t)
 	_, port, _ := net.SplitHostPort(upstream.Listener.Addr().String())
 	second, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", port))
@@ -207,8 +202,9 @@ func TestCheckConnectWarnsOfAWayAroundTheGateway(t *testing.T) {
 }
 
 func TestCheckConnectShowsNoPassword(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t, "--requirepass", "hunter2")
-	file := whole(t, issuer(t, 0).URL(), "http://"+unused(t), map[string]string{"redis": fmt.Sprintf("redis://:hunter2@%s/0", redis.Addr)})
+	file := whole(t, issuer(t, 0).URL(), "http://"+rollouttest.Unused(t), map[string]string{"redis": fmt.Sprintf("redis://:hunter2@%s/0", redis.Addr)})
 	for _, format := range []string{"table", "json", "yaml", "github"} {
 		got := run(t, "check", file, "--connect", "-o", format).want(t, exitFailure, redis.Addr, "0 teams have a percentage")
 		if strings.Contains(got.stdout+got.stderr, "hunter2") {
@@ -218,6 +214,7 @@ func TestCheckConnectShowsNoPassword(t *testing.T) {
 }
 
 func TestAReportOfAllThatAnswersIsGood(t *testing.T) {
+	t.Parallel()
 	report := checkReport{OK: true, Summary: []string{"mode observe"}, Connections: []app.Connection{
 		{Kind: "upstream", To: "http://127.0.0.1:8083", Seen: "answers HEAD / with 204 No Content", Warnings: []string{"also answers on 192.0.2.7:8083"}},
 	}}
@@ -225,6 +222,7 @@ func TestAReportOfAllThatAnswersIsGood(t *testing.T) {
 }
 
 func TestAnnotationsEscapeWhatGitHubReads(t *testing.T) {
+	t.Parallel()
 	if got := escapeData("50%\r\nx"); got != "50%25%0D%0Ax" {
 		t.Error(got)
 	}

@@ -28,8 +28,18 @@ import (
 )
 
 func TestTheDemoEndsByItselfWithOneObject(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
-	got := run(t, "demo", "--for", "4s", "-o", "json", "--dir", dir, "--listen", "127.0.0.1:0").want(t, exitOK)
+	// How much is seen in how long depends on the machine.
+	var got ran
+	for _, length := range []string{"4s", "15s", "1m"} {
+		got = run(t, "demo", "--for", length, "-o", "json", "--dir", dir, "--listen", "127.0.0.1:0")
+		enough := strings.Contains(got.stdout, `"aud_mismatch"`) && strings.Contains(got.stdout, `"no_token"`) && strings.Count(got.stdout, `"match_allow"`) >= 3
+		if enough || got.code != exitOK && !strings.Contains(got.stderr, "nothing was answered") {
+			break
+		}
+	}
+	got.want(t, exitOK)
 
 	type team struct {
 		Percent  *int             `json:"percent"`
@@ -106,6 +116,7 @@ func subset(t *testing.T, team string, counts map[string]int64, of []string) {
 }
 
 func TestSavingARolloutFileMovesTheTeamOfTheDemo(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -203,6 +214,7 @@ func (s *demoStage) ask(t *testing.T, team identity.Team, text string) {
 }
 
 func TestTheDemosTrafficGoesThroughAgentsThatFetchTokensAnew(t *testing.T) {
+	t.Parallel()
 	s, n := playing(t)
 	started := int64(len(s.agents))
 	if started != 5 { // one of data-eng, two of billing and of ml-platform
@@ -237,6 +249,7 @@ func long(t *testing.T, s *demoStage, what string, holds func(demo.Summary) bool
 }
 
 func TestTheFourTeamsOfTheDemoAndTheirFiles(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes a minute")
 	}
@@ -304,6 +317,7 @@ func TestTheFourTeamsOfTheDemoAndTheirFiles(t *testing.T) {
 }
 
 func TestWhatStandsBelowTheTable(t *testing.T) {
+	t.Parallel()
 	var talk bytes.Buffer
 	n := &notice{talk: &talk}
 	now := time.Now()
@@ -332,6 +346,7 @@ func TestWhatStandsBelowTheTable(t *testing.T) {
 }
 
 func TestWhatTheTableSaysOfAReport(t *testing.T) {
+	t.Parallel()
 	const rolled = "automatic: 2 known accounts refused: a, b"
 	for name, tc := range map[string]struct {
 		report   readiness.Report
@@ -401,6 +416,7 @@ func TestWhatTheTableSaysOfAReport(t *testing.T) {
 }
 
 func TestTheNewsOfATeam(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	asks := func(percent rollout.Percent) rollout.Request {
@@ -442,6 +458,7 @@ func TestTheNewsOfATeam(t *testing.T) {
 }
 
 func TestOnlyTimesAreScaledAndWhatGoesWithThem(t *testing.T) {
+	t.Parallel()
 	want, got := config.Default().Readiness, config.Default().Readiness
 	scale(&got)
 	want.Window, want.RetireAfter, want.LongestCycle = demoWindow, demoWindow, demoWindow/demoDays
@@ -452,6 +469,7 @@ func TestOnlyTimesAreScaledAndWhatGoesWithThem(t *testing.T) {
 }
 
 func TestADemoThatCannotBeginSaysWhy(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(files(t, map[string]string{"taken": ""}), "taken")
 	run(t, "demo", "--for", "1s", "--dir", file).want(t, exitFailure, "the demo's files")
 }
@@ -472,6 +490,7 @@ func event(worker string, set func(*gateway.Event)) *gateway.Event {
 }
 
 func TestTheDemoHoldsWhatWasSeenAgainstWhatWasSent(t *testing.T) {
+	t.Parallel()
 	would := func(ev *gateway.Event) {
 		ev.Shadow = shadow.Result{Verdict: shadow.WouldBreak, Reason: identity.AudMismatch}
 	}

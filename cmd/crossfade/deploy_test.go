@@ -218,6 +218,7 @@ func generous(t *testing.T) *httptest.Server {
 // nothing replaced but the values that name another machine, and asks what its
 // probes ask.
 func TestWhatIsDeployedStarts(t *testing.T) {
+	t.Parallel()
 	for name, words := range deployedAgents(t) {
 		t.Run(name, func(t *testing.T) {
 			gateway, came := friendly(t)
@@ -310,6 +311,7 @@ func probedPaths(t *testing.T) []string {
 }
 
 func TestTheManifestIsANativeSidecarWithAnIdentityOfItsOwn(t *testing.T) {
+	t.Parallel()
 	objects := manifest(t)
 	p := objects["Job"].Spec.Template.Spec
 	if len(p.InitContainers) != 1 || len(p.Containers) != 1 || p.InitContainers[0].RestartPolicy != "Always" || p.RestartPolicy != "Never" {
@@ -379,6 +381,7 @@ func TestTheManifestIsANativeSidecarWithAnIdentityOfItsOwn(t *testing.T) {
 }
 
 func TestTheUnitsAreHardenedAndFitTogether(t *testing.T) {
+	t.Parallel()
 	person := parseUnit(t, deployed+"/systemd/user/crossfade-agent.service")
 	machine := parseUnit(t, deployed+"/systemd/system/crossfade-agent.service")
 	for name, u := range map[string]unit{"user": person, "system": machine} {

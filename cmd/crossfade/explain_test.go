@@ -48,6 +48,7 @@ func recordRefusal(t *testing.T, s observedSite) {
 }
 
 func TestExplainSaysWhyARequestWasDecidedAsItWas(t *testing.T) {
+	t.Parallel()
 	s := newObservedSite(t)
 	recordRefusal(t, s)
 	show := func(args ...string) ran {
@@ -93,6 +94,7 @@ func TestExplainSaysWhyARequestWasDecidedAsItWas(t *testing.T) {
 func placeless(text string) string { return lineNumbers.ReplaceAllString(text, "${1}N") }
 
 func TestExplainSaysWhatWasSearched(t *testing.T) {
+	t.Parallel()
 	s := newObservedSite(t)
 	recordRefusal(t, s)
 	show := func(args ...string) ran { return run(t, append([]string{"explain", s.config}, args...)...) }

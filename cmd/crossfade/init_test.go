@@ -14,6 +14,7 @@ import (
 )
 
 func TestInitWritesAConfigurationThatServes(t *testing.T) {
+	t.Parallel()
 	idp, upstream := issuer(t, 0), scheduler(t)
 	htpasswd, err := demo.Htpasswd(demo.Accounts())
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestWhatHashPrintsOpensTheGateway(t *testing.T) {
+	t.Parallel()
 	for _, scheme := range []string{"bcrypt", "sha512-crypt", "sha256-crypt"} {
 		t.Run(scheme, func(t *testing.T) {
 			cost := map[string]string{"bcrypt": "4"}[scheme]
@@ -38,6 +39,7 @@ func TestWhatHashPrintsOpensTheGateway(t *testing.T) {
 }
 
 func TestADigestIsForFilesOfKeys(t *testing.T) {
+	t.Parallel()
 	got := with{stdin: "the-key"}.run(t, "legacy", "hash", "--scheme", "sha256").want(t, exitOK)
 	digest := strings.TrimSpace(got.stdout)
 	if digest != legacy.Digest(identity.NewSecret("the-key")) {
@@ -55,6 +57,7 @@ func TestADigestIsForFilesOfKeys(t *testing.T) {
 }
 
 func TestHashRefusesWhatCannotBeMeant(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		stdin string
 		args  []string

@@ -326,6 +326,7 @@ func TestALoginThatFailsLeavesNothingAndSaysWhy(t *testing.T) {
 }
 
 func TestALoginNeedsAProviderAndAPlace(t *testing.T) {
+	t.Parallel()
 	u := newPerson(t)
 	for _, args := range [][]string{{"login"}, {"login", "--issuer", "https://idp.example.com"}, {"login", "--client-id", "a", "--audience", "b"}} {
 		u.run(t, args...).want(t, exitUsage, "--issuer and your client there by --client-id")
@@ -339,6 +340,7 @@ func TestALoginNeedsAProviderAndAPlace(t *testing.T) {
 }
 
 func TestALoginIsKeptWhereXDGSays(t *testing.T) {
+	t.Parallel()
 	idp, u := newPeople(t), newPerson(t)
 	idp.set(func(p *people) { p.refresh = p.name + "-refresh" })
 	state, keys := t.TempDir(), t.TempDir()
@@ -430,6 +432,7 @@ func TestLoggingInAgainTakesThePlaceOfTheLoginBefore(t *testing.T) {
 }
 
 func TestALogoutSaysHonestlyWhatTheProviderDid(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*people)
 		spoil  bool
@@ -459,6 +462,7 @@ func TestALogoutSaysHonestlyWhatTheProviderDid(t *testing.T) {
 }
 
 func TestWhoamiSaysWhatALoginIsStillGoodFor(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*people)
 		args   []string
@@ -485,6 +489,7 @@ func TestWhoamiSaysWhatALoginIsStillGoodFor(t *testing.T) {
 }
 
 func TestAnInterruptedLoginEndsWithTheCodeOfShells(t *testing.T) {
+	t.Parallel()
 	idp, u := newPeople(t), newPerson(t)
 	idp.set(func(p *people) { p.pending = 1 << 20 })
 	c := command(t, "login", "--issuer", idp.URL, "--client-id", "crossfade-cli")
@@ -511,6 +516,7 @@ func TestAnInterruptedLoginEndsWithTheCodeOfShells(t *testing.T) {
 }
 
 func TestATerminalShowsHowLongThereIs(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		left time.Duration
 		want string
@@ -538,6 +544,7 @@ func TestATerminalShowsHowLongThereIs(t *testing.T) {
 }
 
 func TestAnAgentOfALogin(t *testing.T) {
+	t.Parallel()
 	gateway, came := friendly(t)
 	idp, u := newPeople(t), newPerson(t)
 	environ := []string{"HOME=" + u.home}

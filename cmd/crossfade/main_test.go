@@ -36,11 +36,17 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	// They wait more than they work: for processes to start, and for what the product
+	// does every so often. `go test -parallel` says otherwise.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
-// patience bounds every wait for something that must come.
-const patience = 20 * time.Second
+// patience bounds every wait for something that must come, and is only reached by
+// a test that fails. Who wants something to come soon says how soon.
+const patience = 30 * time.Second
 
 // ran is what a command line left behind.
 type ran struct {

@@ -211,6 +211,7 @@ func (r ran) secretless(t *testing.T) ran {
 }
 
 func TestPrincipalsAreSuggestedFromWhatWasSeen(t *testing.T) {
+	t.Parallel()
 	s := newObservedSite(t)
 	suggest := func(args ...string) ran {
 		return run(t, append([]string{"principals", "suggest", s.config}, args...)...).secretless(t)
@@ -259,6 +260,7 @@ func TestPrincipalsAreSuggestedFromWhatWasSeen(t *testing.T) {
 }
 
 func TestPrincipalsAreSuggestedWithWhateverThereIs(t *testing.T) {
+	t.Parallel()
 	s := newObservedSite(t)
 	bare := files(t, map[string]string{"crossfade.yaml": "upstream: http://127.0.0.1:1\n"})
 	at := "--config=" + filepath.Join(bare, "crossfade.yaml")
@@ -280,10 +282,11 @@ func TestPrincipalsAreSuggestedWithWhateverThereIs(t *testing.T) {
 	suggest("--audit", filepath.Join(bare, "none")).want(t, exitUsage, "none")
 	suggest("--audit", bare).want(t, exitUsage, "is a directory")
 	suggest(htpasswd, "svc-etl").want(t, exitUsage)
-	suggest(htpasswd, "--redis", "redis://:hunter2@"+unused(t)+"/0").want(t, exitStore, "connection refused").secretless(t)
+	suggest(htpasswd, "--redis", "redis://:hunter2@"+rollouttest.Unused(t)+"/0").want(t, exitStore, "connection refused").secretless(t)
 }
 
 func TestRolesAreSuggestedFromWhatRan(t *testing.T) {
+	t.Parallel()
 	s := newObservedSite(t)
 	suggest := func(args ...string) ran {
 		return run(t, append([]string{"policy", "suggest", s.config}, args...)...).secretless(t)
@@ -332,7 +335,7 @@ func TestRolesAreSuggestedFromWhatRan(t *testing.T) {
 	run(t, "policy", "suggest", at).want(t, exitUsage, "there is nothing to look at")
 	run(t, "policy", "suggest", at, "--redis", s.redis.URL()).want(t, exitOK, "actions are not known", "OnlyEvidence")
 	run(t, "policy", "suggest", at, "--fold", "1", "--redis", s.redis.URL()).want(t, exitUsage, "--fold 1")
-	run(t, "policy", "suggest", at, "--redis", "redis://"+unused(t)+"/0").want(t, exitStore)
+	run(t, "policy", "suggest", at, "--redis", "redis://"+rollouttest.Unused(t)+"/0").want(t, exitStore)
 	empty := filepath.Join(bare, "empty.jsonl")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -341,6 +344,7 @@ func TestRolesAreSuggestedFromWhatRan(t *testing.T) {
 }
 
 func TestLintSaysWhatIsSuspiciousAmongPrincipals(t *testing.T) {
+	t.Parallel()
 	s := newObservedSite(t)
 	if err := os.Mkdir(filepath.Join(s.dir, "rollout.d"), 0o700); err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ func probing(t *testing.T, issuerURL, entries string, more map[string]string) (f
 const etlProbe = "svc-etl: { client_id: svc-etl, client_secret_file: DIR/etl.secret, audience: luigi }"
 
 func TestProbeAnswersFirstAndThenSaysWhyAndWhoActs(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -84,6 +85,7 @@ func TestProbeAnswersFirstAndThenSaysWhyAndWhoActs(t *testing.T) {
 }
 
 func TestProbeWithoutKeysIsNoMismatch(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -113,6 +115,7 @@ func steady(text string) string {
 }
 
 func TestProbesLookLikeThisToPeople(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	entries := etlProbe +
 		", svc-loader: { client_id: svc-billing, client_secret_file: DIR/billing.secret, audience: finance }" +
@@ -132,6 +135,7 @@ func TestProbesLookLikeThisToPeople(t *testing.T) {
 }
 
 func TestProbeTellsProgramsTheSame(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	file := probing(t, idp.URL(), etlProbe, nil)
 	var one struct {
@@ -162,6 +166,7 @@ func TestProbeTellsProgramsTheSame(t *testing.T) {
 }
 
 func TestWhoCannotBeProbedIsToldWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	file := probing(t, idp.URL(), etlProbe, nil)
 	unprobed := whole(t, idp.URL(), "http://127.0.0.1:1", nil)
@@ -193,6 +198,7 @@ func TestWhoCannotBeProbedIsToldWhatIsMissing(t *testing.T) {
 }
 
 func TestCheckJudgesProbesAsServeDoes(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	run(t, "check", probing(t, idp.URL(), etlProbe, nil)).want(t, exitOK, "probes: 1 account, each every 1h0m0s, at most 6 a minute")
 	query := strings.Replace(etlProbe, "audience", "token_url: \"https://idp.example/token?x=1\", audience", 1)

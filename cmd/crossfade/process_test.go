@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"crossfade/cmd/crossfade/demo"
+	"crossfade/rollout/rollouttest"
 )
 
 // command is the real program with its arguments, and nothing in its
@@ -24,7 +25,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	c := exec.Command(self, args...)
-	c.Env = []string{asProgram + "=1"}
+	c.Env = []string{asProgram + "=1", "GORACE=atexit_sleep_ms=0"} // or each process would wait a second at its end
 	return c
 }
 
@@ -130,6 +131,7 @@ func newClient(t *testing.T) *http.Client {
 }
 
 func TestSIGHUPReloads(t *testing.T) {
+	t.Parallel()
 	upstream := scheduler(t)
 	file := whole(t, "https://idp.example", upstream.URL, nil)
 	p := start(t, "serve", "--config", file)
@@ -158,6 +160,7 @@ func TestSIGHUPReloads(t *testing.T) {
 }
 
 func TestSIGTERMLetsRequestsEndAndExitsWithZero(t *testing.T) {
+	t.Parallel()
 	for name, signal := range map[string]os.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": os.Interrupt} {
 		t.Run(name, func(t *testing.T) {
 			upstream, arrived, release := holding(t)
@@ -180,6 +183,7 @@ func TestSIGTERMLetsRequestsEndAndExitsWithZero(t *testing.T) {
 }
 
 func TestASecondSIGTERMEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	upstream, arrived, _ := holding(t)
 	p := start(t, "serve", "--config", whole(t, "https://idp.example", upstream.URL, map[string]string{"drain": "1h"}))
 	client := newClient(t)
@@ -201,11 +205,12 @@ func TestASecondSIGTERMEndsAtOnce(t *testing.T) {
 }
 
 func TestTheProcessExitsWithTheCodeOfItsCommand(t *testing.T) {
+	t.Parallel()
 	for code, args := range map[int][]string{
 		exitOK:      {"version"},
 		exitFailure: {"serve", "--upstream", "http://127.0.0.1:1", "--listen", scheduler(t).Listener.Addr().String()},
 		exitUsage:   {"serve", "--mode", "enforced"},
-		exitStore:   {"rollout", "status", "--redis", "redis://" + unused(t) + "/0"},
+		exitStore:   {"rollout", "status", "--redis", "redis://" + rollouttest.Unused(t) + "/0"},
 	} {
 		c := command(t, args...)
 		var stderr strings.Builder

@@ -15,6 +15,7 @@ import (
 )
 
 func TestEveryCommandSaysWhatItIsForAndShowsAnExample(t *testing.T) {
+	t.Parallel()
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		if c.Name() == "help" || c.Name() == "completion" || c.HasParent() && c.Parent().Name() == "completion" {
@@ -38,6 +39,7 @@ func TestEveryCommandSaysWhatItIsForAndShowsAnExample(t *testing.T) {
 }
 
 func TestWrongUsageExitsWithTwoAndSaysWhatIsRight(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		args []string
 		said string
@@ -73,6 +75,7 @@ func TestWrongUsageExitsWithTwoAndSaysWhatIsRight(t *testing.T) {
 }
 
 func TestExitCodesTellErrorsApart(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		err  error
 		code int
@@ -92,11 +95,13 @@ func TestExitCodesTellErrorsApart(t *testing.T) {
 }
 
 func TestWithoutACommandThereIsHelp(t *testing.T) {
+	t.Parallel()
 	run(t).want(t, exitOK, "Available Commands:", "Exit codes:")
 	run(t, "rollout").want(t, exitOK, "crossfade rollout set data-eng 25")
 }
 
 func TestTheVersionSaysWhatRuns(t *testing.T) {
+	t.Parallel()
 	got := run(t, "version", "-o", "json").want(t, exitOK)
 	var v map[string]string
 	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil {
@@ -111,6 +116,7 @@ func TestTheVersionSaysWhatRuns(t *testing.T) {
 }
 
 func TestShellsComplete(t *testing.T) {
+	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if got := run(t, "completion", shell); got.code != exitOK || !strings.Contains(got.stdout, "crossfade") {
 			t.Errorf("%s: exit code %d, %d bytes", shell, got.code, len(got.stdout))
@@ -121,6 +127,7 @@ func TestShellsComplete(t *testing.T) {
 }
 
 func TestTablesAreWrittenAsTextAndMarkdown(t *testing.T) {
+	t.Parallel()
 	rows := table{{"TEAM", "WHY"}, {"data-eng", "a | b"}}
 	for format, want := range map[string]string{
 		"table":    "TEAM      WHY\ndata-eng  a | b\n",

@@ -234,7 +234,6 @@ type standing struct {
 func agentOf(t *testing.T, w *witness, flags []string) *standing {
 	t.Helper()
 	p := &process{Cmd: command(t, append([]string{"agent", "--listen", "127.0.0.1:0", "--gateway", w.URL}, flags...)...), log: &lockedBuffer{}, exited: make(chan error, 1)}
-	p.Env = append(p.Env, "GORACE=atexit_sleep_ms=0")
 	p.Stderr = p.log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -318,7 +317,7 @@ func luigiCall(client *http.Client, address, body string) (failure string, err e
 
 // pace is how long a replaying worker waits between two calls: a real one waits
 // longer, and a test is there for the tokens, not for the load.
-const pace = 10 * time.Millisecond
+const pace = 30 * time.Millisecond
 
 // configuredScheduler is where Luigi's configuration has its scheduler.
 func configuredScheduler() (base string, ok bool) {
@@ -382,7 +381,6 @@ type replaying struct {
 func replayBehind(t *testing.T, w *witness, flags []string) *replaying {
 	t.Helper()
 	r := &replaying{Cmd: command(t, wrapped(t, flags, "replay")...), stdout: &lockedBuffer{}, stderr: &lockedBuffer{}, exited: make(chan struct{})}
-	r.Env = append(r.Env, "GORACE=atexit_sleep_ms=0")
 	r.Dir = files(t, map[string]string{"luigi.cfg": "[core]\ndefault-scheduler-url = " + w.URL + "/\n"})
 	r.Stdout, r.Stderr = r.stdout, r.stderr
 	stdin, err := r.StdinPipe()

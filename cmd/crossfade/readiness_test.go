@@ -170,6 +170,7 @@ var (
 )
 
 func TestReadinessIsShownInEveryFormat(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	show := func(args ...string) ran { return run(t, append([]string{"readiness", "-c", conf}, args...)...) }
 	clean := func(r ran) string {
@@ -196,6 +197,7 @@ func TestReadinessIsShownInEveryFormat(t *testing.T) {
 }
 
 func TestReadinessTellsWrongInputs(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there.md")
@@ -240,6 +242,7 @@ func TestReadinessTellsWrongInputs(t *testing.T) {
 }
 
 func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	for _, row := range []struct {
 		team, percent string
@@ -260,6 +263,7 @@ func TestAnotherPercentageDecidesTheExitCode(t *testing.T) {
 }
 
 func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
+	t.Parallel()
 	redis, conf := fiveTeams(t)
 	dir := t.TempDir()
 	for _, name := range []string{"growth.md", "growth.json"} {
@@ -291,6 +295,7 @@ func TestTheEvidenceIsWrittenForTheAuditorAndVerified(t *testing.T) {
 }
 
 func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	before := time.Now().Add(-5*time.Hour - 30*time.Minute)
 	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 25, At: before}, rollout.Change{Team: "growth", Percent: 100, At: before})
@@ -322,6 +327,7 @@ func TestReadinessOverTheAdminAPIIsThatOfRedis(t *testing.T) {
 }
 
 func TestEvidenceOfAnotherConfigurationIsNotCurrentByTheGatewayNorFromRedis(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	kind := judgedClean("svc-etl", "LoadUsers")
 	kind.Config = "0123456789ab" // the principals have changed since
@@ -338,6 +344,7 @@ func TestEvidenceOfAnotherConfigurationIsNotCurrentByTheGatewayNorFromRedis(t *t
 }
 
 func TestAPageSaysWhatIsRare(t *testing.T) {
+	t.Parallel()
 	at := time.Date(2026, 5, 26, 12, 0, 0, 0, time.UTC)
 	fifty := rollout.Percent(50)
 	closed := readiness.Failure{
@@ -384,6 +391,7 @@ func TestAPageSaysWhatIsRare(t *testing.T) {
 }
 
 func TestAPlanSaysWhatARaiseBreaksAtWorst(t *testing.T) {
+	t.Parallel()
 	_, conf := fiveTeams(t)
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 50\n", "billing": "percent: 10\n"})
 	const why, worst = "1,144 clean runs, none would break; up to 100% possible", "at worst 1 broken run in 10 days"
@@ -401,6 +409,7 @@ func TestAPlanSaysWhatARaiseBreaksAtWorst(t *testing.T) {
 }
 
 func TestAPlanOverTheAdminAPISaysWhatARaiseBreaksAtWorst(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	cfg, err := config.Load(config.Source{File: a.config, Reasons: app.Reasons(), Partial: true})
 	if err != nil {

@@ -63,6 +63,7 @@ func administered(t *testing.T) (redis *rollouttest.Redis, admin, tokenFile stri
 }
 
 func TestRolloutsAreChangedOverTheAdminAPIByAProvenName(t *testing.T) {
+	t.Parallel()
 	redis, admin, file, _ := administered(t)
 	flag, by := "--redis="+redis.URL(), []string{"--admin", admin, "--token-file", file}
 	over := func(args ...string) ran { return run(t, append(append([]string{"rollout"}, args...), by...)...) }
@@ -95,6 +96,7 @@ func TestRolloutsAreChangedOverTheAdminAPIByAProvenName(t *testing.T) {
 }
 
 func TestAPlanOverTheAdminAPIIsThatOfRedisAndApplyNamesWhoAsked(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	redis, admin, flag := a.redis, a.url, "--redis="+a.redis.URL()
 	env := with{environ: []string{"CROSSFADE_TOKEN=" + read(t, a.tokenFile)}}
@@ -134,6 +136,7 @@ func TestAPlanOverTheAdminAPIIsThatOfRedisAndApplyNamesWhoAsked(t *testing.T) {
 }
 
 func TestARetirementIsAskedForByNoFileOverTheAdminAPI(t *testing.T) {
+	t.Parallel()
 	redis, admin, file, _ := administered(t)
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 100}, rollout.Change{Team: "growth", Percent: 60}, rollout.Change{Team: "night", Percent: 100, Retire: true})
 	eventually(t, "the gateway knows the teams", func() bool {
@@ -156,6 +159,7 @@ func TestARetirementIsAskedForByNoFileOverTheAdminAPI(t *testing.T) {
 }
 
 func TestATeamIsRetiredOverTheAdminAPIInTheSameWords(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	both := func(args ...string) []ran {
 		return []ran{
@@ -196,6 +200,7 @@ func TestATeamIsRetiredOverTheAdminAPIInTheSameWords(t *testing.T) {
 }
 
 func TestWhatRedisHasLostIsPutBackOverTheAdminAPI(t *testing.T) {
+	t.Parallel()
 	a := administer(t, "address: 127.0.0.1:0")
 	over := func(args ...string) ran {
 		return run(t, append([]string{"rollout", "restore", "--admin", a.url, "--token-file", a.tokenFile}, args...)...)
@@ -226,6 +231,7 @@ func TestWhatRedisHasLostIsPutBackOverTheAdminAPI(t *testing.T) {
 }
 
 func TestTheAdminAPIIsAskedOnlyRightly(t *testing.T) {
+	t.Parallel()
 	_, admin, file, gateway := administered(t)
 	bad := filepath.Join(t.TempDir(), "bad")
 	if err := os.WriteFile(bad, []byte("hunter2.hunter2.hunter2\n"), 0o600); err != nil {
@@ -254,7 +260,7 @@ func TestTheAdminAPIIsAskedOnlyRightly(t *testing.T) {
 		{"a good token in the environment", []string{"CROSSFADE_TOKEN=" + read(t, file)}, []string{"--admin", admin}, exitOK, ""},
 		{"the file before the environment", []string{"CROSSFADE_TOKEN=hunter2"}, []string{"--admin", admin + "/", "--token-file", file}, exitOK, ""},
 		{"the agent's variable", []string{"CROSSFADE_TOKEN_FILE=" + file}, []string{"--admin", admin + "/api/v1/"}, exitOK, ""},
-		{"nobody there", nil, []string{"--admin", "http://" + strings.TrimPrefix(unused(t), "redis://"), "--token-file", file}, exitStore, "is admin.address set in its configuration?"},
+		{"nobody there", nil, []string{"--admin", "http://" + rollouttest.Unused(t), "--token-file", file}, exitStore, "is admin.address set in its configuration?"},
 		{"another listener", nil, []string{"--admin", "http://" + gateway.address, "--token-file", file}, exitFailure, "name its admin listener"},
 	} {
 		got := with{environ: tt.env}.run(t, append([]string{"rollout", "status"}, tt.args...)...)
@@ -268,6 +274,7 @@ func TestTheAdminAPIIsAskedOnlyRightly(t *testing.T) {
 }
 
 func TestATokenFollowsNoRedirect(t *testing.T) {
+	t.Parallel()
 	_, _, file, _ := administered(t)
 	elsewhere := make(chan string, 1)
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { elsewhere <- r.Header.Get("Authorization") }))
@@ -283,6 +290,7 @@ func TestATokenFollowsNoRedirect(t *testing.T) {
 }
 
 func TestTheOneTimeTokenIsGoodForACommandOnThisMachine(t *testing.T) {
+	t.Parallel()
 	_, admin, _, gateway := administered(t)
 	found := regexp.MustCompile(`: ([A-Z2-7]{26})\n`).FindStringSubmatch(gateway.log.String())
 	if len(found) != 2 {
@@ -298,6 +306,7 @@ func TestTheOneTimeTokenIsGoodForACommandOnThisMachine(t *testing.T) {
 }
 
 func TestATokenThatEndsIsReplacedByWhatItsSourceHasNow(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -330,6 +339,7 @@ func TestATokenThatEndsIsReplacedByWhatItsSourceHasNow(t *testing.T) {
 }
 
 func TestWhatStandsInFrontAndOlderGatewaysAreToldApart(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		status int
 		body   string
@@ -355,7 +365,8 @@ func TestWhatStandsInFrontAndOlderGatewaysAreToldApart(t *testing.T) {
 }
 
 func TestAWatchedStatusSurvivesARestartOfItsGateway(t *testing.T) {
-	a := administer(t, "address: "+unused(t))
+	t.Parallel()
+	a := administer(t, "address: "+rollouttest.Unused(t))
 	changed(t, a.redis, rollout.Change{Team: "data-eng", Percent: 10})
 	args := []string{"rollout", "status", "-w", "--admin", a.url, "--token-file", a.tokenFile}
 	watched(t, args, func(shows func(string), says func(...string)) {
@@ -373,7 +384,8 @@ func TestAWatchedStatusSurvivesARestartOfItsGateway(t *testing.T) {
 }
 
 func TestAWatchedStatusGoesOnWhenItsTokenIsReplaced(t *testing.T) {
-	a := administer(t, "address: "+unused(t))
+	t.Parallel()
+	a := administer(t, "address: "+rollouttest.Unused(t))
 	oneTime := func() {
 		t.Helper()
 		found := regexp.MustCompile(`: ([A-Z2-7]{26})\n`).FindStringSubmatch(a.gateway.log.String())
@@ -405,6 +417,7 @@ func TestAWatchedStatusGoesOnWhenItsTokenIsReplaced(t *testing.T) {
 }
 
 func TestAWatchedStatusSurvivesARestartOfRedis(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 10})
 	watched(t, []string{"rollout", "status", "-w", "--redis=" + redis.URL()}, func(shows func(string), says func(...string)) {
@@ -418,7 +431,8 @@ func TestAWatchedStatusSurvivesARestartOfRedis(t *testing.T) {
 }
 
 func TestAWatchedStatusBeginsBeforeItsGateway(t *testing.T) {
-	env := "http://" + unused(t)
+	t.Parallel()
+	env := "http://" + rollouttest.Unused(t)
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)

@@ -77,6 +77,7 @@ func writePEM(t *testing.T, file, kind string, der []byte) {
 }
 
 func TestTheAdminAPIIsAskedOverTLSAndItsCertificateIsVerified(t *testing.T) {
+	t.Parallel()
 	good, other, dir := newAuthority(t), newAuthority(t), t.TempDir()
 	good.sign(t, dir, "127.0.0.1", time.Hour)
 	a := administer(t, "address: 127.0.0.1:0, tls: { cert: "+filepath.Join(dir, "admin.crt")+", key: "+filepath.Join(dir, "admin.key")+" }")

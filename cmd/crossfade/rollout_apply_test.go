@@ -49,6 +49,7 @@ func results(rows []applyRow) []string {
 }
 
 func TestAnApplyGoesOnPastWhatKeepsOneTeam(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
 	if err != nil {
@@ -187,6 +188,7 @@ func says(status int, reason string) func(http.ResponseWriter) {
 }
 
 func TestAnApplyOverTheAdminAPIReportsEveryTeam(t *testing.T) {
+	t.Parallel()
 	dir := rolloutDir(t, map[string]string{"ants": "percent: 10\n", "bees": "percent: 10\n", "cats": "percent: 10\n"})
 	env := with{environ: []string{"CROSSFADE_TOKEN=a.b.c"}}
 	hangUp := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
@@ -236,8 +238,9 @@ func TestAnApplyOverTheAdminAPIReportsEveryTeam(t *testing.T) {
 }
 
 func TestAnApplyToAStoreThatIsAwayWritesNothing(t *testing.T) {
+	t.Parallel()
 	dir := rolloutDir(t, map[string]string{"ants": "percent: 10\n"})
-	got := run(t, "rollout", "apply", "--redis=redis://"+strings.TrimPrefix(unused(t), "redis://"), "--dir", dir).want(t, exitStore, "connection refused")
+	got := run(t, "rollout", "apply", "--redis=redis://"+rollouttest.Unused(t), "--dir", dir).want(t, exitStore, "connection refused")
 	if got.stdout != "" {
 		t.Errorf("a result is told: %v", got)
 	}
@@ -247,6 +250,7 @@ func TestAnApplyToAStoreThatIsAwayWritesNothing(t *testing.T) {
 // keeps its digest. A pipeline that applies the file then asks for the file's again:
 // to lower the team alone would have it raised again at once.
 func TestAnApplyTakesBackWhatWasAskedForInThePlaceOfItsFile(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 10\noverride: { percent: 10, reason: a test }\n"})

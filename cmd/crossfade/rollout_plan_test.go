@@ -108,6 +108,7 @@ func trained(above, upTo rollout.Percent) string {
 }
 
 func TestAPlanSaysWhatEachFileWouldChangeAndApplyDoesIt(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	run := luigis.run
@@ -152,6 +153,7 @@ func TestAPlanSaysWhatEachFileWouldChangeAndApplyDoesIt(t *testing.T) {
 }
 
 func TestAPlanOfNothingIsQuiet(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	dir := rolloutDir(t, map[string]string{"data-eng": "percent: 0\n"})
@@ -161,6 +163,7 @@ func TestAPlanOfNothingIsQuiet(t *testing.T) {
 }
 
 func TestAPlanTellsWrongFiles(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	run(t, "rollout", "plan", flag).want(t, exitUsage, "--dir")

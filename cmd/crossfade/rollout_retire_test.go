@@ -39,6 +39,7 @@ func uses(t *testing.T, redis *rollouttest.Redis, team identity.Team, ago map[st
 }
 
 func TestATeamIsRetiredByCommandWhenItNeedsNoPassword(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	dir := t.TempDir()
 	passwords, err := demo.Htpasswd(demo.Accounts())
@@ -74,6 +75,7 @@ func TestATeamIsRetiredByCommandWhenItNeedsNoPassword(t *testing.T) {
 }
 
 func TestRestorePutsBackWhatAGatewayKnew(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 10})

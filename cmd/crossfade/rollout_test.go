@@ -63,6 +63,7 @@ func timeless(text string) string {
 }
 
 func TestRolloutsAreSetAndShownInEveryFormat(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	env := with{environ: []string{"CROSSFADE_REDIS_URL=" + redis.URL()}}
 
@@ -99,6 +100,7 @@ func TestRolloutsAreSetAndShownInEveryFormat(t *testing.T) {
 }
 
 func TestRolloutSetSaysWhyItDidNot(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	run(t, "rollout", "set", "data-eng", "25", flag, "--expect", "0").want(t, exitOK, "revision 1")
@@ -136,6 +138,7 @@ func TestRolloutSetSaysWhyItDidNot(t *testing.T) {
 }
 
 func TestRolloutCommandsTellAStoreThatIsAway(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"rollout", "status"}, {"rollout", "set", "data-eng", "5"}, {"rollout", "history", "data-eng"},
 	} {
@@ -143,7 +146,7 @@ func TestRolloutCommandsTellAStoreThatIsAway(t *testing.T) {
 		if got.stdout != "" {
 			t.Errorf("talk on stdout: %v", got)
 		}
-		url := "redis://:hunter2@" + unused(t) + "/0"
+		url := "redis://:hunter2@" + rollouttest.Unused(t) + "/0"
 		got = run(t, append(args, "--redis", url)...).want(t, exitStore, "connection refused")
 		if strings.Contains(got.stdout+got.stderr, "hunter2") {
 			t.Errorf("a password shows: %v", got)
@@ -152,6 +155,7 @@ func TestRolloutCommandsTellAStoreThatIsAway(t *testing.T) {
 }
 
 func TestARolloutOfOneProcessReachesAnother(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	run(t, "rollout", "set", "data-eng", "25", "--redis", redis.URL(), "--reason", "week 2").want(t, exitOK)
 	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
@@ -169,6 +173,7 @@ func TestARolloutOfOneProcessReachesAnother(t *testing.T) {
 }
 
 func TestAHoldIsPlacedShownAndReleased(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	at := time.Now().UTC().Truncate(time.Millisecond)
@@ -204,6 +209,7 @@ func TestAHoldIsPlacedShownAndReleased(t *testing.T) {
 }
 
 func TestBreakingTheGlassEndsByItself(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 100}, rollout.Change{Team: "growth", Percent: 100, Retire: true})
@@ -224,6 +230,7 @@ func TestBreakingTheGlassEndsByItself(t *testing.T) {
 }
 
 func TestAStatusThatIsWatchedFollowsUntilItIsInterrupted(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 10})
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -246,6 +253,7 @@ func TestAStatusThatIsWatchedFollowsUntilItIsInterrupted(t *testing.T) {
 }
 
 func TestATeamThatNobodyKnowsIsNotChanged(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -274,6 +282,7 @@ func TestATeamThatNobodyKnowsIsNotChanged(t *testing.T) {
 }
 
 func TestAFileOfATeamThatOnlyARuleNamesIsPlanned(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -291,6 +300,7 @@ func TestAFileOfATeamThatOnlyARuleNamesIsPlanned(t *testing.T) {
 }
 
 func TestAStatusTellsOfWhatEndsByItself(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	flag := "--redis=" + redis.URL()
 	now := time.Now().UTC().Truncate(time.Millisecond)
@@ -311,6 +321,7 @@ func TestAStatusTellsOfWhatEndsByItself(t *testing.T) {
 }
 
 func TestAMistakeElsewhereInTheConfigurationKeepsNobodyFromLoweringATeam(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	changed(t, redis, rollout.Change{Team: "data-eng", Percent: 50})
 	dir := t.TempDir()

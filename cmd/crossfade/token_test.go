@@ -10,6 +10,7 @@ import (
 )
 
 func TestInspectSaysWhetherATokenWouldBeAccepted(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	short := issuer(t, time.Nanosecond)
 	file := whole(t, idp.URL(), "http://127.0.0.1:1", nil)
@@ -92,6 +93,7 @@ func TestInspectSaysWhetherATokenWouldBeAccepted(t *testing.T) {
 }
 
 func TestInspectAsJSONHoldsEverythingButTheSignature(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	file := whole(t, idp.URL(), "http://127.0.0.1:1", nil)
 	got := with{stdin: token(t, idp, "api://finance")}.run(t, "token", "inspect", "-", "-c", file, "-o", "json").want(t, exitFailure)
@@ -106,6 +108,7 @@ func TestInspectAsJSONHoldsEverythingButTheSignature(t *testing.T) {
 }
 
 func TestInspectWhileTheIssuerIsAwayIsNoVerdictOnTheToken(t *testing.T) {
+	t.Parallel()
 	idp := issuer(t, 0)
 	file := whole(t, idp.URL(), "http://127.0.0.1:1", nil)
 	text := token(t, idp, "luigi")
@@ -114,6 +117,7 @@ func TestInspectWhileTheIssuerIsAwayIsNoVerdictOnTheToken(t *testing.T) {
 }
 
 func TestATokenOnTheCommandLineIsRefusedAndNotRepeated(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"eyJhbGciOi.leaked.secret"}, {"-", "eyJhbGciOi.leaked.secret"}} {
 		got := run(t, append([]string{"token", "inspect"}, args...)...).want(t, exitUsage, "never from an argument", "leaked")
 		if strings.Contains(got.stdout+got.stderr, "eyJhbGciOi") {

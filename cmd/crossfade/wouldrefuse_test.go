@@ -121,6 +121,7 @@ func observed(t *testing.T) refusedFacts {
 }
 
 func TestWhoWouldBeRefusedIsSaidInEveryFormat(t *testing.T) {
+	t.Parallel()
 	r := refused(observed(t))
 	withTrail := r
 	withTrail.Strangers = []audit.Stranger{
@@ -145,6 +146,7 @@ func TestWhoWouldBeRefusedIsSaidInEveryFormat(t *testing.T) {
 }
 
 func TestWhatCountsDependsOnTheConfigurationAtHand(t *testing.T) {
+	t.Parallel()
 	rows := func(change func(f *refusedFacts)) string {
 		f := observed(t)
 		change(&f)
@@ -228,6 +230,7 @@ func observedAt(t *testing.T, redis *rollouttest.Redis, d evidence.Daily) (file 
 }
 
 func TestWouldRefuseAsksRedis(t *testing.T) {
+	t.Parallel()
 	redis := rollouttest.StartRedis(t)
 	count := map[evidence.Count]int64{{Verdict: "no_token", Reason: "token_absent", Source: "none"}: 3}
 	file := observedAt(t, redis, evidence.Daily{})
@@ -259,6 +262,7 @@ func TestWouldRefuseAsksRedis(t *testing.T) {
 }
 
 func TestWouldRefuseSaysWhatIsWrongWithTheQuestion(t *testing.T) {
+	t.Parallel()
 	file := whole(t, "https://idp.example", "http://127.0.0.1:1", nil)
 	for name, test := range map[string]struct {
 		args []string

@@ -92,8 +92,19 @@ func (s *store) noted() []evidence.Gap {
 	return slices.Clone(s.gaps)
 }
 
+// slow is a store whose answer who there is waits until it is let go.
+type slow struct {
+	*store
+	letGo chan struct{}
+}
+
+func (s slow) Fleet(ctx context.Context) (all []fleet.Replica, now time.Time, err error) {
+	<-s.letGo
+	return s.store.Fleet(ctx)
+}
+
 // join joins a replica that observes so many requests a second.
-func join(t *testing.T, s *store, id, config string, rate int) *fleet.Member {
+func join(t *testing.T, s fleet.Store, id, config string, rate int) *fleet.Member {
 	t.Helper()
 	began := time.Now()
 	m, err := fleet.Join(fleet.Options{
@@ -153,6 +164,25 @@ func TestAReplicaSaysHowLateItsEvidenceIs(t *testing.T) {
 			if err := m.Close(); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+func TestNobodyIsKnownBeforeTheFirstLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := slow{newStore(), make(chan struct{})}
+		a := join(t, s, "a", "", 0)
+		synctest.Wait() // it has given its sign of life and looks
+		if known, at := a.Known(); known != nil || !at.IsZero() {
+			t.Errorf("before the first look: %v at %s", known, at)
+		}
+		close(s.letGo)
+		synctest.Wait()
+		if known, at := a.Known(); len(known) != 1 || known[0].ID != "a" || !at.Equal(time.Now()) {
+			t.Errorf("after the first look: %v at %s", known, at)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -13,13 +14,21 @@ import (
 	"crossfade/rollout/rollouttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Some wait for servers more than they work. `go test -parallel` says otherwise.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestInProcessConforms(t *testing.T) {
+	t.Parallel()
 	rollouttest.TestStore(t, func(t *testing.T) rollout.Store { return newInProcess(t) })
 }
 
 func TestRealRedisConforms(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	var n atomic.Int64
 	rollouttest.TestStore(t, func(t *testing.T) rollout.Store {

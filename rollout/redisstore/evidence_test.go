@@ -21,10 +21,12 @@ import (
 )
 
 func TestInProcessConformsToEvidence(t *testing.T) {
+	t.Parallel()
 	rollouttest.TestEvidence(t, func(t *testing.T) evidence.Store { return newInProcess(t) })
 }
 
 func TestRealRedisConformsToEvidence(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	var n atomic.Int64
 	rollouttest.TestEvidence(t, func(t *testing.T) evidence.Store {
@@ -58,6 +60,7 @@ func damagedBatch(seq int64, today evidence.Day) evidence.Batch {
 }
 
 func TestADamagedKeyLosesOnlyWhatBelongsThere(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	c := client(t, server)
 	today := evidence.DayOf(time.Now())
@@ -133,6 +136,7 @@ func TestADamagedKeyLosesOnlyWhatBelongsThere(t *testing.T) {
 }
 
 func TestADamagedKeyInTheProcessLosesOnlyWhatBelongsThere(t *testing.T) {
+	t.Parallel()
 	today := evidence.DayOf(time.Now())
 	for _, key := range []string{"runs:" + string(today), "count:" + string(today), "accounts", "families"} {
 		s := newInProcess(t)
@@ -156,6 +160,7 @@ func (reply) RedisError()     {}
 
 // TestOnlyDamageIsIncurable looks at replies as servers write them.
 func TestOnlyDamageIsIncurable(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]bool{
 		// Redis 7.
 		"WRONGTYPE Operation against a key holding the wrong kind of value":                                                                 true,
@@ -193,6 +198,7 @@ func TestOnlyDamageIsIncurable(t *testing.T) {
 }
 
 func TestAStoreKeepsAsManyRunsAsItsOptionsSay(t *testing.T) {
+	t.Parallel()
 	const all = 3 * evidence.MaxRuns
 	day := evidence.DayOf(time.Date(2126, 5, 1, 0, 0, 0, 0, time.UTC))
 	batch := evidence.Batch{Replica: "a", Seq: 1, Teams: map[identity.Team]*evidence.TeamBatch{"data-eng": {
@@ -231,6 +237,7 @@ func TestAStoreKeepsAsManyRunsAsItsOptionsSay(t *testing.T) {
 // TestRunsOfTheFormerFormAreReadAndMerged puts rows as they were written before in
 // place of those of a run.
 func TestRunsOfTheFormerFormAreReadAndMerged(t *testing.T) {
+	t.Parallel()
 	at := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 	const begin = 5049180000123 // 2130-01-01T10:40:00.123Z
 	day := evidence.DayOf(at(begin))
@@ -302,6 +309,7 @@ func TestRunsOfTheFormerFormAreReadAndMerged(t *testing.T) {
 }
 
 func TestEachKindOfEvidenceIsKeptForItsTime(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	c := client(t, server)
 	s := newStore(t, redisstore.Options{URL: server.URL()})

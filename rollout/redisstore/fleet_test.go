@@ -11,10 +11,12 @@ import (
 )
 
 func TestInProcessConformsToFleet(t *testing.T) {
+	t.Parallel()
 	rollouttest.TestFleet(t, func(t *testing.T) fleet.Store { return newInProcess(t) })
 }
 
 func TestRealRedisConformsToFleet(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	var n atomic.Int64
 	rollouttest.TestFleet(t, func(t *testing.T) fleet.Store {

@@ -22,6 +22,7 @@ type headStore interface {
 }
 
 func TestAHeadOfTheAuditTrailNeverGoesBack(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	for name, s := range map[string]headStore{
 		"real": newStore(t, redisstore.Options{URL: server.URL()}), "in process": newInProcess(t),
@@ -58,6 +59,7 @@ func TestAHeadOfTheAuditTrailNeverGoesBack(t *testing.T) {
 }
 
 func TestHeadsOfManyAtOnceEndWithTheHighest(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s := newStore(t, redisstore.Options{URL: server.URL()})
 	var all sync.WaitGroup

@@ -53,6 +53,7 @@ func (b *between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 // TestWhatHappensBetweenTwoSteps lets another replica act between the steps of a
 // call, where they race.
 func TestWhatHappensBetweenTwoSteps(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	c, other := client(t, server), newStore(t, redisstore.Options{URL: server.URL()})
 	b := &between{}
@@ -151,6 +152,7 @@ func TestWhatHappensBetweenTwoSteps(t *testing.T) {
 // TestRowsDoNotGrow writes what a worker with a wrong clock and a client that
 // invents workers write.
 func TestRowsDoNotGrow(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	start(t, s, begun(-time.Hour))

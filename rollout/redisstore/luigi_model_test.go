@@ -30,6 +30,7 @@ type answer struct {
 // one on the Redis in the process, with the same clock, and compares what they
 // answer.
 func TestLuigiFollowsTheModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		p, err := redisstore.NewInProcess()
 		if err != nil {

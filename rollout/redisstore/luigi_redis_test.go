@@ -38,6 +38,7 @@ func start(t *testing.T, s luigi.Store, e luigi.Started) {
 }
 
 func TestLuigiKeysAreThoseOfTheDesign(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	e := begun(time.Minute)
@@ -85,6 +86,7 @@ func TestLuigiKeysAreThoseOfTheDesign(t *testing.T) {
 
 // TestLuigiKeysSlideAndEnd looks at the time to live, with the server's clock.
 func TestLuigiKeysSlideAndEnd(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	owner := luigi.Owner{Principal: "svc-etl", Seen: time.Now()}
@@ -125,6 +127,7 @@ func TestLuigiKeysSlideAndEnd(t *testing.T) {
 }
 
 func TestDamagedLuigiKeysAreNamed(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	ask := func() error { _, err := s.Task(t.Context(), "Load_1"); return err }
@@ -176,6 +179,7 @@ func TestDamagedLuigiKeysAreNamed(t *testing.T) {
 
 // TestADamagedExecutionHidesNoOther finds the abandoned one that lies behind.
 func TestADamagedExecutionHidesNoOther(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	start(t, s, begun(20*time.Minute))
@@ -192,6 +196,7 @@ func TestADamagedExecutionHidesNoOther(t *testing.T) {
 // TestWhatACrashLeavesIsHarmless makes each state that a crash between two
 // steps leaves.
 func TestWhatACrashLeavesIsHarmless(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	abandoned := func() int {
@@ -224,6 +229,7 @@ func TestWhatACrashLeavesIsHarmless(t *testing.T) {
 
 // TestScriptsThatAServerForgotAreSentAgain empties its cache in between.
 func TestScriptsThatAServerForgotAreSentAgain(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	for i := range 2 {
@@ -245,6 +251,7 @@ func TestScriptsThatAServerForgotAreSentAgain(t *testing.T) {
 
 // TestAliveIsOneRoundTrip counts what the server is sent.
 func TestAliveIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	c := client(t, server)
 	trips := &roundTrips{}
@@ -269,6 +276,7 @@ func TestAliveIsOneRoundTrip(t *testing.T) {
 // TestMemoryOfTasksAndWorkers holds the figures of the package comment. Other
 // versions of the server may need a little more.
 func TestMemoryOfTasksAndWorkers(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	const (

@@ -14,10 +14,12 @@ import (
 )
 
 func TestInProcessConformsToLuigi(t *testing.T) {
+	t.Parallel()
 	luigitest.TestStore(t, func(t *testing.T) luigi.Store { return newInProcess(t) })
 }
 
 func TestInProcessForgetsInTime(t *testing.T) {
+	t.Parallel()
 	luigitest.TestLives(t, newClocked)
 }
 
@@ -38,6 +40,7 @@ func clocked(p *redisstore.InProcess) luigitest.Clocked {
 }
 
 func TestRealRedisConformsToLuigi(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	var n atomic.Int64
 	luigitest.TestStore(t, func(t *testing.T) luigi.Store {
@@ -46,6 +49,7 @@ func TestRealRedisConformsToLuigi(t *testing.T) {
 }
 
 func TestClusterConformsToLuigi(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t, "--cluster-enabled", "yes")
 	c := client(t, server)
 	if err := c.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {

@@ -60,6 +60,7 @@ func percent(table *rollout.Table) rollout.Percent {
 }
 
 func TestKeysAreThoseOfTheDesign(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s := newStore(t, redisstore.Options{URL: server.URL()})
 	set(t, s, 25)
@@ -90,6 +91,7 @@ func TestKeysAreThoseOfTheDesign(t *testing.T) {
 
 // TestALatchSlidesAndEnds looks at the time to live, with the server's clock.
 func TestALatchSlidesAndEnds(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	key := rollout.NewLatchKey(team, "svc-etl", "worker")
@@ -128,6 +130,7 @@ func TestALatchSlidesAndEnds(t *testing.T) {
 // TestCountingLatchesTakesBoundedMemory looks at the sets that latches are counted
 // by, with the server's clock.
 func TestCountingLatchesTakesBoundedMemory(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	latch := func(n int, l rollout.Latch) {
@@ -176,6 +179,7 @@ func TestCountingLatchesTakesBoundedMemory(t *testing.T) {
 }
 
 func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
 	// Every write is on disk before it is answered, so that a crash loses none.
 	server := rollouttest.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, redisstore.Options{URL: server.URL()})
@@ -219,6 +223,7 @@ func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
 // TestAServerThatHangs proves that the deadline of a call holds, although the
 // read timeout is longer, and that no late answer is taken for another call's.
 func TestAServerThatHangs(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s := newStore(t, redisstore.Options{URL: server.URL()})
 	set(t, s, 25)
@@ -250,6 +255,7 @@ func TestAServerThatHangs(t *testing.T) {
 }
 
 func TestMessagesArriveAgainAfterARestart(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, redisstore.Options{URL: server.URL()})
 	set(t, s, 25)
@@ -282,6 +288,7 @@ func TestMessagesArriveAgainAfterARestart(t *testing.T) {
 // TestALostMessageIsHealedByPolling changes the rollout under a prefix whose
 // channel nobody publishes to.
 func TestALostMessageIsHealedByPolling(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	s, c := newStore(t, redisstore.Options{URL: server.URL()}), client(t, server)
 	set(t, s, 25)
@@ -292,6 +299,7 @@ func TestALostMessageIsHealedByPolling(t *testing.T) {
 }
 
 func TestStoreRegressed(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]func(*testing.T, *redis.Client, *rollouttest.Redis){
 		"flushed": func(t *testing.T, c *redis.Client, _ *rollouttest.Redis) {
 			if err := c.FlushAll(t.Context()).Err(); err != nil {
@@ -345,6 +353,7 @@ func regressed(t *testing.T, table *rollout.Table, want rollout.Percent) {
 }
 
 func TestDamagedKeysAreNamed(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	c := client(t, server)
 	for name, tc := range map[string]struct {
@@ -370,6 +379,7 @@ func TestDamagedKeysAreNamed(t *testing.T) {
 // TestAWriteThatIsSentTwiceCountsOnce lets the client lose the answer of the
 // script and try again, as a client with retries does.
 func TestAWriteThatIsSentTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	c := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { _ = c.Close() })
@@ -406,6 +416,7 @@ func (twice) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // TestInProcessReadsManyTeams reads more in one round trip than fits into the
 // buffers of a connection in memory.
 func TestInProcessReadsManyTeams(t *testing.T) {
+	t.Parallel()
 	p := newInProcess(t)
 	const n = 400
 	for i := range n {
@@ -420,6 +431,7 @@ func TestInProcessReadsManyTeams(t *testing.T) {
 }
 
 func TestInProcessLatchesExpire(t *testing.T) {
+	t.Parallel()
 	p := newInProcess(t)
 	key := rollout.NewLatchKey(team, "svc-etl", "worker")
 	// It has half a second left of its seven days.

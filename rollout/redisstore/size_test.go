@@ -87,6 +87,7 @@ var documented = []struct {
 // TestEvidenceIsAsLargeAsDocumented fails when something gets fatter, or thinner,
 // than people are told who size a server.
 func TestEvidenceIsAsLargeAsDocumented(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t)
 	fill(t, newStore(t, redisstore.Options{URL: server.URL()}), 1, 1, hundred)
 	team := rollouttest.BusyBatch("team-00", firstDay, hundred).Teams["team-00"]

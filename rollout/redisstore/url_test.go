@@ -29,6 +29,7 @@ import (
 const password = "p4ss/w0rd:#é"
 
 func TestBadURLsAreRefusedWithoutShowingThem(t *testing.T) {
+	t.Parallel()
 	secret := func(context.Context) (identity.Secret, error) { return identity.NewSecret(password), nil }
 	for name, tc := range map[string]struct {
 		opt  redisstore.Options
@@ -63,6 +64,7 @@ func TestBadURLsAreRefusedWithoutShowingThem(t *testing.T) {
 }
 
 func TestPasswords(t *testing.T) {
+	t.Parallel()
 	server := rollouttest.StartRedis(t, "--requirepass", password)
 	escaped := url.UserPassword("", password).String()
 	asked := 0
@@ -101,6 +103,7 @@ func TestPasswords(t *testing.T) {
 }
 
 func TestTLSAndSocket(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	roots := certificate(t, dir)
 	socket := filepath.Join(dir, "r.sock")
@@ -110,12 +113,7 @@ func TestTLSAndSocket(t *testing.T) {
 		t.Errorf("written through the socket and read by TCP: %d percent", got)
 	}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-	_ = l.Close()
+	port := fmt.Sprint(rollouttest.Port(t))
 	rollouttest.StartRedis(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert.pem"),
 		"--tls-key-file", filepath.Join(dir, "key.pem"), "--tls-auth-clients", "no")
 	secure := "rediss://127.0.0.1:" + port

@@ -55,10 +55,7 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 // node is 10000 above unless it is said.
 func startNode(t testing.TB, args ...string) (node *Redis, bus int) {
 	t.Helper()
-	bus, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bus = Port(t)
 	return StartRedis(t, append([]string{
 		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", strconv.Itoa(nodeTimeout),
 	}, args...)...), bus

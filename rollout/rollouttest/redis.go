@@ -107,25 +107,15 @@ func StartSentinel(t testing.TB, master *Redis, name string) *Redis {
 	return r.startAnywhere(t)
 }
 
-// startAnywhere starts the server on a free port.
+// startAnywhere starts the server on a port that is kept for it, so that it can be
+// stopped and started again.
 func (r *Redis) startAnywhere(t testing.TB) *Redis {
 	t.Helper()
+	r.port = Port(t)
 	t.Cleanup(r.Stop)
-	// The port is free when it is chosen and may be taken a moment later, so
-	// another one is tried.
-	var err error
-	for range 5 {
-		if r.port, err = freePort(); err != nil {
-			t.Fatal(err)
-		}
-		r.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
-		if err = r.start(); err == nil {
-			return r
-		}
-		r.Stop()
-	}
-	t.Fatal(err)
-	return nil
+	r.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
+	r.Start(t)
+	return r
 }
 
 // URL returns the address as a redis URL.
@@ -215,15 +205,6 @@ func (r *Redis) dial(limit time.Duration) (net.Conn, error) {
 		conn = tls.Client(conn, r.tls)
 	}
 	return conn, conn.SetDeadline(time.Now().Add(limit))
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // lockedBuffer is what the server says, read while it is written.

@@ -47,7 +47,7 @@ func openBrowser(t *testing.T) *browser {
 		options = append(options, chromedp.Flag(flag, true))
 	}
 	// The test's own context ends before its cleanups run.
-	within, end := context.WithTimeout(context.Background(), 4*patience)
+	within, end := context.WithTimeout(context.Background(), 10*patience)
 	allocator, free := chromedp.NewExecAllocator(within, options...)
 	b := &browser{t: t}
 	ctx, leave := chromedp.NewContext(allocator, chromedp.WithListener(b.hears))

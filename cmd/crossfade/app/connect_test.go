@@ -11,6 +11,7 @@ import (
 
 	"crossfade/cmd/crossfade/app"
 	"crossfade/config"
+	"crossfade/rollout/rollouttest"
 )
 
 // listenOn serves the same port on several addresses of this machine.
@@ -85,13 +86,8 @@ func TestAnUpstreamOnAnAddressThatOthersReachIsWarnedAbout(t *testing.T) {
 func TestAnUpstreamThatIsDownIsSaidToBe(t *testing.T) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
 	c := config.Default()
-	c.Upstream.URL = &url.URL{Scheme: "http", Host: l.Addr().String(), User: url.UserPassword("u", "hidden")}
+	c.Upstream.URL = &url.URL{Scheme: "http", Host: rollouttest.Unused(t), User: url.UserPassword("u", "hidden")}
 	got := app.ConnectUpstream(t.Context(), c, transport, nil)
 	if !strings.Contains(got.Err, "connection refused") || got.Seen != "" {
 		t.Errorf("%+v", got)

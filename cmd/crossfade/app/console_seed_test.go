@@ -13,6 +13,7 @@ import (
 	"crossfade/rollout"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/redisstore"
+	"crossfade/rollout/rollouttest"
 )
 
 // pastTeam is an invented team with its past: who ran what on each of the last
@@ -147,8 +148,24 @@ func pastTeams(n int) []pastTeam {
 	return stories[:n]
 }
 
+// realRedis is a store on a redis-server, which many teams take less time on than
+// on the one in the process.
+func realRedis(t *testing.T) *redisstore.Store {
+	t.Helper()
+	store, err := redisstore.New(redisstore.Options{URL: rollouttest.StartRedis(t).URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return store
+}
+
 // seeded is a gateway with teams and what is known of their past.
-func (s *site) seeded(store *redisstore.InProcess, teams []pastTeam) *gateway {
+func (s *site) seeded(store *redisstore.Store, teams []pastTeam) *gateway {
 	s.t.Helper()
 	var principals strings.Builder
 	for _, team := range teams {
@@ -196,7 +213,7 @@ func (s *site) seeded(store *redisstore.InProcess, teams []pastTeam) *gateway {
 }
 
 // joined adds gateways of the same configuration.
-func (s *site) joined(store *redisstore.InProcess, n int) {
+func (s *site) joined(store *redisstore.Store, n int) {
 	s.t.Helper()
 	all, _, err := store.Fleet(s.t.Context())
 	if err != nil {
@@ -212,7 +229,7 @@ func (s *site) joined(store *redisstore.InProcess, n int) {
 }
 
 // record writes a team's past into a store.
-func (p pastTeam) record(t *testing.T, store *redisstore.InProcess, seq int64, hash func(string) string) {
+func (p pastTeam) record(t *testing.T, store *redisstore.Store, seq int64, hash func(string) string) {
 	t.Helper()
 	key := rollout.Keying{Runs: true}.Key()
 	batch := &evidence.TeamBatch{

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"crossfade/rollout"
+	"crossfade/rollout/redisstore"
 	"crossfade/rollout/rollouttest"
 )
 
@@ -132,12 +134,23 @@ func TestAtAHundredPercentPasswordsAreRefusedUntilThePercentageIsLowered(t *test
 	s.configure("redis", redis.URL())
 	g := s.start().loaded()
 
-	if got := g.send(etl(addTask("w1", "LoadUsers"))); got.status != 200 || !strings.Contains(got.body, `"response"`) {
-		t.Fatalf("before the raise: %v", got)
+	store, err := redisstore.New(redisstore.Options{URL: redis.URL()})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer func() { _ = store.Close() }()
+	// On a busy machine a latch may take more than the 50 ms that a request waits.
+	s.eventually("the run before the raise has its latch", func() bool {
+		if got := g.send(etl(addTask("w1", "LoadUsers"))); got.status != 200 || !strings.Contains(got.body, `"response"`) {
+			t.Fatalf("before the raise: %v", got)
+		}
+		_, latched, err := store.Latched(t.Context(), rollout.NewLatchKey("data-eng", "svc-etl", "w1"))
+		return err == nil && latched
+	})
 	set(t, redis.URL(), "data-eng", 100)
 	g.reaches("data-eng", 100)
 
+	g.enforces("w2")
 	post := g.send(etl(addTask("w2", "LoadUsers")))
 	if post.status != 200 || post.header.Get("Crossfade-Reason") != "legacy_refused" {
 		t.Errorf("a worker at 100%%: %v", post)

@@ -95,10 +95,22 @@ func ramped(t *testing.T) (*rollouttest.Redis, *gateway) {
 	s := newSite(t)
 	s.configure("redis", redis.URL())
 	g := s.start().loaded()
-	g.send(etl(addTask("enforced", "LoadUsers")))
+	g.enforces("enforced")
 	g.send(search(addTask("free", "LoadUsers")))
 	asBefore(t, g, "at the beginning")
 	return redis, g
+}
+
+// enforces sends the first request of a run of data-eng, which is at 100%, until its
+// latch is there, and returns how many it sent: on a busy machine a latch may take
+// more than the 50 ms that a request waits for it.
+func (g *gateway) enforces(worker string) (sent int64) {
+	g.site.t.Helper()
+	g.site.eventually("the run at 100% has its latch", func() bool {
+		sent++
+		return g.send(etl(addTask(worker, "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
+	})
+	return sent
 }
 
 // asBefore checks that nobody was flipped.
