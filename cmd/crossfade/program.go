@@ -106,7 +106,7 @@ returns its command's, or 77 if that was refused. Results go to stdout, talk to 
   crossfade rollout status`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version,
+		Version:       thisBuild().Version,
 	}
 	root.SetVersionTemplate("crossfade {{.Version}}\n")
 	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "",

@@ -83,7 +83,7 @@ func (p *program) serve(ctx context.Context, flags map[string]any) error {
 	a, err := app.New(ctx, app.Options{
 		Load:    func() (*config.Config, error) { return config.Load(p.source(flags)) },
 		Log:     p.logger(),
-		Version: version,
+		Version: thisBuild().Version,
 		Notices: p.stderr,
 		Watch:   true,
 	})
