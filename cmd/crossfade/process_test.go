@@ -38,7 +38,14 @@ type process struct {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith starts it with more in its environment.
+func startWith(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: command(t, args...), log: &lockedBuffer{}, exited: make(chan error, 1)}
+	p.Env = append(p.Env, environ...)
 	p.Stderr = p.log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
