@@ -30,7 +30,8 @@ test: needs ## everything with the race detector, a real redis-server, Chromium 
 
 .PHONY: needs
 needs: ## install what the tests start, or name what is missing and how to get it
-	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus node:20.12=nodejs,node npm=npm,node
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus node:20.12=nodejs,node npm=npm,node \
+		$(if $(filter Linux,$(shell uname -s)),systemd-analyze=systemd)
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
 .PHONY: dashboards
