@@ -20,8 +20,12 @@ demo: ## four teams on recorded Luigi traffic, nothing needed but Go; Ctrl-C end
 	$(GO) run ./cmd/crossfade demo $(ARGS)
 
 .PHONY: build
-build: ## bin/crossfade
-	$(GO) build -trimpath -o bin/crossfade ./cmd/crossfade
+build: ## bin/crossfade, as a release has it (.goreleaser.yaml)
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/crossfade ./cmd/crossfade
+
+.PHONY: reproducible
+reproducible: ## build this commit twice, in two places, and compare the bytes
+	.ci/reproducible
 
 .PHONY: test
 test: needs ## everything with the race detector, a real redis-server, Chromium and identity provider, and a few seconds of fuzzing
