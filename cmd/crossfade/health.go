@@ -42,7 +42,9 @@ address to ask.`,
 	c.Flags().BoolVar(&live, "live", false, "ask whether it runs, by /livez")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if metrics == "" {
-			cfg, err := config.Load(p.source(nil))
+			source := p.source(nil)
+			source.Partial = true // what serve was told by flags may be missing here
+			cfg, err := config.Load(source)
 			if err != nil {
 				return err
 			}
