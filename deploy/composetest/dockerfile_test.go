@@ -425,4 +425,3 @@ func TestTheImagesBelowCanBePinnedByDigest(t *testing.T) {
 		}
 	}
 }
-
