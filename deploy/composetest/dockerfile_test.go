@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -127,8 +128,11 @@ const imageVersion = "v1.2.3-test"
 // The tool chain is the one of this machine.
 func runBuild(t *testing.T, stage instructions.Stage) (root string) {
 	t.Helper()
-	root = t.TempDir()
-	here := root
+	dir, err := os.MkdirTemp("", "image") // longer than one test
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, here := dir, dir
 	environ := append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+goEnv(t, "GOARCH"))
 	given := map[string]string{"VERSION": imageVersion}
 	for _, command := range stage.Commands {
@@ -244,12 +248,8 @@ func runFinal(t *testing.T, stage instructions.Stage, built string) image {
 // image, of which it may write nothing; otherwise it runs among the files of this machine.
 func (i image) exec(t *testing.T, environ []string, words ...string) *exec.Cmd {
 	t.Helper()
-	program, err := filepath.Rel("/", words[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	if os.Getuid() != 0 {
-		c := exec.Command(filepath.Join(i.root, program), words[1:]...)
+		c := exec.Command(filepath.Join(i.root, words[0]), words[1:]...)
 		c.Dir, c.Env = filepath.Join(i.root, "etc/crossfade"), environ
 		return c
 	}
@@ -313,19 +313,38 @@ func (i image) writeExample(t *testing.T, provider string) {
 	}
 }
 
+// built is what the first stage leaves behind, made once for all tests.
+var built struct {
+	sync.Once
+	root string
+}
+
+// program is the one that the image has.
+func program(t *testing.T) string {
+	t.Helper()
+	built.Do(func() {
+		build, _, _ := dockerfile(t)
+		built.root = runBuild(t, build)
+	})
+	if built.root == "" {
+		t.Fatal("the image could not be built")
+	}
+	return filepath.Join(built.root, "out/crossfade")
+}
+
 func TestTheImageIsBuiltAndServesAsNobody(t *testing.T) {
-	build, final, _ := dockerfile(t)
-	built := runBuild(t, build)
-	i := runFinal(t, final, built)
+	program(t)
+	_, final, _ := dockerfile(t)
+	i := runFinal(t, final, built.root)
 	i.writeExample(t, "keycloak")
 
-	program, err := elf.Open(filepath.Join(i.root, i.entrypoint[0]))
+	binary, err := elf.Open(filepath.Join(i.root, i.entrypoint[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = program.Close() }()
-	libraries, err := program.ImportedLibraries()
-	if err != nil || len(libraries) > 0 || slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+	defer func() { _ = binary.Close() }()
+	libraries, err := binary.ImportedLibraries()
+	if err != nil || len(libraries) > 0 || slices.ContainsFunc(binary.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
 		t.Errorf("the program is not static: it needs %v, %v", libraries, err)
 	}
 	// apply_hours need time zones, and there may be no database of them.

@@ -4,8 +4,16 @@ package composetest_test
 
 import (
 	"bytes"
+	"os"
 	"sync"
+	"testing"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(built.root)
+	os.Exit(code)
+}
 
 // lockedBuffer is an output that is read while it is written.
 type lockedBuffer struct {
