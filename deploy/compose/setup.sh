@@ -34,7 +34,7 @@ openssl pkcs12 -export -name idp -inkey "$work/idp.key" -in "$work/idp.pem" -cer
 redis=$(random)
 printf '%s\n' "$redis" >"$out/gateway/redis-password"
 printf '%s\n' "$redis" >"$out/redis/password"
-printf 'requirepass %s\nappendonly yes\ndir /data\n' "$redis" >"$out/redis/redis.conf"
+printf 'requirepass %s\nappendonly yes\n' "$redis" >"$out/redis/redis.conf"
 
 worker() { # account directory scheme host
   password=$(random)
