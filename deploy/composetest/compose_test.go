@@ -43,12 +43,19 @@ func project(t *testing.T) *types.Project {
 
 func TestEachServiceOfTheComposeFileFindsWhatItNeeds(t *testing.T) {
 	p := project(t)
+	builders := map[string]int{}
 	for name, s := range p.Services {
 		switch {
 		case s.Build != nil:
 			file := filepath.Join(s.Build.Context, s.Build.Dockerfile)
 			if _, err := os.Stat(file); err != nil {
 				t.Errorf("%s: %v", name, err)
+			}
+			builders[s.Image]++
+		case strings.HasSuffix(s.Image, ":compose"):
+			builders[s.Image] += 0
+			if s.PullPolicy != types.PullPolicyNever {
+				t.Errorf("%s looks for its image at strangers'", name)
 			}
 		default:
 			if _, tag, ok := strings.Cut(s.Image, ":"); !ok || tag == "latest" {
@@ -94,6 +101,11 @@ func TestEachServiceOfTheComposeFileFindsWhatItNeeds(t *testing.T) {
 		}
 		if s.Image == "crossfade:compose" && (!s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"})) {
 			t.Errorf("%s may write to its root, or has capabilities", name)
+		}
+	}
+	for image, n := range builders {
+		if n != 1 {
+			t.Errorf("%d services build %s", n, image)
 		}
 	}
 	for _, worker := range []string{"etl", "billing", "agent"} {
@@ -357,7 +369,7 @@ func TestTheCertificatesOfTheComposeFileAreForTheNamesThatAreAskedFor(t *testing
 		"gateway": readText(t, i.here(t, "gateway", "/run/crossfade/tls.crt")),
 		"idp":     pkcs12(t, i.here(t, "idp", "/run/idp/idp.p12")),
 	} {
-		block, _ := pem.Decode([]byte(chain[strings.Index(chain, "-----BEGIN"):]))
+		block, _ := pem.Decode([]byte(chain))
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			t.Fatal(err)
