@@ -133,6 +133,10 @@ func TestTheExamplesReadWhatTheirProvidersSend(t *testing.T) {
 		"token_use": "access", "scope": "luigi/run", "version": 2,
 	})
 
+	files := map[string]string{}
+	for _, provider := range []string{"okta", "entra", "keycloak", "google", "cognito"} {
+		files[provider] = example(t, provider)
+	}
 	etl := oidcauth.InspectedPrincipal{Name: "svc-etl", Team: "data-eng", Roles: []identity.Role{"runner"}, Mapped: true}
 	for name, tc := range map[string]struct {
 		claims claims
@@ -169,7 +173,7 @@ func TestTheExamplesReadWhatTheirProvidersSend(t *testing.T) {
 			if tc.typ != "" {
 				header["typ"] = tc.typ
 			}
-			got := with{stdin: tc.claims.unsigned(t, header)}.run(t, "token", "inspect", "-", "--offline", "-o", "json", "--config", example(t, provider))
+			got := with{stdin: tc.claims.unsigned(t, header)}.run(t, "token", "inspect", "-", "--offline", "-o", "json", "--config", files[provider])
 			var in oidcauth.Inspection
 			if err := json.Unmarshal([]byte(got.stdout), &in); err != nil {
 				t.Fatalf("%v: %v", err, got)
