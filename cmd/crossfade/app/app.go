@@ -74,7 +74,6 @@ type Options struct {
 type App struct {
 	options   Options
 	log       *slog.Logger
-	manager   manager
 	started   time.Time
 	telemetry *telemetry.Telemetry
 	providers *oidcauth.Providers
@@ -134,6 +133,8 @@ type App struct {
 	metrics  net.Listener
 	admin    net.Listener
 	draining atomic.Bool
+
+	supervisor supervisor // systemd, or nobody
 }
 
 // New loads the configuration, builds everything and opens the listeners, so
@@ -146,7 +147,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a := &App{options: o, log: o.Log, started: time.Now(), name: replicaName()}
-	a.manager = manager{notify: o.Notify, log: o.Log}
+	a.supervisor = supervisor{notify: o.Notify, log: o.Log}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -361,7 +362,7 @@ func (a *App) Reload() (err error) {
 	if a.handler.Load() == nil {
 		return errors.New("the gateway did not start")
 	}
-	done := a.manager.reloading()
+	done := a.supervisor.reloading()
 	defer func() {
 		if err != nil {
 			done("the new configuration has mistakes; the running one stays in force: " + err.Error())

@@ -108,7 +108,7 @@ func (a *App) Run(ctx, force context.Context) error {
 		go serve(admin, a.admin)
 	}
 	a.announce()
-	unwatch := a.manager.watch(a.options.Watchdog)
+	unwatch := a.supervisor.watch(a.options.Watchdog)
 	defer unwatch()
 
 	var err error
@@ -118,7 +118,7 @@ func (a *App) Run(ctx, force context.Context) error {
 	}
 	a.draining.Store(true)
 	longest := a.running().Drain
-	a.manager.stopping(longest)
+	a.supervisor.stopping(longest)
 	drain, cancel := context.WithTimeout(force, longest)
 	defer cancel()
 	a.log.Info("draining: no new connections, requests in flight may end", "longest", longest)
@@ -165,7 +165,7 @@ func (a *App) announce() {
 		a.log.Warn(w.Message, "key", w.Key)
 	}
 	a.printOneTime()
-	a.manager.ready(a.status(c))
+	a.supervisor.ready(a.status(c))
 }
 
 // status is one line about a gateway that serves c, for who looks at the service.

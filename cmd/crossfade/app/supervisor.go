@@ -14,9 +14,9 @@ import (
 // flushed after it.
 const drainSlack = 15 * time.Second
 
-// manager tells a service manager what becomes of the gateway, in the words of
+// supervisor tells a service manager what becomes of the gateway, in the words of
 // sd_notify(3). The zero value has nobody to tell.
-type manager struct {
+type supervisor struct {
 	notify func(state string) error
 	log    *slog.Logger
 
@@ -28,45 +28,45 @@ type manager struct {
 }
 
 // ready says that requests are served.
-func (m *manager) ready(status string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.serving = true
-	m.tell(daemon.SdNotifyReady, status)
+func (s *supervisor) ready(status string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = true
+	s.tell(daemon.SdNotifyReady, status)
 }
 
 // reloading says that a reload begins. The caller calls done at its end with what is
 // to be said of it.
-func (m *manager) reloading() (done func(status string)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.serving {
+func (s *supervisor) reloading() (done func(status string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving {
 		// The time tells the manager that it was not an earlier reload that ended.
-		m.tell(daemon.SdNotifyReloading, "", strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
+		s.tell(daemon.SdNotifyReloading, "", strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
 	}
 	return func(status string) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.serving {
-			m.tell(daemon.SdNotifyReady, status)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.serving {
+			s.tell(daemon.SdNotifyReady, status)
 		}
 	}
 }
 
 // stopping says that the gateway ends, and asks for the time that a drain may take
 // whatever the manager's own patience is.
-func (m *manager) stopping(longest time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.serving = false
-	m.tell(daemon.SdNotifyStopping, "draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (longest+drainSlack).Microseconds()))
+func (s *supervisor) stopping(longest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = false
+	s.tell(daemon.SdNotifyStopping, "draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (longest+drainSlack).Microseconds()))
 }
 
 // watch says every now and then that the process gets to run, until stop is called.
 // Nothing else is asked: a gateway whose Redis or disk hangs serves on, and would not
 // be mended by a new start.
-func (m *manager) watch(every time.Duration) (stop func()) {
-	if every <= 0 || m.notify == nil {
+func (s *supervisor) watch(every time.Duration) (stop func()) {
+	if every <= 0 || s.notify == nil {
 		return func() {}
 	}
 	end, ended := make(chan struct{}), make(chan struct{})
@@ -77,9 +77,9 @@ func (m *manager) watch(every time.Duration) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				m.mu.Lock()
-				m.tell(daemon.SdNotifyWatchdog, "")
-				m.mu.Unlock()
+				s.mu.Lock()
+				s.tell(daemon.SdNotifyWatchdog, "")
+				s.mu.Unlock()
 			case <-end:
 				return
 			}
@@ -92,8 +92,8 @@ func (m *manager) watch(every time.Duration) (stop func()) {
 }
 
 // tell sends one message; the caller holds mu.
-func (m *manager) tell(state, status string, more ...string) {
-	if m.notify == nil {
+func (s *supervisor) tell(state, status string, more ...string) {
+	if s.notify == nil {
 		return
 	}
 	lines := []string{state}
@@ -106,8 +106,8 @@ func (m *manager) tell(state, status string, more ...string) {
 			lines = append(lines, line)
 		}
 	}
-	if err := m.notify(strings.Join(lines, "\n")); err != nil && !m.failed {
-		m.failed = true
-		m.log.Warn("the service manager cannot be told what becomes of the gateway", "error", err)
+	if err := s.notify(strings.Join(lines, "\n")); err != nil && !s.failed {
+		s.failed = true
+		s.log.Warn("the service manager cannot be told what becomes of the gateway", "error", err)
 	}
 }

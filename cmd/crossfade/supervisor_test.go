@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// serviceManager is the socket on which systemd hears its services.
-type serviceManager struct {
+// supervisor is the socket on which systemd hears its services.
+type supervisor struct {
 	*net.UnixConn
 	path string
 }
 
-func newServiceManager(t *testing.T) *serviceManager {
+func newSupervisor(t *testing.T) *supervisor {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sd") // the path of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	m := &serviceManager{path: filepath.Join(dir, "notify")}
+	m := &supervisor{path: filepath.Join(dir, "notify")}
 	m.UnixConn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func newServiceManager(t *testing.T) *serviceManager {
 }
 
 // next returns the next message by its assignments.
-func (m *serviceManager) next(t *testing.T) map[string]string {
+func (m *supervisor) next(t *testing.T) map[string]string {
 	t.Helper()
 	_ = m.SetReadDeadline(time.Now().Add(patience))
 	message := make([]byte, 64<<10)
@@ -54,7 +54,7 @@ func (m *serviceManager) next(t *testing.T) map[string]string {
 }
 
 // heard returns the next message that is no sign of life.
-func (m *serviceManager) heard(t *testing.T) map[string]string {
+func (m *supervisor) heard(t *testing.T) map[string]string {
 	t.Helper()
 	for {
 		if said := m.next(t); said["WATCHDOG"] == "" {
@@ -64,7 +64,7 @@ func (m *serviceManager) heard(t *testing.T) map[string]string {
 }
 
 // reloaded waits for a reload and its end, whose status has to say something.
-func (m *serviceManager) reloaded(t *testing.T, status string) {
+func (m *supervisor) reloaded(t *testing.T, status string) {
 	t.Helper()
 	for {
 		begin := m.heard(t)
@@ -83,7 +83,7 @@ func (m *serviceManager) reloaded(t *testing.T, status string) {
 }
 
 func TestAServiceManagerHearsWhatBecomesOfTheGateway(t *testing.T) {
-	manager, upstream := newServiceManager(t), scheduler(t)
+	manager, upstream := newSupervisor(t), scheduler(t)
 	file := whole(t, "https://idp.example", upstream.URL, map[string]string{"drain": "2m"})
 	p := startWith(t, []string{"NOTIFY_SOCKET=" + manager.path, "WATCHDOG_USEC=100000"}, "serve", "--config", file)
 
@@ -122,7 +122,7 @@ func TestAServiceManagerHearsWhatBecomesOfTheGateway(t *testing.T) {
 }
 
 func TestAServiceManagerWhoIsGoneHoldsUpNothing(t *testing.T) {
-	manager, upstream := newServiceManager(t), scheduler(t)
+	manager, upstream := newSupervisor(t), scheduler(t)
 	_ = manager.Close()
 	p := startWith(t, []string{"NOTIFY_SOCKET=" + manager.path, "WATCHDOG_USEC=20000"}, "serve", "--config", whole(t, "https://idp.example", upstream.URL, nil))
 	if status, _ := get(t, newClient(t), "http://"+p.address+"/api/task_list"); status != 200 {
