@@ -22,8 +22,12 @@ demo: ## four teams on recorded Luigi traffic, nothing needed but Go; Ctrl-C end
 	$(GO) run ./cmd/crossfade demo $(ARGS)
 
 .PHONY: build
-build: ## bin/crossfade
-	$(GO) build -trimpath -o bin/crossfade ./cmd/crossfade
+build: ## bin/crossfade, as a release has it (.goreleaser.yaml)
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/crossfade ./cmd/crossfade
+
+.PHONY: reproducible
+reproducible: ## build this commit twice, in two places, and compare the bytes
+	.ci/reproducible
 
 .PHONY: test
 test: needs ## everything with the race detector, a real redis-server, nginx, Caddy, Chromium and identity provider, and a few seconds of fuzzing
@@ -32,7 +36,8 @@ test: needs ## everything with the race detector, a real redis-server, nginx, Ca
 
 .PHONY: needs
 needs: ## install what the tests start, or name what is missing and how to get it
-	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus nginx=nginx caddy=caddy node:20.12=nodejs,node npm=npm,node
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus nginx=nginx caddy=caddy node:20.12=nodejs,node npm=npm,node \
+		$(if $(filter Linux,$(shell uname -s)),systemd-analyze=systemd)
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
 .PHONY: dashboards

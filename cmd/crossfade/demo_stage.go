@@ -148,7 +148,7 @@ func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoSt
 			return c, nil
 		},
 		Log:     slog.New(slog.DiscardHandler),
-		Version: version,
+		Version: thisBuild().Version,
 		Store:   s.store,
 		OnEvent: s.tally.saw,
 	})

@@ -14,9 +14,6 @@ import (
 	"crossfade/cmd/crossfade/app"
 )
 
-// version is set by the linker at a release.
-var version = "dev"
-
 func main() {
 	// What go-redis would say on stderr about connections, in a format of its
 	// own, is in the errors that commands report and the gateway logs.

@@ -106,7 +106,7 @@ returns its command's, or 77 if that was refused. Results go to stdout, talk to 
   crossfade rollout status`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version,
+		Version:       thisBuild().Version,
 	}
 	root.SetVersionTemplate("crossfade {{.Version}}\n")
 	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "",
@@ -115,7 +115,7 @@ returns its command's, or 77 if that was refused. Results go to stdout, talk to 
 		return usage("%w\nRun `%s --help`.", err, c.CommandPath())
 	})
 	root.AddCommand(
-		p.serveCommand(), p.checkCommand(), p.demoCommand(), p.initCommand(),
+		p.serveCommand(), p.checkCommand(), p.healthCommand(), p.demoCommand(), p.initCommand(),
 		p.readinessCommand(), p.rolloutCommand(), p.principalsCommand(), p.policyCommand(), p.auditCommand(), p.explainCommand(),
 		p.tokenCommand(), p.probeCommand(), p.legacyCommand(), p.agentCommand(),
 		p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand(),

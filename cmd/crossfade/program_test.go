@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
 	"crossfade/config"
@@ -107,12 +109,42 @@ func TestTheVersionSaysWhatRuns(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil {
 		t.Fatal(err)
 	}
+	version := thisBuild().Version
 	if v["version"] != version || v["go"] != runtime.Version() || v["platform"] != runtime.GOOS+"/"+runtime.GOARCH {
 		t.Errorf("%v", v)
 	}
 	run(t, "version").want(t, exitOK, "crossfade  "+version)
 	run(t, "version", "-o", "yaml").want(t, exitOK, "version: "+version)
 	run(t, "--version").want(t, exitOK, "crossfade "+version)
+}
+
+func TestABuildKnowsItsVersion(t *testing.T) {
+	settings := func(modified string) []debug.BuildSetting {
+		return []debug.BuildSetting{{Key: "vcs.revision", Value: "8a89bd6"}, {Key: "vcs.time", Value: "2026-05-12T09:27:11Z"}, {Key: "vcs.modified", Value: modified}}
+	}
+	of := func(module string, settings ...debug.BuildSetting) *debug.BuildInfo {
+		return &debug.BuildInfo{Main: debug.Module{Version: module}, Settings: settings}
+	}
+	const between = "v1.2.4-0.20260512092711-8a89bd638cc1"
+	for name, tc := range map[string]struct {
+		linked string
+		info   *debug.BuildInfo
+		want   build
+	}{
+		"a tag":                              {"", of("v1.2.3", settings("false")...), build{Version: "v1.2.3", Revision: "8a89bd6", Time: "2026-05-12T09:27:11Z"}},
+		"a commit after a tag, and changes":  {"", of(between+"+dirty", settings("true")...), build{Version: between + "+dirty", Revision: "8a89bd6", Time: "2026-05-12T09:27:11Z", Modified: true}},
+		"sources without their repository":   {"", of("(devel)"), build{Version: "dev"}},
+		"the linker was told the version":    {"v1.2.3", of("(devel)"), build{Version: "v1.2.3"}},
+		"the linker knows better than a tag": {"v1.2.3-acme", of("v1.2.3"), build{Version: "v1.2.3-acme"}},
+		"a program that knows nothing":       {"", nil, build{Version: "dev"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.want.Go, tc.want.Platform = runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH
+			if diff := cmp.Diff(tc.want, newBuild(tc.linked, tc.info)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
 }
 
 func TestShellsComplete(t *testing.T) {

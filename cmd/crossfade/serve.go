@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"crossfade/cmd/crossfade/app"
@@ -80,13 +81,17 @@ func (p *program) serve(ctx context.Context, flags map[string]any) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	a, err := app.New(ctx, app.Options{
+	o := app.Options{
 		Load:    func() (*config.Config, error) { return config.Load(p.source(flags)) },
 		Log:     p.logger(),
-		Version: version,
+		Version: thisBuild().Version,
 		Notices: p.stderr,
 		Watch:   true,
-	})
+	}
+	if err := managed(&o); err != nil {
+		return err
+	}
+	a, err := app.New(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -106,4 +111,22 @@ func (p *program) serve(ctx context.Context, flags map[string]any) error {
 		}
 	}()
 	return a.Run(ctx, p.force)
+}
+
+// managed lets a service manager hear what becomes of the gateway, if the
+// environment names one (sd_notify(3), sd_watchdog_enabled(3)).
+func managed(o *app.Options) error {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil
+	}
+	limit, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return usage("WATCHDOG_USEC or WATCHDOG_PID of the service manager: %w", err)
+	}
+	o.Watchdog = limit / 2 // as sd_watchdog_enabled(3) recommends
+	o.Notify = func(state string) error {
+		_, err := daemon.SdNotify(false, state)
+		return err
+	}
+	return nil
 }

@@ -57,6 +57,11 @@ type Options struct {
 	Notices io.Writer
 	// Watch reloads when a file of the configuration changes.
 	Watch bool
+	// Notify tells a service manager of the gateway's life, in the words of
+	// sd_notify(3); nil tells nobody.
+	Notify func(state string) error
+	// Watchdog is how often Notify hears that the gateway runs; 0 is never.
+	Watchdog time.Duration
 	// ProbeSettle is within which time a new probe has its first turn; the zero
 	// value is right for all but tests.
 	ProbeSettle time.Duration
@@ -130,6 +135,8 @@ type App struct {
 	metrics  net.Listener
 	admin    net.Listener
 	draining atomic.Bool
+
+	supervisor supervisor // systemd, or nobody
 }
 
 // New loads the configuration, builds everything and opens the listeners, so
@@ -142,6 +149,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a := &App{options: o, log: o.Log, started: time.Now(), name: replicaName()}
+	a.supervisor = supervisor{notify: o.Notify, log: o.Log}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -350,12 +358,20 @@ func report(log *slog.Logger, of string, err error) {
 // Reload loads the configuration again and puts it in force for new requests.
 // A mistake leaves the running configuration as it is, and is returned, logged
 // and counted. Safe for concurrent use.
-func (a *App) Reload() error {
+func (a *App) Reload() (err error) {
 	a.reload.Lock()
 	defer a.reload.Unlock()
 	if a.handler.Load() == nil {
 		return errors.New("the gateway did not start")
 	}
+	done := a.supervisor.reloading()
+	defer func() {
+		if err != nil {
+			done("the new configuration has mistakes; the running one stays in force: " + err.Error())
+			return
+		}
+		done(a.status(a.config))
+	}()
 	c, err := a.options.Load()
 	if err == nil {
 		err = a.apply(c)

@@ -108,6 +108,8 @@ func (a *App) Run(ctx, force context.Context) error {
 		go serve(admin, a.admin)
 	}
 	a.announce()
+	unwatch := a.supervisor.watch(a.options.Watchdog)
+	defer unwatch()
 
 	var err error
 	select {
@@ -116,6 +118,7 @@ func (a *App) Run(ctx, force context.Context) error {
 	}
 	a.draining.Store(true)
 	longest := a.running().Drain
+	a.supervisor.stopping(longest)
 	drain, cancel := context.WithTimeout(force, longest)
 	defer cancel()
 	a.log.Info("draining: no new connections, requests in flight may end", "longest", longest)
@@ -162,6 +165,12 @@ func (a *App) announce() {
 		a.log.Warn(w.Message, "key", w.Key)
 	}
 	a.printOneTime()
+	a.supervisor.ready(a.status(c))
+}
+
+// status is one line about a gateway that serves c, for who looks at the service.
+func (a *App) status(c *config.Config) string {
+	return fmt.Sprintf("mode %s on %s, in front of %s", c.Mode, a.Addr(), c.Upstream.URL.Redacted())
 }
 
 // metricsHandler serves what needs no login and holds no secret.
