@@ -32,11 +32,12 @@ reproducible: ## build this commit twice, in two places, and compare the bytes
 .PHONY: test
 test: needs ## everything with the race detector, a real redis-server, nginx, Caddy, Chromium and identity provider, and a few seconds of fuzzing
 	$(GO) test -race -timeout 5m ./...
+	cd deploy/verify && $(GO) test -count=1 ./image
 	.ci/fuzz 3s $(DOORS)
 
 .PHONY: needs
 needs: ## install what the tests start, or name what is missing and how to get it
-	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus nginx=nginx caddy=caddy node:20.12=nodejs,node npm=npm,node \
+	@.ci/need redis-server=redis-server,redis chromium=chromium,google-chrome promtool=prometheus nginx=nginx caddy=caddy openssl=openssl node:20.12=nodejs,node npm=npm,node \
 		$(if $(filter Linux,$(shell uname -s)),systemd-analyze=systemd)
 	@.ci/npm cmd/crossfade/providertest/testdata provider
 
@@ -48,7 +49,7 @@ dashboards: ## dashboards/grafana/*.json from their source, and the Helm chart's
 
 .PHONY: chart
 chart: $(HELM) ## the Helm chart's schema as the configuration says, and its golden files as its templates say
-	cd deploy/verify && $(GO) test -count=1 -run 'Schema|Reviewed|Notes' . -update
+	cd deploy/verify && $(GO) test -count=1 -run 'Schema|Reviewed|Notes' ./chart -update
 
 .PHONY: check
 check: $(LINT) $(HELM) $(VALIDATE) ## format, vet, lint, import directions, dashboards as their source says, the Helm chart
@@ -60,7 +61,7 @@ check: $(LINT) $(HELM) $(VALIDATE) ## format, vet, lint, import directions, dash
 	$(GO) test -run 'TestImports' ./gateway
 	cd dashboards/generate && $(GO) vet ./... && $(LINT) run && $(GO) mod verify && $(GO) test ./...
 	@.ci/need promtool=prometheus
-	cd deploy/verify && $(GO) vet ./... && $(LINT) run && $(GO) mod verify && $(GO) test -count=1 ./...
+	cd deploy/verify && $(GO) vet ./... && $(LINT) run && $(GO) mod verify && $(GO) test -count=1 ./chart
 
 $(LINT):
 	@mkdir -p $(TOOLS)

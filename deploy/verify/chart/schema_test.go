@@ -1,4 +1,4 @@
-package verify_test
+package chart_test
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package composetest_test
+package image_test
 
 import (
 	"bufio"

@@ -1,4 +1,4 @@
-package verify_test
+package chart_test
 
 import (
 	"bytes"
@@ -20,8 +20,8 @@ import (
 var update = flag.Bool("update", false, "write the golden files and the generated part of values.schema.json")
 
 const (
-	repository = "../.."
-	chart      = "../helm/crossfade"
+	repository = "../../.."
+	chart      = "../../helm/crossfade"
 	release    = "gateway"
 	namespace  = "luigi"
 )

@@ -1,6 +1,6 @@
-// Package composetest proves what in deploy needs a container engine, as far as that
-// goes without one. It is a module of its own, for the sake of the parsers of Docker.
-package composetest_test
+// Package image proves what in deploy needs a container engine, the Dockerfile and the
+// compose file, as far as that goes without one.
+package image_test
 
 import (
 	"bytes"

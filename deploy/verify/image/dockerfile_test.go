@@ -1,4 +1,4 @@
-package composetest_test
+package image_test
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ import (
 )
 
 // repository is where the image is built.
-const repository = "../.."
+const repository = "../../.."
 
 // patience bounds every wait for something that must come.
 const patience = 2 * time.Minute
