@@ -257,7 +257,7 @@ func (s *demoStage) play(ctx context.Context, sc scene) error {
 			name := strings.Replace(worker, "Worker(", fmt.Sprintf("Worker(loop=%d, account=%s, ", loop, sc.user), 1)
 			i := slices.Index(traffic.Workers(), worker)
 			sends[i] = s.sends(sc, i)
-			s.tally.starts(name, sends[i])
+			s.tally.starts(sc.team, name, sends[i])
 			return name
 		},
 		Through:  func(worker int) string { return s.agents.url(post{sc.user, sends[worker]}) },

@@ -18,9 +18,15 @@ import (
 type tally struct {
 	mu    sync.Mutex
 	teams map[identity.Team]*teamTally
-	// sends is what goes along with each worker's password.
-	sends map[string]tokens
-	wrong []string
+	// workers are those that began, by their names.
+	workers map[string]sender
+	wrong   []string
+}
+
+// sender is whose worker it is, and what goes along with its password.
+type sender struct {
+	team  identity.Team
+	sends tokens
 }
 
 // teamTally is one team's count. The first group is the client's view, the
@@ -37,7 +43,7 @@ type teamTally struct {
 const recordedAgent = "python-requests/"
 
 func newTally(all []scene) *tally {
-	t := &tally{teams: make(map[identity.Team]*teamTally), sends: make(map[string]tokens)}
+	t := &tally{teams: make(map[identity.Team]*teamTally), workers: make(map[string]sender)}
 	for _, sc := range all {
 		t.teams[sc.team] = &teamTally{
 			verdicts: make(map[shadow.Verdict]int64),
@@ -47,11 +53,11 @@ func newTally(all []scene) *tally {
 	return t
 }
 
-// starts notes that a worker begins, and what it will send.
-func (t *tally) starts(worker string, what tokens) {
+// starts notes that a worker of a team begins, and what it will send.
+func (t *tally) starts(team identity.Team, worker string, what tokens) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sends[worker] = what
+	t.workers[worker] = sender{team, what}
 }
 
 // sent notes a client's result.
@@ -73,8 +79,11 @@ func (t *tally) sent(team identity.Team, r demo.Result) {
 func (t *tally) saw(ev *gateway.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	worker, ours := t.workers[ev.Call.Run]
 	c, ok := t.teams[ev.Team()]
-	what, ours := t.sends[ev.Call.Run]
+	if ev.Principal.Name == "" { // nobody is known yet where a request is turned away before its password is judged
+		c, ok = t.teams[worker.team]
+	}
 	if !ok || ev.Call.Run != "" && !ours || !strings.HasPrefix(ev.UserAgent, recordedAgent) {
 		return // the user of the demo tries the curl lines
 	}
@@ -96,7 +105,7 @@ func (t *tally) saw(ev *gateway.Event) {
 	if ev.Call.Run == "" {
 		return
 	}
-	t.compare(ev, what)
+	t.compare(ev, worker.sends)
 }
 
 // compare holds one event against what its worker sent. The caller holds mu.
@@ -105,6 +114,9 @@ func (t *tally) compare(ev *gateway.Event, what tokens) {
 		if len(t.wrong) < 20 {
 			t.wrong = append(t.wrong, fmt.Sprintf("%s, %s: ", ev.Team(), ev.Call.Method)+fmt.Sprintf(format, args...))
 		}
+	}
+	if ev.Decision.Outcome == gateway.Unavailable {
+		return // by a machine that is too busy, as below
 	}
 	verdict, reason, forward := shadow.MatchAllow, identity.Reason(""), true
 	enforced := ev.Enforcement.Enforced

@@ -550,6 +550,15 @@ func TestTheDemoHoldsWhatWasSeenAgainstWhatWasSent(t *testing.T) {
 			demo.Result{Status: 200},
 			"1 requests were answered and 0 cut off, the gateway saw 0",
 		},
+		"a request that is turned away before its password is judged": {
+			rightToken,
+			event("w", func(ev *gateway.Event) {
+				ev.Principal = identity.Principal{}
+				ev.Decision = gateway.Decision{Outcome: gateway.Unavailable, Reason: identity.PolicyError}
+			}),
+			demo.Result{Status: 503, Reason: identity.PolicyError},
+			"",
+		},
 		"a request that got no answer": {
 			rightToken, event("w", nil), demo.Result{Status: 0}, "billing: nothing was answered",
 		},
@@ -562,7 +571,7 @@ func TestTheDemoHoldsWhatWasSeenAgainstWhatWasSent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tally := newTally([]scene{{team: "billing"}})
-			tally.starts("w", tc.sends)
+			tally.starts("billing", "w", tc.sends)
 			tally.saw(tc.ev)
 			tally.sent("billing", tc.reply)
 			wrong := strings.Join(tally.contradictions(), "\n")
