@@ -120,7 +120,8 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 		cancel()
 		return nil, err
 	}
-	r.sent.Store(&f.batch.From)
+	began := f.batch.From // a copy: the batch is taken while others look
+	r.sent.Store(&began)
 	r.done.Go(func() { r.run(ctx, f) })
 	r.done.Go(func() { r.retry(ctx) })
 	return r, nil
