@@ -59,7 +59,7 @@ func (r *Runs) keepAlive(en *entry, st State, now time.Time) {
 		return
 	}
 	latch := en.latch
-	latch.Pipeline = en.pipeline
+	latch.Pipeline, latch.Spares = en.pipeline, en.spared
 	select {
 	case r.refresh.tasks <- refreshTask{entry: en, latch: latch, lowered: st.LoweredRevision}:
 		en.latch, en.refreshed = latch, now

@@ -115,12 +115,15 @@ type entry struct {
 	// channel because it is held while the store is asked, so that requests of
 	// one run ask once, and testing/synctest lets time pass only for waits on
 	// channels.
-	turn      chan struct{}
-	began     time.Time // the first request here
-	seen      time.Time // the last request
-	pipeline  string
-	latched   bool
-	latch     Latch
+	turn     chan struct{}
+	began    time.Time // the first request here
+	seen     time.Time // the last request
+	pipeline string
+	latched  bool
+	latch    Latch
+	// spared tells that the run was let through while the store could not be asked,
+	// so that enforcing it from now on would break it in its middle.
+	spared    bool
 	refreshed time.Time // when the store last heard of the run, or will soon
 	// peeked is when the store last knew no latch; it counts only for the
 	// revision that it was asked at, since a raise is when it matters.
@@ -201,6 +204,9 @@ func (r *Runs) Enforce(ctx context.Context, run Run, observe bool) Enforcement {
 		r.keepAlive(en, st, now)
 	case !r.settle(ctx, st, run, en, now, observe):
 		v.stale, v.percent = true, st.Cautious(now)
+		e := r.judge(st, run, en, v)
+		en.spared = en.spared || e.KeyKnown && !e.Enforced
+		return e
 	}
 	return r.judge(st, run, en, v)
 }
@@ -271,7 +277,7 @@ func (r *Runs) settle(ctx context.Context, st State, run Run, en *entry, now tim
 			}
 			continue
 		}
-		mine := Latch{Enforced: selected && !observe, Revision: st.Revision, Pipeline: en.pipeline, At: Change{}.When(now)}
+		mine := Latch{Enforced: selected && !observe && !en.spared, Revision: st.Revision, Pipeline: en.pipeline, At: Change{}.When(now), Spares: en.spared}
 		got, err := r.latch(ctx, key, mine, st.LoweredRevision, now)
 		if err != nil || !got.equal(mine) {
 			r.newRuns.giveBack(run.Team, run.Principal, now) // not a new run, or not a latched one
@@ -329,13 +335,13 @@ func (en *entry) alive(now time.Time) bool {
 // another run.
 func (en *entry) see(now time.Time, pipeline string) {
 	if !en.seen.IsZero() && now.Sub(en.seen) >= LatchIdle {
-		en.pipeline, en.latched, en.peeked, en.began = "", false, time.Time{}, time.Time{}
+		en.pipeline, en.latched, en.spared, en.peeked, en.began = "", false, false, time.Time{}, time.Time{}
 	}
 	if en.began.IsZero() {
 		en.began = now
 	}
 	if en.latched && now.Sub(en.latch.At) >= LatchMax {
-		en.latched = false
+		en.latched, en.spared = false, false
 	}
 	en.seen = now
 	en.learn(pipeline)
@@ -360,7 +366,8 @@ func (en *entry) first() time.Time {
 func (en *entry) holds(st State) bool { return en.latched && !en.latch.Freed(st.LoweredRevision) }
 
 // adopt takes over what the store says and reports whether it is in force.
-// Another replica's pipeline was first, so it replaces the one known here.
+// Another replica's pipeline was first, so it replaces the one known here. A run
+// that was let through here stays so.
 func (en *entry) adopt(got Latch, st State, now time.Time) bool {
 	if got.Pipeline != "" {
 		en.pipeline = got.Pipeline
@@ -368,6 +375,7 @@ func (en *entry) adopt(got Latch, st State, now time.Time) bool {
 	if got.Freed(st.LoweredRevision) {
 		return false
 	}
+	got.Enforced = got.Enforced && !en.spared
 	en.latch, en.latched, en.refreshed = got, true, now
 	return true
 }

@@ -1,8 +1,10 @@
 package rollout_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +88,65 @@ func TestWithoutTheStoreLatchedRunsStayAndOthersAreLatchedLater(t *testing.T) {
 			t.Errorf("the old run at another replica: %+v", got)
 		}
 	})
+}
+
+// tardy makes latches, and says so too late.
+type tardy struct {
+	*rollouttest.Memory
+	late *atomic.Bool
+}
+
+func (s tardy) Latch(ctx context.Context, key rollout.LatchKey, l rollout.Latch, lowered int64) (rollout.Latch, error) {
+	got, err := s.Memory.Latch(ctx, key, l, lowered)
+	if err == nil && s.late.Load() {
+		<-ctx.Done()
+		return rollout.Latch{}, fmt.Errorf("%w: %w", rollout.ErrUnavailable, ctx.Err())
+	}
+	return got, err
+}
+
+func TestARunThatWasLetThroughIsNotEnforcedWhenTheStoreAnswersAgain(t *testing.T) {
+	for name, away := range map[string]func(tardy, bool){
+		"the store was away":               func(s tardy, away bool) { s.SetDown(away) },
+		"the store was late with its word": func(s tardy, away bool) { s.late.Store(away) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+				s := tardy{store, new(atomic.Bool)}
+				p := pipelineAt(60)
+				set(t, store, 70)
+				r, other := luigi(t, s), luigi(t, store)
+				away(s, true)
+				if got := r.ask("w", p); got.Enforced || !got.Stale {
+					t.Fatalf("without the store: %+v", got)
+				}
+				if got := r.ask("no key yet", ""); got.Enforced {
+					t.Fatalf("without the store and a key: %+v", got)
+				}
+				away(s, false)
+				wait(10 * time.Second)
+				for range 20 { // and as long as it lives
+					if got := r.ask("w", p); got.Enforced || got.Stale || !got.Latched {
+						t.Fatalf("with the store: %+v", got)
+					}
+					wait(5 * time.Minute)
+				}
+				if got := other.ask("w", p); got.Enforced || !got.Latched {
+					t.Errorf("at another replica: %+v", got)
+				}
+				if got := r.ask("no key yet", p); !got.Enforced || !got.Latched {
+					t.Errorf("a run whose key was not known: %+v", got)
+				}
+				if got := r.ask("another", p); !got.Enforced || !got.Latched {
+					t.Errorf("a new run: %+v", got)
+				}
+				wait(rollout.LatchIdle)
+				if got := r.ask("w", p); !got.Enforced || !got.Latched {
+					t.Errorf("a later run of that name: %+v", got)
+				}
+			})
+		})
+	}
 }
 
 func TestARegressedStoreIsNotAskedAboutRuns(t *testing.T) {

@@ -146,11 +146,12 @@ type Watcher interface {
 // call about it, and for LatchMax after Latch.At at most.
 type Latcher interface {
 	// Latch puts l in force unless one is in force already, and returns the
-	// one that is. The first one wins, with two exceptions: a latch that
+	// one that is. The first one wins, with three exceptions: a latch that
 	// l.Freed(lowered) holds of is replaced, unless it names another pipeline
 	// than l (then it is returned as it is, and the caller judges the run by
 	// that pipeline and tries again); and a latch without a pipeline takes
-	// l's.
+	// l's. And a run that l spares is not enforced from then on, whatever was in
+	// force.
 	Latch(ctx context.Context, key LatchKey, l Latch, lowered int64) (Latch, error)
 	// Latched returns the latch in force, freed or not; ok is false if there is
 	// none.
@@ -221,13 +222,18 @@ type Latch struct {
 	Pipeline string
 	// At is when the run latched, in whole milliseconds of UTC.
 	At time.Time
+	// Spares tells of a latch to be made, which is not enforced, that the run was let
+	// through before, while the store did not answer in time: it may have made a
+	// latch that nobody heard of. It is not kept, and never set in what a store
+	// returns.
+	Spares bool
 }
 
 // Freed reports whether a lowering at revision lowered frees the latch: it is
 // enforced and was made before.
 func (l Latch) Freed(lowered int64) bool { return l.Enforced && l.Revision < lowered }
 
-// equal compares by value; times compare as instants.
+// equal compares by value what is kept; times compare as instants.
 func (l Latch) equal(m Latch) bool {
 	return l.Enforced == m.Enforced && l.Revision == m.Revision && l.Pipeline == m.Pipeline && l.At.Equal(m.At)
 }

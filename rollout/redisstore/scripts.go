@@ -79,7 +79,7 @@ return {'ok', redis.call('HGETALL', KEYS[1])}
 //	KEYS  1 latch, 2 the latches that are enforced, 3 those that are not
 //	ARGV  1 enforced ('' to ask), 2 revision, 3 at, 4 pipeline, 5 lowered,
 //	      6 idle, 7 longest life, both in milliseconds, 8 run, 9 how many are
-//	      counted at most
+//	      counted at most, 10 '1' to spare the run
 //
 // A latch is kept as "1|<enforced>|<revision>|<at>|<pipeline>", where the first
 // 1 is the version of this form. The sorted sets hold the runs of latches by the
@@ -101,8 +101,9 @@ elseif not e then
 elseif e == '1' and tonumber(r) < tonumber(ARGV[5]) then
   if p ~= '' and p ~= ARGV[4] then return current end
   e, r, a, p = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-elseif p == '' then
-  p = ARGV[4]
+else
+  if ARGV[10] == '1' then e = '0' end
+  if p == '' then p = ARGV[4] end
 end
 local value = '1|' .. e .. '|' .. r .. '|' .. a .. '|' .. p
 local ttl = math.min(tonumber(ARGV[6]), tonumber(a) + tonumber(ARGV[7]) - now)

@@ -244,17 +244,17 @@ func (s *Store) Watch(ctx context.Context, changed func(identity.Team)) error {
 
 // Latch implements rollout.Latcher.
 func (s *Store) Latch(ctx context.Context, key rollout.LatchKey, l rollout.Latch, lowered int64) (rollout.Latch, error) {
-	got, _, err := s.latch(ctx, key, flag(l.Enforced), l.Revision, l.At.UnixMilli(), l.Pipeline, lowered)
+	got, _, err := s.latch(ctx, key, l.Spares, flag(l.Enforced), l.Revision, l.At.UnixMilli(), l.Pipeline, lowered)
 	return got, err
 }
 
 // Latched implements rollout.Latcher.
 func (s *Store) Latched(ctx context.Context, key rollout.LatchKey) (rollout.Latch, bool, error) {
-	return s.latch(ctx, key, "", 0, 0, "", 0)
+	return s.latch(ctx, key, false, "", 0, 0, "", 0)
 }
 
-func (s *Store) latch(ctx context.Context, key rollout.LatchKey, args ...any) (rollout.Latch, bool, error) {
-	args = append(args, rollout.LatchIdle.Milliseconds(), rollout.LatchMax.Milliseconds(), key.Run, s.counted)
+func (s *Store) latch(ctx context.Context, key rollout.LatchKey, spares bool, args ...any) (rollout.Latch, bool, error) {
+	args = append(args, rollout.LatchIdle.Milliseconds(), rollout.LatchMax.Milliseconds(), key.Run, s.counted, flag(spares))
 	keys := append([]string{s.latchKey(key)}, s.latchedKeys(key.Team)...)
 	value, err := latchRun.Run(ctx, s.client, keys, args...).Text()
 	if errors.Is(err, redis.Nil) {

@@ -41,6 +41,7 @@ func TestStore(t *testing.T, newStore func(t *testing.T) rollout.Store) {
 		"of fifty replicas that latch a run the first one wins":             racingLatches,
 		"a latch is found by its own key only":                              latchKeys,
 		"a lowering frees enforced latches made before it and no others":    freedLatches,
+		"a run that was let through before is spared, everywhere":           sparedLatches,
 		"a freed latch of another pipeline is returned to be judged by":     freedPipeline,
 		"a latch without a pipeline takes the first one that is told":       latchPipeline,
 		"a latch ends seven days after it was made":                         oldLatch,

@@ -110,6 +110,30 @@ func freedLatches(t *testing.T, s rollout.Store) {
 	}
 }
 
+func sparedLatches(t *testing.T, s rollout.Store) {
+	key := rollout.NewLatchKey(team, "svc-etl", "worker-1")
+	late := rollout.Latch{Enforced: true, Revision: 3, At: now()}
+	latch(t, s, key, late, 0)
+	spared := late
+	spared.Enforced, spared.Pipeline = false, "Load"
+	next := rollout.Latch{Revision: 4, Pipeline: "Load", At: now().Add(time.Second), Spares: true}
+	same(t, "spared", latch(t, s, key, next, 0), spared)
+	same(t, "again", latch(t, s, key, next, 0), spared)
+	late.Revision = 5
+	same(t, "enforced by somebody who does not know", latch(t, s, key, late, 0), spared)
+	if got, _ := latched(t, s, key); got != spared {
+		t.Errorf("in force afterwards: %+v, want %+v", got, spared)
+	}
+	if n := counted(t, s, team); n != (rollout.LatchCount{Unenforced: 1}) {
+		t.Errorf("counted: %+v", n)
+	}
+	other := rollout.NewLatchKey(team, "svc-etl", "worker-2")
+	next.Pipeline, next.Spares = "", false
+	want := next
+	next.Spares = true
+	same(t, "spared where nothing is in force", latch(t, s, other, next, 0), want)
+}
+
 func freedPipeline(t *testing.T, s rollout.Store) {
 	key := rollout.NewLatchKey(team, "svc-etl", "worker-1")
 	old := rollout.Latch{Enforced: true, Revision: 1, Pipeline: "First", At: now()}

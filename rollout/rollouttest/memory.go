@@ -290,9 +290,11 @@ func (m *Memory) Latch(ctx context.Context, key rollout.LatchKey, l rollout.Latc
 			if cur.Pipeline == "" {
 				cur.Pipeline = l.Pipeline
 			}
+			cur.Enforced = cur.Enforced && !l.Spares
 			l = cur
 		}
 	}
+	l.Spares = false
 	m.keep(key, l, now)
 	return l, nil
 }
