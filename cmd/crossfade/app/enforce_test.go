@@ -150,8 +150,8 @@ func TestAtAHundredPercentPasswordsAreRefusedUntilThePercentageIsLowered(t *test
 	set(t, redis.URL(), "data-eng", 100)
 	g.reaches("data-eng", 100)
 
-	g.enforces("w2")
-	post := g.send(etl(addTask("w2", "LoadUsers")))
+	g.enforces()
+	post := g.send(etl(addTask(s.enforced, "LoadUsers")))
 	if post.status != 200 || post.header.Get("Crossfade-Reason") != "legacy_refused" {
 		t.Errorf("a worker at 100%%: %v", post)
 	}
@@ -193,7 +193,7 @@ func TestAtAHundredPercentPasswordsAreRefusedUntilThePercentageIsLowered(t *test
 
 	set(t, redis.URL(), "data-eng", 0)
 	g.reaches("data-eng", 0)
-	if got := g.send(etl(ping("w2"))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
+	if got := g.send(etl(ping(s.enforced))); got.status != 200 || got.header.Get("Crossfade-Reason") != "" {
 		t.Errorf("lowering does not free the refused run: %v", got)
 	}
 	if got := g.send(etl(pages())); got.status != 200 {

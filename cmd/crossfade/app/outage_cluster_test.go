@@ -25,7 +25,7 @@ func TestASlotMovesWhileItIsInUse(t *testing.T) {
 	s := newSite(t)
 	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
 	g := s.start().loaded()
-	sent, made := g.enforces("enforced")+5, 1
+	sent, made := g.enforces()+5, 1
 	g.send(search(addTask("free", "LoadUsers")))
 	asBefore(t, g, "before")
 	// use is what goes on: requests, new runs, and a change that is made or
@@ -128,7 +128,7 @@ func nodeDies(t *testing.T, test nodeDeath) {
 	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
 	g := s.start().loaded()
 	g.send(search(addTask("free", "LoadUsers")))
-	sent := 1 + g.enforces("enforced")
+	sent := 1 + g.enforces()
 	asBefore(t, g, "before")
 	sent += 4
 	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })
@@ -245,7 +245,7 @@ func TestAReplicaOfAClusterTakesOver(t *testing.T) {
 	s.configure("redis", fmt.Sprintf("%q", cluster.URL()))
 	g := s.start().loaded()
 	g.send(search(addTask("free", "LoadUsers")))
-	sent := 1 + g.enforces("enforced")
+	sent := 1 + g.enforces()
 	asBefore(t, g, "before")
 	sent += 4
 	s.eventually("what was learned is recorded", func() bool { return requests(t, cluster.URL()) == sent })

@@ -111,7 +111,7 @@ func survives(t *testing.T, o outage) {
 	s.configure("redis", o.url)
 	g := s.start().loaded()
 	g.send(search(addTask("free", "LoadUsers")))
-	sent := 5 + g.enforces("enforced") // the one before, and four of asBefore
+	sent := 5 + g.enforces() // the one before, and four of asBefore
 	asBefore(t, g, "before")
 	s.eventually("what was learned is recorded", func() bool { return requests(t, o.direct) == sent })
 

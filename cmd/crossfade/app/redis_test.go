@@ -95,20 +95,21 @@ func ramped(t *testing.T) (*rollouttest.Redis, *gateway) {
 	s := newSite(t)
 	s.configure("redis", redis.URL())
 	g := s.start().loaded()
-	g.enforces("enforced")
+	g.enforces()
 	g.send(search(addTask("free", "LoadUsers")))
 	asBefore(t, g, "at the beginning")
 	return redis, g
 }
 
-// enforces sends the first request of a run of data-eng, which is at 100%, until its
-// latch is there, and returns how many it sent: on a busy machine a latch may take
-// more than the 50 ms that a request waits for it.
-func (g *gateway) enforces(worker string) (sent int64) {
+// enforces begins runs of data-eng, which is at 100%, until one has its latch, and
+// returns how many requests it sent: on a busy machine a latch may take more than the
+// 50 ms that a request waits for it, and such a run is spared for good.
+func (g *gateway) enforces() (sent int64) {
 	g.site.t.Helper()
-	g.site.eventually("the run at 100% has its latch", func() bool {
+	g.site.eventually("a run at 100% has its latch", func() bool {
 		sent++
-		return g.send(etl(addTask(worker, "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
+		g.site.enforced = fmt.Sprint("enforced-", sent)
+		return g.send(etl(addTask(g.site.enforced, "LoadUsers"))).header.Get("Crossfade-Reason") == "legacy_refused"
 	})
 	return sent
 }
@@ -120,7 +121,7 @@ func asBefore(t *testing.T, g *gateway, when string) {
 		ask    request
 		reason string
 	}{
-		"a worker at 100%": {etl(ping("enforced")), "legacy_refused"},
+		"a worker at 100%": {etl(ping(g.site.enforced)), "legacy_refused"},
 		"a page at 100%":   {etl(pages()), "legacy_refused"},
 		"a worker at 0%":   {search(ping("free")), ""},
 		"a page at 0%":     {search(pages()), ""},

@@ -43,6 +43,8 @@ type site struct {
 	client   *http.Client
 	// lines are the keys of crossfade.yaml and what stands behind each.
 	lines map[string]string
+	// enforced is the run that gateway.enforces has begun.
+	enforced string
 }
 
 // sharedIssuer is one identity provider for all tests that leave it as it is:
