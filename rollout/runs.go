@@ -74,14 +74,15 @@ type RunsOptions struct {
 	// Cache bounds the number of runs that are remembered here; 100,000 by
 	// default. A run that falls out costs one more call to the store.
 	Cache int
+	// Timeout bounds what a request waits for a latch; 50 ms when 0, which nobody
+	// notices at a run's first request.
+	Timeout time.Duration
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
 
 const (
-	// storeTimeout bounds what a request waits for a latch: nobody notices 50 ms at
-	// a run's first request.
-	storeTimeout = 50 * time.Millisecond
+	storeTimeout = 50 * time.Millisecond // see RunsOptions.Timeout
 	// defaultCache is enough for 100,000 workers at once, some 40 MB.
 	defaultCache = 100_000
 	// refreshEvery is how often the store hears that a run is alive: five
@@ -100,6 +101,7 @@ type Runs struct {
 	keying    Keying
 	latchRuns bool
 	now       func() time.Time
+	timeout   time.Duration
 
 	cache   *lru.Cache[runKey, *entry]
 	newRuns *limiter
@@ -140,8 +142,8 @@ func NewRuns(opt RunsOptions) (*Runs, error) {
 		return nil, errors.New("rollout runs: no store to latch runs in")
 	case !opt.LatchRuns && opt.Stickiness == StickPipeline:
 		return nil, errors.New("rollout runs: stickiness pipeline needs a profile that knows pipelines: use principal")
-	case opt.Cache < 0:
-		return nil, errors.New("rollout runs: the size of the cache must not be negative")
+	case opt.Cache < 0 || opt.Timeout < 0:
+		return nil, errors.New("rollout runs: the size of the cache and the timeout must not be negative")
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -156,7 +158,7 @@ func NewRuns(opt RunsOptions) (*Runs, error) {
 	}
 	r := &Runs{
 		table: opt.Table, store: opt.Store, keying: Keying{Stickiness: opt.Stickiness, Runs: opt.LatchRuns}, latchRuns: opt.LatchRuns,
-		now: opt.Now, cache: cache, newRuns: newRuns,
+		now: opt.Now, timeout: cmp.Or(opt.Timeout, storeTimeout), cache: cache, newRuns: newRuns,
 	}
 	r.refresh = startRefresher(r.extend)
 	return r, nil
@@ -294,7 +296,7 @@ func (r *Runs) settle(ctx context.Context, st State, run Run, en *entry, now tim
 
 func (r *Runs) peek(ctx context.Context, key LatchKey, now time.Time) (got Latch, ok bool, err error) {
 	err = r.breaker.Call(now, func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.timeout)
 		defer cancel()
 		got, ok, err = r.store.Latched(ctx, key)
 		return err
@@ -304,7 +306,7 @@ func (r *Runs) peek(ctx context.Context, key LatchKey, now time.Time) (got Latch
 
 func (r *Runs) latch(ctx context.Context, key LatchKey, l Latch, lowered int64, now time.Time) (got Latch, err error) {
 	err = r.breaker.Call(now, func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.timeout)
 		defer cancel()
 		got, err = r.store.Latch(ctx, key, l, lowered)
 		return err

@@ -34,6 +34,9 @@ type RegistryOptions struct {
 	// Tasks and Workers bound what is remembered here; 100,000 and 20,000 by
 	// default, some 40 MB. What falls out costs one more question.
 	Tasks, Workers int
+	// Timeout bounds what a request waits for the store; 50 ms when 0 or less, which
+	// nobody notices at a run's first request.
+	Timeout time.Duration
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -46,6 +49,7 @@ type RegistryOptions struct {
 type Registry struct {
 	store   Store
 	now     func() time.Time
+	timeout time.Duration
 	tasks   *lru.Cache[string, known]
 	workers *lru.Cache[string, *worker]
 	batches *lru.Cache[string, []string]
@@ -69,9 +73,7 @@ type known struct {
 }
 
 const (
-	// storeTimeout bounds what a request waits for the store: nobody notices 50 ms
-	// at a run's first request.
-	storeTimeout = 50 * time.Millisecond
+	storeTimeout = 50 * time.Millisecond // see RegistryOptions.Timeout
 	// recordTimeout bounds what the start and the end of an execution wait for
 	// being noted. They are seldom, and what is not noted may be told twice.
 	recordTimeout = 500 * time.Millisecond
@@ -113,11 +115,14 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 		return nil, fmt.Errorf("luigi registry: %w", err)
 	}
 	r := &Registry{
-		store: o.Store, now: o.Now, tasks: tasks, workers: workers, batches: batches,
+		store: o.Store, now: o.Now, timeout: storeTimeout, tasks: tasks, workers: workers, batches: batches,
 		onGone: o.Abandoned, learned: make(chan Registered, learnQueue),
 	}
 	if r.now == nil {
 		r.now = time.Now
+	}
+	if o.Timeout > 0 {
+		r.timeout = o.Timeout
 	}
 	if r.onGone == nil {
 		r.onGone = func(Execution) {}
@@ -207,7 +212,7 @@ func (r *Registry) ask(ctx context.Context, key string) (stored Task, ok bool) {
 
 // call asks the store within its time, whatever becomes of the request.
 func (r *Registry) call(ctx context.Context, now time.Time, f func(context.Context) error) error {
-	return r.within(ctx, storeTimeout, now, f)
+	return r.within(ctx, r.timeout, now, f)
 }
 
 func (r *Registry) within(ctx context.Context, limit time.Duration, now time.Time, f func(context.Context) error) error {

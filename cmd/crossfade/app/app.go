@@ -65,6 +65,9 @@ type Options struct {
 	// ProbeSettle is within which time a new probe has its first turn; the zero
 	// value is right for all but tests.
 	ProbeSettle time.Duration
+	// StoreTimeout bounds what a request waits for the store; 50 ms when 0, which is
+	// right for all but tests.
+	StoreTimeout time.Duration
 	// Keys says how keys of issuers are fetched; the zero value is right for
 	// all but tests. OnRefresh is the App's own.
 	Keys oidcauth.ProviderOptions
@@ -204,11 +207,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.keying = KeyingOf(c)
 	a.runs, err = rollout.NewRuns(rollout.RunsOptions{
 		Table: a.table, Store: a.store.Store, Stickiness: a.keying.Stickiness, LatchRuns: a.keying.Runs,
+		Timeout: a.options.StoreTimeout,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.registry, err = luigi.NewRegistry(luigi.RegistryOptions{Store: a.store.Store, Abandoned: a.audit.Executed})
+	a.registry, err = luigi.NewRegistry(luigi.RegistryOptions{Store: a.store.Store, Abandoned: a.audit.Executed, Timeout: a.options.StoreTimeout})
 	if err != nil {
 		return nil, err
 	}

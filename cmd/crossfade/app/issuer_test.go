@@ -57,9 +57,12 @@ func (s *site) relayKeys(state int32) *relay {
 	return k
 }
 
+// atOnce fetches keys as often as they are wanted.
+func atOnce(o *app.Options) { o.Keys.MinRefresh = time.Millisecond }
+
 // impatient shortens the times of fetching keys.
 func impatient(o *app.Options) {
-	o.Keys.MinRefresh = time.Millisecond
+	atOnce(o)
 	o.Keys.Timeout = 500 * time.Millisecond
 }
 
@@ -137,7 +140,7 @@ func TestARotationOfKeysUnderLoadLosesNoRequest(t *testing.T) {
 	s := newSite(t)
 	s.ownIssuer()
 	keys := s.relayKeys(passes)
-	g := s.start(impatient).loaded()
+	g := s.start(atOnce).loaded()
 	const clients, rotations = 8, 3
 	done := make(chan struct{})
 	answered := make(chan struct{}, clients)

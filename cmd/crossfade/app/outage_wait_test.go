@@ -94,7 +94,7 @@ func TestNoRequestWaitsForAStoreThatHangs(t *testing.T) {
 	t.Parallel()
 	h := &hanging{InProcess: inProcess(t), asked: make(map[string]int)}
 	s := newSite(t)
-	g := s.start(func(o *app.Options) { o.Store = h }).loaded()
+	g := s.start(func(o *app.Options) { o.Store, o.StoreTimeout = h, 0 }).loaded()
 	if got := g.send(etl(addTask("known", "LoadUsers"))); got.status != 200 {
 		t.Fatalf("before: %v", got)
 	}

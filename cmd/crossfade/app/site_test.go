@@ -167,6 +167,11 @@ func (s *site) start(options ...func(*app.Options)) *gateway {
 		Log:     slog.New(slog.NewTextHandler(g.log, nil)),
 		Version: "test",
 	}
+	if s.lines["redis"] == "" {
+		// The store is in this process or a test's own, and is not away: a request that
+		// has to wait for it longer than in production does so on a busy machine.
+		o.StoreTimeout = patience
+	}
 	for _, set := range options {
 		set(&o)
 	}
