@@ -83,7 +83,11 @@ func askHealth(ctx context.Context, address, path string) (said string, err erro
 	if err != nil {
 		return "", usage("--metrics %s: %w", address, err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true}, // and no proxy
+		// A redirect is an answer of something else, and where it leads is nobody's health.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	resp, err := client.Do(r)
 	if err != nil {
 		return "", fmt.Errorf("no answer: %w: is it started, and its metrics on %s?", err, address)
@@ -94,7 +98,7 @@ func askHealth(ctx context.Context, address, path string) (said string, err erro
 	if err != nil {
 		return "", fmt.Errorf("the answer of %s breaks off: %w", address, err)
 	}
-	said = strings.TrimSpace(string(text))
+	said = printable(strings.Join(strings.Fields(string(text)), " "))
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return said, nil

@@ -41,6 +41,12 @@ func TestHealthIsNotAskedOfAnybody(t *testing.T) {
 	}))
 	t.Cleanup(other.Close)
 	run(t, "health", "--metrics", other.Listener.Addr().String()).want(t, exitFailure, "404", "no gateway and no agent")
+	elsewhere := httptest.NewServer(http.RedirectHandler("http://"+anybody(t)+"/", http.StatusFound))
+	t.Cleanup(elsewhere.Close)
+	run(t, "health", "--metrics", elsewhere.Listener.Addr().String()).want(t, exitFailure, "302", "no gateway and no agent")
+	if got := run(t, "health", "--metrics", anybody(t)).want(t, exitOK); strings.ContainsRune(got.stdout, 0x1b) {
+		t.Errorf("a terminal would obey %q", got.stdout)
+	}
 	run(t, "health", "--metrics", "9091").want(t, exitUsage, "must be host:port")
 	off := whole(t, "https://idp.example", "http://127.0.0.1:1", map[string]string{"metrics": `"off"`})
 	run(t, "health", "--config", off).want(t, exitUsage, "metrics is off")
@@ -48,4 +54,14 @@ func TestHealthIsNotAskedOfAnybody(t *testing.T) {
 	if got.stdout != "" {
 		t.Errorf("%v", got)
 	}
+}
+
+// anybody starts a server that says yes to everything, and more.
+func anybody(t *testing.T) (addr string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\x1b[2J\n")
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }

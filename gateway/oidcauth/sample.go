@@ -94,10 +94,20 @@ func (e *examined) harmless() bool {
 			if len(value) < tellsNobody && name != "sub" && name != e.rules.SubjectClaim {
 				continue
 			}
-			if slices.ContainsFunc(e.bad, func(f finding) bool { return strings.Contains(f.detail, value) }) {
+			if slices.ContainsFunc(e.bad, func(f finding) bool { return f.says(value) }) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// says reports whether the sentence for the operator holds a value, in whatever case,
+// as it is or as sentences quote it: what is no text is escaped there, and what is long
+// is cut.
+func (f finding) says(value string) bool {
+	detail := strings.ToLower(f.detail)
+	quoted := show(value)
+	quoted = strings.TrimSuffix(quoted[1:len(quoted)-1], "...")
+	return strings.Contains(detail, strings.ToLower(value)) || strings.Contains(detail, strings.ToLower(quoted))
 }

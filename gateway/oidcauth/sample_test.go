@@ -83,6 +83,18 @@ var sampleCases = []struct {
 		want:   identity.AzpMismatch,
 	},
 	{
+		name:   "and one whose name is written otherwise",
+		change: func(w *world) { w.issuer.AuthorizedParties = []string{"client-2"} },
+		token:  claimsWith(object{"email": "Ada@acme.dev", "azp": "ada@acme.dev"}),
+		want:   identity.AzpMismatch,
+	},
+	{
+		name:   "or with signs that a quotation escapes",
+		change: func(w *world) { w.issuer.AuthorizedParties = []string{"client-2"} },
+		token:  claimsWith(object{"upn": `ACME\ada`, "azp": `ACME\ada`}),
+		want:   identity.AzpMismatch,
+	},
+	{
 		name:   "a subject on the deny list",
 		change: func(w *world) { w.options.Deny = oidcauth.Deny{Subjects: []string{"0oa1b2c3"}} },
 		token:  claimsWith(nil),
@@ -266,7 +278,8 @@ func TestNoValueOfATokenIsInItsSample(t *testing.T) {
 			claims[bound.Draw(t, "claim")] = binding
 		}
 		if rapid.Bool().Draw(t, "called alike") { // then what binds names somebody
-			claims["sub"], claims["azp"], claims["aud"] = private, private, private
+			alike := rapid.SampledFrom([]string{private, `ACME\` + private, private + `"`, private + strings.Repeat("x", 300)}).Draw(t, "like")
+			claims["sub"], claims["azp"], claims["aud"] = alike, alike, alike
 		}
 		if rapid.Bool().Draw(t, "expired") {
 			claims["exp"], claims["iat"] = at(-time.Hour), at(-2*time.Hour)

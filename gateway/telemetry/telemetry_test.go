@@ -191,6 +191,11 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		{"an unknown exporter", telemetry.Options{}, "OTEL_TRACES_EXPORTER", "carrier-pigeon", "OTEL_ variables"},
 		{"an unknown protocol", telemetry.Options{}, "OTEL_EXPORTER_OTLP_PROTOCOL", "telex", "OTEL_ variables"},
 		{"an unknown propagator", telemetry.Options{}, "OTEL_PROPAGATORS", "smoke", `OTEL_PROPAGATORS "smoke"`},
+		// What follows, the exporter would leave out and write to standard error.
+		{"a header that is none", telemetry.Options{}, "OTEL_EXPORTER_OTLP_HEADERS", "x-team=a,Authorization: Bearer s3cret", "OTEL_EXPORTER_OTLP_HEADERS: header 2 is none"},
+		{"a header with a wrong name", telemetry.Options{}, "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api key s3cret=", "OTEL_EXPORTER_OTLP_TRACES_HEADERS: header 1 is none"},
+		{"a header with a wrong value", telemetry.Options{}, "OTEL_EXPORTER_OTLP_HEADERS", "api-key=s3cret%2", "OTEL_EXPORTER_OTLP_HEADERS: in the value of header 1"},
+		{"a collector that is no URL", telemetry.Options{}, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:s3cret%2@collector:4318", "OTEL_EXPORTER_OTLP_ENDPOINT is no URL"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -205,6 +210,23 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 			if !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %q does not contain %q", err, c.want)
 			}
+			if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("error %q tells a secret", err)
+			}
+		})
+	}
+}
+
+func TestHeadersForTheCollectorAreReadAsItsExporterDoes(t *testing.T) {
+	for _, headers := range []string{"", " ", "Authorization=Basic%20dXNlcjpwYXNz", " api-key = a=b== ,, x-tenant=1,", "empty="} {
+		t.Run(headers, func(t *testing.T) {
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+			t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+			tel, err := telemetry.New(context.Background(), telemetry.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = tel.Close(context.Background())
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/net/http/httpguts"
 )
 
 // scope names the instrumentation in spans.
@@ -60,6 +62,9 @@ func newTracing(ctx context.Context, o tracingOptions) (*tracing, error) {
 	if next == nil {
 		if !exporterConfigured() {
 			return t, nil
+		}
+		if err := checkCollector(); err != nil {
+			return nil, err
 		}
 		next, err = autoexport.NewSpanExporter(ctx)
 		if err != nil {
@@ -110,6 +115,39 @@ func exporterConfigured() bool {
 		}
 	}
 	return false
+}
+
+// checkCollector finds in the variables of the collector what its exporter could not
+// read. The exporter would go on without it and write it to standard error as it
+// stands, and headers and addresses may hold passwords: so the error names only where
+// it is. The form of headers is that of
+// https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables.
+func checkCollector() error {
+	if name := os.Getenv("OTEL_TRACES_EXPORTER"); name != "" && name != "otlp" {
+		return nil
+	}
+	for _, signal := range []string{"", "TRACES_"} {
+		variable := "OTEL_EXPORTER_OTLP_" + signal + "ENDPOINT"
+		if _, err := url.Parse(strings.TrimSpace(os.Getenv(variable))); err != nil {
+			return fmt.Errorf("%s is no URL: write it like http://collector:4318", variable)
+		}
+		variable = "OTEL_EXPORTER_OTLP_" + signal + "HEADERS"
+		n := 0
+		for pair := range strings.SplitSeq(os.Getenv(variable), ",") {
+			n++
+			if strings.TrimSpace(pair) == "" {
+				continue
+			}
+			name, value, ok := strings.Cut(pair, "=")
+			if !ok || !httpguts.ValidHeaderFieldName(strings.TrimSpace(name)) {
+				return fmt.Errorf("%s: header %d is none: write name=value, and a comma between two of them", variable, n)
+			}
+			if _, err := url.PathUnescape(value); err != nil {
+				return fmt.Errorf("%s: in the value of header %d a percent sign begins no escape: write %%25 for it", variable, n)
+			}
+		}
+	}
+	return nil
 }
 
 // newPropagator takes OTEL_PROPAGATORS; W3C Trace Context is the default.

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -42,19 +44,26 @@ func asking() map[string]func(s *site, gateway string, v *service) *front {
 			return s.startNginx("auth.conf", "listen 80", "127.0.0.1:8082", gateway, "127.0.0.1:8000", v.addr)
 		},
 		"Caddy": func(s *site, gateway string, v *service) *front {
-			return startFront(s.t, "caddy", func(dir, addr string) []string {
-				text := "{\n\tadmin off\n}\n" + example(s.t, "caddy/Caddyfile",
-					"app.example.com", "http://"+addr, "127.0.0.1:8082", gateway, "127.0.0.1:8000", v.addr)
-				if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
-					s.t.Fatal(err)
-				}
-				return []string{"run", "--config", "Caddyfile", "--adapter", "caddyfile"}
-			})
+			return s.startCaddy(gateway, v.addr)
 		},
 		"Traefik as documented": func(s *site, gateway string, v *service) *front {
 			return playTraefik(s.t, example(s.t, "traefik/dynamic.yaml", "127.0.0.1:8082", gateway, "127.0.0.1:8000", v.addr))
 		},
 	}
+}
+
+// startCaddy starts Caddy by its example in front of a service, with further changes.
+func (s *site) startCaddy(gateway, service string, changes ...string) *front {
+	s.t.Helper()
+	return startFront(s.t, "caddy", func(dir, addr string) []string {
+		text := "{\n\tadmin off\n}\n" + example(s.t, "caddy/Caddyfile", append([]string{
+			"app.example.com", "http://" + addr, "127.0.0.1:8082", gateway, "127.0.0.1:8000", service,
+		}, changes...)...)
+		if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		return []string{"run", "--config", "Caddyfile", "--adapter", "caddyfile"}
+	})
 }
 
 // traefik is as much of a dynamic configuration as ForwardAuth needs.
@@ -308,6 +317,13 @@ func TestAProxyThatAsksLetsInWhomTheGatewayWould(t *testing.T) {
 				}
 			}
 
+			// Who asks is no header of the hop, which a client could have taken away again.
+			for _, hop := range []string{"X-Forwarded-User", "close, x-forwarded-user", "X-Forwarded-For, X-Forwarded-Host, X-Forwarded-User, X-Forwarded-Groups"} {
+				if got := send(withToken, "Connection", hop); got.status != 200 || !strings.Contains(got.body, `by "svc-etl"`) {
+					t.Errorf("Connection: %s: %v", hop, got)
+				}
+			}
+
 			// What asks for another protocol gets none, and is served.
 			got := send(withToken, "Connection", "Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABk")
 			if seen, _ := v.last(); got.status != 200 || seen.Header.Get("Upgrade") != "" || seen.Header.Get("HTTP2-Settings") != "" {
@@ -345,6 +361,48 @@ func TestAProxyThatAsksLetsInWhomTheGatewayWould(t *testing.T) {
 				t.Errorf("a question was not understood:\n%s", log)
 			}
 		})
+	}
+}
+
+// TestAWebSocketThroughCaddyIsSomebodys changes the example as it says for WebSockets.
+func TestAWebSocketThroughCaddyIsSomebodys(t *testing.T) {
+	t.Parallel()
+	s := authoriser(t)
+	g := s.start().loaded()
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\nby %s\n", r.Header.Get("Upgrade"), r.Header.Get("X-Forwarded-User"))
+		_ = conn.Close()
+	}))
+	t.Cleanup(service.Close)
+	f := s.startCaddy(g.Addr(), service.Listener.Addr().String(),
+		"\t\trequest_header -Upgrade\n", "", "request_header -Connection\n", "request_header Connection Upgrade\n")
+	for protocol, want := range map[string]string{"websocket": "101 by svc-etl\n", "h2c": "400 "} {
+		conn, err := net.DialTimeout("tcp", f.addr, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, _ = fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: Upgrade, X-Forwarded-User\r\nUpgrade: %s\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", f.addr, s.token("svc-etl", audience), protocol)
+		in := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		said := ""
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			said, _ = in.ReadString('\n')
+		}
+		if got := fmt.Sprintf("%d %s", resp.StatusCode, said); got != want {
+			t.Errorf("%s: %q, want %q", protocol, got, want)
+		}
+		_ = conn.Close()
 	}
 }
 

@@ -170,7 +170,7 @@ func (a *App) announce() {
 
 // status is one line about a gateway that serves c, for who looks at the service.
 func (a *App) status(c *config.Config) string {
-	return fmt.Sprintf("mode %s on %s, in front of %s", c.Mode, a.Addr(), c.Upstream.URL.Redacted())
+	return fmt.Sprintf("mode %s on %s, in front of %s", c.Mode, a.Addr(), UpstreamOf(c))
 }
 
 // metricsHandler serves what needs no login and holds no secret.

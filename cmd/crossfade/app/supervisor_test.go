@@ -51,3 +51,15 @@ func TestAGatewayThatEndsIsNotSaidToBeReadyByAReload(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestTheStatusOfAGatewayThatOnlyAnswersProxiesIsASentence(t *testing.T) {
+	t.Parallel()
+	s, m := authoriser(t), &told{}
+	g := s.start(func(o *app.Options) { o.Notify = m.notify }).loaded()
+	s.eventually("it is ready", func() bool { return m.count("READY=1") == 1 })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if want := "READY=1\nSTATUS=mode enforce on " + g.Addr() + ", in front of none"; m.all[0] != want {
+		t.Errorf("it says %q, want %q", m.all[0], want)
+	}
+}

@@ -25,6 +25,8 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"an entry with a key of its own":       {[]string{"--set", "principals.svc-etl.teem=x"}, []string{"/principals/svc-etl", "'teem' not allowed"}},
 		"no upstream":                          {[]string{"--set", "config.upstream=null"}, []string{"config.upstream.url is missing"}},
 		"several gateways without a Redis":     {[]string{"--set", "config.redis=null"}, []string{"replicaCount is 2", "set config.redis.url, or replicaCount: 1"}},
+		"a password for everybody to read":     {[]string{"--set", "config.redis.password=hunter2"}, []string{"config.redis holds a password", "existingSecret"}},
+		"one in a URL":                         {[]string{"--set", "config.redis.url=redis://crossfade:hunter2@redis:6379/0"}, []string{"config.redis holds a password"}},
 		"a gateway for its own pod alone":      {[]string{"--set", "config.listen=127.0.0.1:8082"}, []string{"config.listen is 127.0.0.1:8082", `":8082"`}},
 		"probes that reach nothing":            {[]string{"--set", "config.metrics=off"}, []string{"config.metrics is off", `":9091"`}},
 		"an address without a port":            {[]string{"--set", "config.listen=0.0.0.0"}, []string{"config.listen is 0.0.0.0, which names no port"}},
@@ -38,6 +40,9 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 			out, err := template(t, "default", tt.flags...)
 			if err == nil {
 				t.Fatalf("it is accepted:\n%.500s", out)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the message tells the password:\n%v", err)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {
@@ -56,6 +61,7 @@ func TestWhatMayBeWrittenInSeveralWaysIsTaken(t *testing.T) {
 		"several gateways whose Redis is named by a Secret": {
 			"--set", "config.redis=null,extraEnv[0].name=CROSSFADE_REDIS_URL,extraEnv[0].valueFrom.secretKeyRef.name=x,extraEnv[0].valueFrom.secretKeyRef.key=y",
 		},
+		"a user of Redis in its URL":     {"--set", "config.redis.url=redis://crossfade@redis:6379/0"},
 		"the URL of Redis in a file":     {"--set", "config.redis.url=null,config.redis.url_file=/etc/crossfade/secrets/redis-url"},
 		"a single element for a list":    {"--set", "config.exempt.paths=/healthz,config.listen.trusted_proxies=10.0.0.0/8"},
 		"what a parent chart hands down": {"--set", "global.imageRegistry=x"},

@@ -155,6 +155,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (gt (int .Values.replicaCount) 1) (not $redis) }}
 {{- $wrong = append $wrong (printf "replicaCount is %d, and config.redis names no Redis, so each gateway would have percentages and evidence of its own: set config.redis.url, or replicaCount: 1" (int .Values.replicaCount)) }}
 {{- end }}
+{{- if or ($c.redis).password (regexMatch "^[a-z]+://[^/]*:[^/]*@" (($c.redis).url | default "")) }}
+{{- $wrong = append $wrong "config.redis holds a password, and a ConfigMap keeps no secret: make it a key of existingSecret, and write config.redis.password_file: /etc/crossfade/secrets/..." }}
+{{- end }}
 {{- if regexMatch $local $c.listen.address }}
 {{- $wrong = append $wrong (printf "config.listen is %s, which nobody outside of the pod reaches: write \":8082\"" $c.listen.address) }}
 {{- end }}
