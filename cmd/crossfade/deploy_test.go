@@ -387,7 +387,7 @@ func TestTheUnitsAreHardenedAndFitTogether(t *testing.T) {
 	for name, u := range map[string]unit{"user": person, "system": machine} {
 		for key, want := range map[string]string{
 			"Service.Type": "exec", "Service.Restart": "on-failure", "Service.NoNewPrivileges": "yes", "Service.UMask": "0077",
-			"Service.MemoryDenyWriteExecute": "yes", "Service.SystemCallArchitectures": "native", "Unit.StartLimitIntervalSec": "0",
+			"Service.MemoryDenyWriteExecute": "yes", "Service.SystemCallArchitectures": "native", "Service.SystemCallErrorNumber": "EPERM", "Unit.StartLimitIntervalSec": "0",
 		} {
 			if got := u.one(t, key); got != want {
 				t.Errorf("%s: %s=%s, want %s", name, key, got, want)

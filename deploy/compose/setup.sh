@@ -42,6 +42,7 @@ worker() { # account directory scheme host
   printf '%s:%s\n' "$1" "$(printf '%s\n' "$password" | openssl passwd -6 -stdin)" >>"$out/gateway/luigi.htpasswd"
   printf '[core]\ndefault_scheduler_url = %s://%s:%s@%s/\n' "$3" "$1" "$password" "$4" >"$out/$2/luigi.cfg"
 }
+: >"$out/gateway/luigi.htpasswd" # a start that was broken off may have left lines
 worker svc-etl etl http 127.0.0.1:8182        # the agent
 worker svc-billing billing https gateway:8082
 

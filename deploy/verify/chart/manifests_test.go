@@ -238,7 +238,16 @@ func TestSelectorsFindTheGatewaysOnly(t *testing.T) {
 				if !of(&s.Spec.Selector).Matches(labels.Set(service.Metadata.Labels)) || of(&s.Spec.Selector).Matches(labels.Set(m.one(t, "Service", fullname(name)).Metadata.Labels)) {
 					t.Errorf("%s: the ServiceMonitor selects by %v", name, s.Spec.Selector)
 				}
-				if service.Metadata.Labels[s.Spec.JobLabel] != release || s.Spec.Endpoints[0].Port != "metrics" {
+				if len(s.Spec.Endpoints) != 1 || len(s.Spec.Endpoints[0].RelabelConfigs) == 0 {
+					t.Fatalf("%s: %+v", name, s.Spec.Endpoints)
+				}
+				job := s.Spec.Endpoints[0].RelabelConfigs[0]
+				if job.TargetLabel != "job" || job.Separator == nil || *job.Separator != "/" || job.Action != "" || job.Replacement != nil ||
+					!slices.Equal(job.SourceLabels, []monitoringv1.LabelName{"__meta_kubernetes_namespace", "__meta_kubernetes_service_label_app_kubernetes_io_instance"}) ||
+					service.Metadata.Labels["app.kubernetes.io/instance"] != release {
+					t.Errorf("%s: releases of one name in two namespaces are one job: %+v", name, job)
+				}
+				if s.Spec.Endpoints[0].Port != "metrics" {
 					t.Errorf("%s: %+v", name, s.Spec)
 				}
 			}

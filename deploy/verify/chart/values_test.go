@@ -3,6 +3,8 @@ package chart_test
 import (
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 func TestWrongValuesAreRefusedByName(t *testing.T) {
@@ -24,6 +26,9 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		"a file that is no team's":             {[]string{"--set-string", "rollout.files.Data=percent: 5"}, []string{"/rollout/files", "'Data' not allowed"}},
 		"an entry with a key of its own":       {[]string{"--set", "principals.svc-etl.teem=x"}, []string{"/principals/svc-etl", "'teem' not allowed"}},
 		"no upstream":                          {[]string{"--set", "config.upstream=null"}, []string{"config.upstream.url is missing"}},
+		"an upstream that is no URL":           {[]string{"--set", "config.upstream.url=luigid:8082"}, []string{"config.upstream.url is luigid:8082", "like http://luigid:8082"}},
+		"a Redis without a name":               {[]string{"--set", "config.redis.url="}, []string{"config.redis.url is empty", "config.redis: null for none"}},
+		"a drain that is no time":              {[]string{"--set", "config.drain=soon"}, []string{"config.drain is soon", "like 30s or 1m30s"}},
 		"several gateways without a Redis":     {[]string{"--set", "config.redis=null"}, []string{"replicaCount is 2", "set config.redis.url, or replicaCount: 1"}},
 		"a password for everybody to read":     {[]string{"--set", "config.redis.password=hunter2"}, []string{"config.redis holds a password", "existingSecret"}},
 		"one in a URL":                         {[]string{"--set", "config.redis.url=redis://crossfade:hunter2@redis:6379/0"}, []string{"config.redis holds a password"}},
@@ -69,6 +74,26 @@ func TestWhatMayBeWrittenInSeveralWaysIsTaken(t *testing.T) {
 		if _, err := template(t, "default", flags...); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestACertificateFromElsewhereIsNoLessTLS has one that the chart does not know of:
+// from a volume, with a path of its own.
+func TestACertificateFromElsewhereIsNoLessTLS(t *testing.T) {
+	t.Parallel()
+	m := render(t, "default", "--set", "config.listen.tls.cert=/tls/a.crt,config.listen.tls.key=/tls/a.key",
+		"--set", "config.admin.address=:8081,config.admin.tls.cert=/tls/b.crt,config.admin.tls.key=/tls/b.key,adminService.enabled=true")
+	for _, suffix := range []string{"-crossfade", "-admin"} {
+		var s corev1.Service
+		m.one(t, "Service", suffix).as(t, &s)
+		if s.Spec.Ports[0].Name != "https" {
+			t.Errorf("the port of %s is called %s", s.Name, s.Spec.Ports[0].Name)
+		}
+	}
+	var test corev1.Pod
+	m.one(t, "Pod", "-test").as(t, &test)
+	if len(test.Spec.Containers) != 1 {
+		t.Errorf("helm test asks the gateway in the clear: %v", test.Spec.Containers[1].Args)
 	}
 }
 

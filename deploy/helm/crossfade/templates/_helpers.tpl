@@ -95,6 +95,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml $c }}
 {{- end }}
 
+{{/* Something, if a Redis is named, by the configuration or by what the process sees. */}}
+{{- define "crossfade.redis" -}}
+{{- $c := include "crossfade.config" . | fromYaml }}
+{{- if or $c.redis .Values.extraEnvFrom }}named{{ end }}
+{{- range .Values.extraEnv }}{{ if hasPrefix "CROSSFADE_REDIS" .name }}named{{ end }}{{ end }}
+{{- end }}
+
 {{/* What of it a running gateway does not take up: app.Reload says so of each. */}}
 {{- define "crossfade.needsRestart" -}}
 {{- $c := include "crossfade.config" . | fromYaml }}
@@ -149,10 +156,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $wrong := list }}
 {{- if not $c.upstream.url }}
 {{- $wrong = append $wrong "config.upstream.url is missing: the service behind the gateway, like http://luigid:8082" }}
+{{- else if not (regexMatch "^https?://[^/]" $c.upstream.url) }}
+{{- $wrong = append $wrong (printf "config.upstream.url is %s, and has to be a URL like http://luigid:8082" $c.upstream.url) }}
 {{- end }}
-{{- $redis := or $c.redis .Values.extraEnvFrom }}
-{{- range .Values.extraEnv }}{{ if hasPrefix "CROSSFADE_REDIS" .name }}{{ $redis = true }}{{ end }}{{ end }}
-{{- if and (gt (int .Values.replicaCount) 1) (not $redis) }}
+{{- if and (hasKey ($c.redis | default dict) "url") (not ($c.redis).url) }}
+{{- $wrong = append $wrong "config.redis.url is empty: write redis://HOST:6379/0, or config.redis.url: null beside config.redis.url_file, or config.redis: null for none" }}
+{{- end }}
+{{- if and $c.drain (not (regexMatch "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$" ($c.drain | toString))) }}
+{{- $wrong = append $wrong (printf "config.drain is %v, and has to be a duration like 30s or 1m30s" $c.drain) }}
+{{- end }}
+{{- if and (gt (int .Values.replicaCount) 1) (not (include "crossfade.redis" .)) }}
 {{- $wrong = append $wrong (printf "replicaCount is %d, and config.redis names no Redis, so each gateway would have percentages and evidence of its own: set config.redis.url, or replicaCount: 1" (int .Values.replicaCount)) }}
 {{- end }}
 {{- if or ($c.redis).password (regexMatch "^[a-z]+://[^/]*:[^/]*@" (($c.redis).url | default "")) }}
