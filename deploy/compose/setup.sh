@@ -36,7 +36,6 @@ printf '%s\n' "$redis" >"$out/gateway/redis-password"
 printf '%s\n' "$redis" >"$out/redis/password"
 printf 'requirepass %s\nappendonly yes\n' "$redis" >"$out/redis/redis.conf"
 
-: >"$out/gateway/luigi.htpasswd" # a start that was broken off may have left one
 worker() { # account directory scheme host
   password=$(random)
   printf '%s:%s\n' "$1" "$(printf '%s\n' "$password" | openssl passwd -6 -stdin)" >>"$out/gateway/luigi.htpasswd"
