@@ -151,6 +151,9 @@ func newDemoStage(ctx context.Context, dir, listen string, n *notice) (_ *demoSt
 		Version: thisBuild().Version,
 		Store:   s.store,
 		OnEvent: s.tally.saw,
+		// The store is in this process: what is late is the machine, and not the store,
+		// and a run whose latch is late would be spared for good.
+		StoreTimeout: 10 * time.Second,
 	})
 	if err != nil {
 		return nil, err

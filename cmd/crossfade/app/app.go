@@ -66,7 +66,7 @@ type Options struct {
 	// value is right for all but tests.
 	ProbeSettle time.Duration
 	// StoreTimeout bounds what a request waits for the store; 50 ms when 0, which is
-	// right for all but tests.
+	// right where the store is another process.
 	StoreTimeout time.Duration
 	// Keys says how keys of issuers are fetched; the zero value is right for
 	// all but tests. OnRefresh is the App's own.
