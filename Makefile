@@ -31,7 +31,7 @@ reproducible: ## build this commit twice, in two places, and compare the bytes
 
 .PHONY: test
 test: needs ## everything with the race detector, a real redis-server, nginx, Caddy, Chromium and identity provider, and a few seconds of fuzzing
-	$(GO) test -race -timeout 5m ./...
+	$(GO) test -race -timeout 8m ./...
 	cd deploy/verify && $(GO) test -count=1 ./image
 	.ci/fuzz 3s $(DOORS)
 
