@@ -437,6 +437,26 @@ func TestTheRolloutGovernsWhomAProxyLetsIn(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsForOneRequest has an nginx that keeps all replies of everybody, whatever
+// they say of it.
+func TestAnAnswerIsForOneRequest(t *testing.T) {
+	t.Parallel()
+	s := authoriser(t)
+	v := newService(t)
+	g := s.start().loaded()
+	f := s.startNginx("auth.conf", "listen 80", "127.0.0.1:8082", g.Addr(), "127.0.0.1:8000", v.addr, "upstream crossfade {",
+		"proxy_cache_path cache keys_zone=all:1m;\nproxy_cache all;\nproxy_cache_valid any 1h;\nproxy_ignore_headers Cache-Control Expires;\nupstream crossfade {")
+	ask := request{method: http.MethodGet, path: "/x"}
+	if got := s.send("http://"+f.addr, etl(ask)); got.status != 200 {
+		t.Fatal(got)
+	}
+	for what, q := range map[string]request{"nothing": ask, "a bad token": {method: http.MethodGet, path: "/x", bearer: s.token("svc-etl", "another")}} {
+		if got := s.send("http://"+f.addr, q); got.status != 401 {
+			t.Errorf("%s after a password: %v", what, got)
+		}
+	}
+}
+
 func TestWhatCannotBeJudgedNowIsUnavailableThroughNginx(t *testing.T) {
 	t.Parallel()
 	s := authoriser(t)
