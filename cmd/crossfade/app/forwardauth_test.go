@@ -445,6 +445,7 @@ func TestWhatNginxSaysForAllServersOpensNone(t *testing.T) {
 		"all replies are kept, whatever they say of it": "proxy_cache_path cache keys_zone=all:1m; proxy_cache all; proxy_cache_valid any 1h; proxy_ignore_headers Cache-Control Expires;",
 		"refusals become pages of our own":              "proxy_intercept_errors on; error_page 401 403 =200 /login.html;",
 		"failures become pages of our own":              "proxy_intercept_errors on; error_page 500 502 503 504 =200 /sorry.html;",
+		"an address or a credential is enough":          "satisfy any; allow 127.0.0.1;",
 		"odd headers are let through":                   "underscores_in_headers on; ignore_invalid_headers off;",
 	} {
 		t.Run(name, func(t *testing.T) {
