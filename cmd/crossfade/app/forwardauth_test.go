@@ -467,7 +467,7 @@ func TestWhatNginxSaysForAllServersOpensNone(t *testing.T) {
 			}
 			spelt.header = http.Header{"X_Forwarded_User": {"mallory"}, "X.Remote.User": {"mallory"}}
 			got := s.send(base, spelt)
-			if seen, _ := v.last(); got.status == 200 && len(seen.Header["X_Forwarded_User"])+len(seen.Header["X.Remote.User"]) > 0 {
+			if seen, _ := v.last(); got.status == 200 && strings.Contains(fmt.Sprint(seen.Header), "mallory") {
 				t.Errorf("the service sees %v", seen.Header)
 			}
 			g.end()
