@@ -39,7 +39,9 @@ func (m Metadata) serve(w http.ResponseWriter, at address) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "max-age=300")
+	// Private, because it names the address that this client used: a cache that many
+	// share would hand one's word to the others, if it does not tell hosts apart.
+	w.Header().Set("Cache-Control", "private, max-age=300")
 	_, _ = w.Write(append(text, '\n'))
 }
 

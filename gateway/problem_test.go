@@ -350,6 +350,10 @@ func TestTheMetadataDocumentTellsWhereToGetAToken(t *testing.T) {
 			if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json" {
 				t.Errorf("%d %s %s\nwant %s", w.Code, w.Header(), w.Body, want)
 			}
+			// It names the host that this client wrote: no cache may hand it to others.
+			if got := w.Header().Get("Cache-Control"); !strings.Contains(got, "private") {
+				t.Errorf("Cache-Control: %s", got)
+			}
 		})
 	}
 }

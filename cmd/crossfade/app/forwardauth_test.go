@@ -437,6 +437,47 @@ func TestTheRolloutGovernsWhomAProxyLetsIn(t *testing.T) {
 	}
 }
 
+// TestWhatNginxSaysForAllServersOpensNone has settings around the example that it would
+// inherit.
+func TestWhatNginxSaysForAllServersOpensNone(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]string{
+		"all replies are kept, whatever they say of it": "proxy_cache_path cache keys_zone=all:1m; proxy_cache all; proxy_cache_valid any 1h; proxy_ignore_headers Cache-Control Expires;",
+		"refusals become pages of our own":              "proxy_intercept_errors on; error_page 401 403 =200 /login.html;",
+		"failures become pages of our own":              "proxy_intercept_errors on; error_page 500 502 503 504 =200 /sorry.html;",
+		"an address or a credential is enough":          "satisfy any; allow 127.0.0.1;",
+		"odd headers are let through":                   "underscores_in_headers on; ignore_invalid_headers off;",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := authoriser(t)
+			v := newService(t)
+			g := s.start().loaded()
+			f := s.startNginx("auth.conf", "listen 80", "127.0.0.1:8082", g.Addr(), "127.0.0.1:8000", v.addr, "upstream crossfade {", settings+"\nupstream crossfade {")
+			base, ask := "http://"+f.addr, request{method: http.MethodGet, path: "/x"}
+			if got := s.send(base, etl(ask)); got.status != 200 || got.body != `GET /x by "svc-etl" with 0 bytes` {
+				t.Fatal(got)
+			}
+			bad, spelt := ask, etl(ask)
+			bad.bearer = s.token("svc-etl", "another")
+			for _, q := range []request{ask, bad} {
+				if got := s.send(base, q); got.status != 401 {
+					t.Errorf("a request without a good credential: %v", got)
+				}
+			}
+			spelt.header = http.Header{"X_Forwarded_User": {"mallory"}, "X.Remote.User": {"mallory"}}
+			got := s.send(base, spelt)
+			if seen, _ := v.last(); got.status == 200 && strings.Contains(fmt.Sprint(seen.Header), "mallory") {
+				t.Errorf("the service sees %v", seen.Header)
+			}
+			g.end()
+			if got := s.send(base, etl(ask)); got.status < 500 {
+				t.Errorf("without the gateway: %v", got)
+			}
+		})
+	}
+}
+
 func TestWhatCannotBeJudgedNowIsUnavailableThroughNginx(t *testing.T) {
 	t.Parallel()
 	s := authoriser(t)
