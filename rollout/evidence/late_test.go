@@ -133,7 +133,7 @@ func TestATeamThatCannotBeReachedHoldsNobodyElseUp(t *testing.T) {
 	}
 }
 
-func TestOneTeamThatWaitsMakesTheEvidenceLate(t *testing.T) {
+func TestOneTeamThatWaitsMakesNoOtherLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster("away")
 		r := newRecorder(t, evidence.RecorderOptions{Store: c})
@@ -143,14 +143,44 @@ func TestOneTeamThatWaitsMakesTheEvidenceLate(t *testing.T) {
 			r.Observe(of("near", "w1"))
 			time.Sleep(time.Second)
 		}
-		if d := time.Since(r.Until()); d < 18*time.Second || d > 22*time.Second {
-			t.Errorf("it is %s late", d)
+		waiting := r.Behind()
+		if d := time.Since(waiting["away"]); len(waiting) != 1 || d < 18*time.Second || d > 22*time.Second {
+			t.Errorf("it is %s late: %v", d, waiting)
+		}
+		if d := time.Since(r.Until()); d > 2*evidence.DefaultEvery {
+			t.Errorf("the others are %s late", d)
 		}
 		c.set("away", false)
 		time.Sleep(5 * time.Second)
-		if d := time.Since(r.Until()); d > 2*evidence.DefaultEvery {
-			t.Errorf("once it is recorded it is %s late", d)
+		if waiting := r.Behind(); len(waiting) > 0 {
+			t.Errorf("once it is recorded: %v", waiting)
 		}
+	})
+}
+
+func TestATeamIsLateUntilWhatWasFoldedMeanwhileIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster("away")
+		r := newRecorder(t, evidence.RecorderOptions{Store: c})
+		defer closing(t, r)
+		sent := int64(0)
+		for range 20 {
+			r.Observe(of("away", "w1"))
+			sent++
+			time.Sleep(time.Second)
+		}
+		c.set("away", false)
+		for range 600 {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			recorded := c.counted("away") == sent
+			if late := len(r.Behind()) > 0; !late && !recorded {
+				t.Fatalf("%d of %d requests are recorded, and it is not late any more", c.counted("away"), sent)
+			} else if !late {
+				return
+			}
+		}
+		t.Errorf("it is late for ever: %v, recorded %d of %d", r.Behind(), c.counted("away"), sent)
 	})
 }
 

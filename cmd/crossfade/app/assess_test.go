@@ -260,7 +260,7 @@ func TestAnAnswerStaysWhileTheEvidenceIsLate(t *testing.T) {
 	w := newShelf(t)
 	late := time.Duration(0)
 	a := w.assessor(t, func(o *assess.Options) {
-		o.Late = func(context.Context) (time.Duration, error) { return late, nil }
+		o.Late = func(context.Context, identity.Team) (time.Duration, error) { return late, nil }
 	})
 	for range 15 {
 		w.day(t, "data-eng", 60, evidence.Run{Token: true})
@@ -276,13 +276,19 @@ func TestAnAnswerStaysWhileTheEvidenceIsLate(t *testing.T) {
 	if r := report(); r.Answer != readiness.Ready {
 		t.Fatalf("in time: %s, %s", r.Answer, r.Why)
 	}
-	w.now = w.now.Add(20 * day) // nothing was recorded since, for whatever reason
+	late, w.now = 15*time.Minute, w.now.Add(15*time.Minute)
+	if r := report(); r.Answer != readiness.Ready || r.Late != late {
+		t.Errorf("of one whose evidence is on its way: %s, %s, late by %s", r.Answer, r.Why, r.Late)
+	}
+	late, w.now = 0, w.now.Add(20*day) // nothing was recorded since, for whatever reason
 	if r := report(); r.Answer != readiness.Waiting || r.Late != 0 {
 		t.Errorf("of a team that stopped: %s, late by %s", r.Answer, r.Late)
 	}
-	late, w.now = 20*day, w.now.Add(time.Minute)
-	if r := report(); r.Answer != readiness.Ready || r.Late != 20*day {
-		t.Errorf("of one whose evidence is on its way: %s, %s, late by %s", r.Answer, r.Why, r.Late)
+	for _, late = range []time.Duration{20 * day, 1 << 62} { // an old window is not the present one for ever
+		w.now = w.now.Add(time.Minute)
+		if r := report(); r.Answer != readiness.Waiting || r.Owner != identity.OwnerPlatform || r.UpTo != 0 {
+			t.Errorf("of one whose evidence is %s late: %s, %s, up to %s", late, r.Answer, r.Why, r.UpTo)
+		}
 	}
 }
 

@@ -45,9 +45,9 @@ func NewAssessor(ctx context.Context, c *config.Config, dir string, k *legacy.Ke
 			all, now, err := s.Fleet(ctx)
 			return skewed(all, now), err
 		},
-		Late: func(ctx context.Context) (time.Duration, error) {
+		Late: func(ctx context.Context, team identity.Team) (time.Duration, error) {
 			all, now, err := s.Fleet(ctx)
-			return fleet.Late(fleet.Alive(all, now)), err
+			return fleet.Late(fleet.Alive(all, now), team), err
 		},
 	})
 }
@@ -61,16 +61,20 @@ func (a *App) assessTeams() (err error) {
 		Skewed: func(context.Context) (bool, error) {
 			return skewed(a.member.Known()), nil
 		},
-		Late: func(context.Context) (time.Duration, error) { return a.late(), nil },
+		Late: func(_ context.Context, team identity.Team) (time.Duration, error) { return a.late(team), nil },
 	})
 	return err
 }
 
-// late is how late the evidence is that gateways gather: this one's by now, that of
-// the others as of their last sign of life.
-func (a *App) late() time.Duration {
+// late is how late the evidence of a team is that gateways gather: this one's by now,
+// that of the others as of their last sign of life.
+func (a *App) late(team identity.Team) time.Duration {
 	others := slices.DeleteFunc(fleet.Alive(a.member.Known()), func(r fleet.Replica) bool { return r.ID == a.name })
-	return max(time.Since(a.evidence.Until()), fleet.Late(others))
+	late := max(time.Since(a.evidence.Until()), fleet.Late(others, team))
+	if since, ok := a.evidence.Behind()[team]; ok {
+		late = max(late, time.Since(since))
+	}
+	return late
 }
 
 // watchReadiness tells telemetry once a minute how ready the teams are: neither a
