@@ -149,8 +149,15 @@ func (r *Recorder) retry(ctx context.Context) {
 			}
 		}
 	}
+	tried := r.late.teams()
 	_ = r.tryLate(ctx, r.o.Timeout) // and health knows
 	rest := <-r.late.rest
+	for team := range r.late.teams() {
+		if !tried[team] { // it began to wait at the end
+			_ = r.tryLate(ctx, r.o.Timeout)
+			break
+		}
+	}
 	for team, part := range r.late.parts { // nobody else has them any more
 		r.total.Add(part.Requests())
 		if folded := rest.Teams[team]; folded != nil {

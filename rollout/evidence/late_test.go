@@ -276,3 +276,30 @@ func TestAPartialErrorSaysWhoWaits(t *testing.T) {
 		t.Errorf("%v, lost %v", err, lost)
 	}
 }
+
+func TestTheEndWaitsForWhatIsUnderWay(t *testing.T) {
+	for name, back := range map[string]bool{"the team stays away": false, "it comes back meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster("dying")
+				c.hangs = true
+				r := newRecorder(t, evidence.RecorderOptions{Store: c})
+				r.Observe(of("dying", "w"))
+				time.Sleep(evidence.DefaultEvery + 100*time.Millisecond) // the first batch is on its way
+				r.Observe(of("dying", "w"))
+				r.Observe(of("well", "w"))
+				if back {
+					c.set("dying", false)
+				}
+				closing(t, r)
+				want := int64(0)
+				if back {
+					want = 2
+				}
+				if c.counts["well"] != 1 || c.counts["dying"] != want || r.Lost() != 2-want {
+					t.Errorf("recorded %v, lost %d", c.counts, r.Lost())
+				}
+			})
+		})
+	}
+}
