@@ -128,10 +128,11 @@ type Member struct {
 	owed     []evidence.Gap // of replicas that were buried, not noted yet
 }
 
-// look is what was read of the fleet, and when by the clock of the store.
+// look is what was read of the fleet, and when by the clock of the store and by that
+// of this machine.
 type look struct {
-	all []Replica
-	at  time.Time
+	all    []Replica
+	at, on time.Time
 }
 
 // Join starts to give signs of life.
@@ -145,7 +146,7 @@ func Join(o Options) (*Member, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Member{o: o, cancel: cancel, silent: make(map[string]time.Time), beaten: time.Now()}
-	m.known.Store(&look{})
+	m.known.Store(&look{on: time.Now()})
 	m.done.Go(func() { m.run(ctx) })
 	return m, nil
 }
@@ -166,6 +167,10 @@ func (m *Member) Known() (all []Replica, at time.Time) {
 	l := m.known.Load()
 	return l.all, l.at
 }
+
+// Age is how long ago the last look began that succeeded; before the first one, since
+// when the member is there. What Known says of others is as old.
+func (m *Member) Age() time.Duration { return time.Since(m.known.Load().on) }
 
 // Agree reports whether all replicas serve by one configuration.
 func Agree(all []Replica) bool {
@@ -243,7 +248,7 @@ func (m *Member) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.known.Store(&look{all, theirs})
+	m.known.Store(&look{all, theirs, now})
 	return m.bury(ctx, all, theirs, now)
 }
 

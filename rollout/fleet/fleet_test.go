@@ -298,6 +298,30 @@ func TestWhoIsAliveIsToldByTheClockOfTheStore(t *testing.T) {
 	}
 }
 
+func TestItIsKnownHowOldWhatIsKnownOfOthersIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a := join(t, s, "a", "", 0)
+		pass(time.Hour)
+		if age := a.Age(); age > fleet.DefaultEvery {
+			t.Errorf("with a store that answers: %s", age)
+		}
+		s.fail(errors.New("damaged"), nil)
+		pass(time.Hour)
+		if age := a.Age(); age < time.Hour || age > time.Hour+fleet.DefaultEvery {
+			t.Errorf("an hour later: %s", age)
+		}
+		s.fail(nil, nil)
+		pass(2 * fleet.DefaultEvery)
+		if age := a.Age(); age > fleet.DefaultEvery {
+			t.Errorf("when it answers again: %s", age)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAnOutageOfTheStoreBuriesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()

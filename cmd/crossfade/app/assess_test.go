@@ -11,10 +11,12 @@ import (
 
 	"pgregory.net/rapid"
 
+	"crossfade/cmd/crossfade/app"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/assess"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/readiness"
 	"crossfade/rollout/redisstore"
 )
@@ -289,6 +291,28 @@ func TestAnAnswerStaysWhileTheEvidenceIsLate(t *testing.T) {
 		if r := report(); r.Answer != readiness.Waiting || r.Owner != identity.OwnerPlatform || r.UpTo != 0 {
 			t.Errorf("of one whose evidence is %s late: %s, %s, up to %s", late, r.Answer, r.Why, r.UpTo)
 		}
+	}
+}
+
+func TestNothingIsSaidOfTeamsWhileTheOtherGatewaysAreNotSeen(t *testing.T) {
+	if err := app.Unseen(fleet.Silent); err != nil {
+		t.Errorf("after an outage as short as one that kills nobody: %v", err)
+	}
+	blind := app.Unseen(fleet.Silent + time.Second)
+	if !errors.Is(blind, rollout.ErrUnavailable) {
+		t.Errorf("after a longer one: %v", blind)
+	}
+	w := newShelf(t)
+	for range 15 {
+		w.day(t, "data-eng", 60, evidence.Run{Token: true})
+	}
+	a := w.assessor(t, func(o *assess.Options) {
+		o.Skewed = func(context.Context) (bool, error) { return false, blind }
+	})
+	asks := rollout.State{Team: "data-eng", Request: rollout.Request{Percent: 50, At: w.now, Override: "we know better"}}
+	answer := rollout.AskGuard(t.Context(), a, asks, w.now)
+	if step := rollout.Next(asks, answer, true, w.now); step.Outcome != rollout.Pending || answer.Owner != identity.OwnerPlatform {
+		t.Errorf("a raise meanwhile: %+v by %+v", step, answer)
 	}
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -59,11 +60,21 @@ func (a *App) assessTeams() (err error) {
 		Store: a.store.Store, Keying: a.keying,
 		Settings: func(team identity.Team) assess.Settings { return a.settings.Load().of(team, a.files) },
 		Skewed: func(context.Context) (bool, error) {
-			return skewed(a.member.Known()), nil
+			return skewed(a.member.Known()), unseen(a.member.Age())
 		},
 		Late: func(_ context.Context, team identity.Team) (time.Duration, error) { return a.late(team), nil },
 	})
 	return err
+}
+
+// unseen is the error of a gateway that has not been able to look for so long at which
+// others there are: nobody knows then whether they record what they observe.
+func unseen(age time.Duration) error {
+	if age <= fleet.Silent {
+		return nil
+	}
+	return fmt.Errorf("%w: for %s it was not seen which gateways there are, nor how late their evidence is: look whether Redis takes what is written to the key of replicas",
+		rollout.ErrUnavailable, age.Truncate(time.Second))
 }
 
 // late is how late the evidence of a team is that gateways gather: this one's by now,
