@@ -165,9 +165,15 @@ func (r *Recorder) retry(ctx context.Context) {
 			delete(rest.Teams, team)
 		}
 	}
-	if left, err := r.attempt(ctx, rest, r.o.Timeout); err != nil {
+	left, err := r.attempt(ctx, rest, r.o.Timeout)
+	if err != nil {
 		r.total.Add(left.Requests())
 	}
+	lost := make(map[identity.Team]bool, len(left.Teams))
+	for team := range left.Teams {
+		lost[team] = true
+	}
+	r.late.caughtUp(lost)
 }
 
 // tryLate makes one attempt to record what waits.

@@ -264,6 +264,9 @@ func TestTheEndCountsWhatWaits(t *testing.T) {
 				if c.counts["well"] != 10 || c.counts["dead"] != want || r.Lost() != 10-want {
 					t.Errorf("recorded %v, lost %d", c.counts, r.Lost())
 				}
+				if lost := len(r.Behind()) > 0; lost == back {
+					t.Errorf("since when something is lost: %v", r.Behind())
+				}
 			})
 		})
 	}

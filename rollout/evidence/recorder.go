@@ -196,7 +196,8 @@ func (r *Recorder) Observed() int64 { return r.seen.Load() }
 func (r *Recorder) Until() time.Time { return *r.sent.Load() }
 
 // Behind returns since when what was observed of teams waits that cannot be reached
-// while others can; empty if none does.
+// while others can; empty if none does. Once the recorder is closed it is since when that is
+// lost.
 func (r *Recorder) Behind() map[identity.Team]time.Time { return r.late.since() }
 
 // Close records what is left, with one more attempt for each of the two batches

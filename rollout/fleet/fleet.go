@@ -151,13 +151,24 @@ func Join(o Options) (*Member, error) {
 	return m, nil
 }
 
-// Close says goodbye.
+// Close says goodbye, and of which teams it leaves something unrecorded: what they
+// wait for by then is lost.
 func (m *Member) Close() error {
 	m.cancel()
 	m.done.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return m.o.Store.Leave(ctx, m.o.Self().ID)
+	self := m.o.Self()
+	if m.o.Waiting != nil {
+		now := time.Now()
+		self.wait(m.o.Waiting(), now)
+		for _, gap := range self.waiting(now, now) {
+			if err := m.o.Store.Gap(ctx, gap); err != nil {
+				return err // and whoever finds it dead notes what is missing
+			}
+		}
+	}
+	return m.o.Store.Leave(ctx, self.ID)
 }
 
 // Known returns the replicas as of the last look that succeeded, and when that was
@@ -307,19 +318,22 @@ func (m *Member) bury(ctx context.Context, all []Replica, theirs, now time.Time)
 // gapsOf is what a dead replica leaves: what it observed since its last batch was
 // recorded is lost, at most that of the time between two signs of life and of as long
 // as it said that something waited, or of one batch. The first gap is of nobody knows
-// whom, the others are of the teams that waited for longer.
+// whom, the others are of the teams that waited for longer: how many requests of theirs
+// nobody knows.
 func gapsOf(r Replica, every time.Duration) []evidence.Gap {
-	gap := func(team identity.Team, unrecorded time.Duration) evidence.Gap {
-		lost := every + unrecorded
-		return evidence.Gap{
-			Replica: r.ID, Team: team, From: r.Seen.Add(-unrecorded).UTC(), To: r.Seen.Add(every).UTC(),
-			Requests: int64(r.Rate*lost.Seconds() + 0.5),
-		}
-	}
-	gaps := []evidence.Gap{gap("", max(Late([]Replica{r}, ""), evidence.DefaultEvery))}
+	unrecorded := max(Late([]Replica{r}, ""), evidence.DefaultEvery)
+	lost := every + unrecorded
+	return append([]evidence.Gap{{
+		Replica: r.ID, From: r.Seen.Add(-unrecorded).UTC(), To: r.Seen.Add(every).UTC(),
+		Requests: int64(r.Rate*lost.Seconds() + 0.5),
+	}}, r.waiting(r.Seen, r.Seen.Add(every))...)
+}
+
+// waiting are the gaps of the teams that waited at a time, up to another one.
+func (r Replica) waiting(at, to time.Time) (gaps []evidence.Gap) {
 	for _, name := range strings.Fields(r.WaitingTeams) {
 		team := identity.Team(name)
-		gaps = append(gaps, gap(team, Late([]Replica{r}, team)))
+		gaps = append(gaps, evidence.Gap{Replica: r.ID, Team: team, From: at.Add(-Late([]Replica{r}, team)).UTC(), To: to.UTC()})
 	}
 	return gaps
 }

@@ -233,14 +233,36 @@ func TestWhatADeadReplicaHadNotRecordedIsPartOfItsGap(t *testing.T) {
 		pass(2 * time.Minute)
 		want := []evidence.Gap{
 			{Replica: "dead", From: died.Add(-10 * time.Minute).UTC(), To: died.Add(5 * time.Second).UTC(), Requests: 605},
-			{Replica: "dead", Team: "x", From: died.Add(-time.Hour).UTC(), To: died.Add(5 * time.Second).UTC(), Requests: 3605},
-			{Replica: "dead", Team: "y", From: died.Add(-time.Hour).UTC(), To: died.Add(5 * time.Second).UTC(), Requests: 3605},
+			{Replica: "dead", Team: "x", From: died.Add(-time.Hour).UTC(), To: died.Add(5 * time.Second).UTC()},
+			{Replica: "dead", Team: "y", From: died.Add(-time.Hour).UTC(), To: died.Add(5 * time.Second).UTC()},
 		}
 		if gaps := s.noted(); !slices.Equal(gaps, want) {
 			t.Errorf("gaps: %+v, want %+v", gaps, want)
 		}
 		if err := a.Close(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestAGoodbyeSaysOfWhichTeamsSomethingIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		began := time.Now()
+		m, err := fleet.Join(fleet.Options{
+			Store: s, Self: func() fleet.Replica { return fleet.Replica{ID: "a"} }, Observed: func() int64 { return 0 },
+			Until: time.Now, Waiting: func() map[identity.Team]time.Time { return map[identity.Team]time.Time{"away": began} },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		want := []evidence.Gap{{Replica: "a", Team: "away", From: began.UTC(), To: time.Now().UTC()}}
+		if gaps := s.noted(); !slices.Equal(gaps, want) || len(s.replicas) != 0 {
+			t.Errorf("gaps: %+v, want %+v; left %v", gaps, want, s.replicas)
 		}
 	})
 }
