@@ -243,3 +243,56 @@ func TestANewRequestDoesNotForgetTheBrownoutsThatHavePassed(t *testing.T) {
 		t.Errorf("what passed long ago is kept: %v", s.Request.Spent)
 	}
 }
+
+func TestBrownoutsThatAreAllowedAreInForceToTheirEnd(t *testing.T) {
+	start := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	for name, windows := range map[string][]rollout.Brownout{
+		"the same day of each week":   {hours(start, 0, 24), hours(start, 168, 24), hours(start, 336, 24)},
+		"two half days":               {hours(start, 0, 12), hours(start, 12, 12)},
+		"two hours in the week after": {hours(start, 0, 24), hours(start, 168, 1), hours(start, 192, 1)},
+		"overlapping":                 {hours(start, 0, 20), hours(start, 10, 14)},
+	} {
+		if over := rollout.BrownoutsWithin(windows); over >= 0 {
+			t.Fatalf("%s: %d is one too many", name, over)
+		}
+		request := rollout.State{Request: rollout.Request{At: start, Brownouts: windows}}
+		for _, w := range windows {
+			for now := w.From; now.Before(w.Until); now = now.Add(time.Hour) {
+				if _, ok := request.Brownout(now); !ok || request.SpentBrownouts(now) {
+					t.Errorf("%s: %s after %s it is not in force", name, now.Sub(w.From), w.From)
+				}
+			}
+			if last := w.Until.Add(-time.Millisecond); request.SpentBrownouts(last) {
+				t.Errorf("%s: just before %s it is not in force", name, w.Until)
+			}
+		}
+	}
+}
+
+func TestManyShortBrownoutsDoNotMakeALongOneForgotten(t *testing.T) {
+	start := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	s := rollout.State{Team: team}
+	ask := func(now time.Time, windows ...rollout.Brownout) {
+		s.Request = *rollout.Ask(s, rollout.Request{Digest: now.String(), Brownouts: windows}, rollout.Step{}, now).Request
+	}
+	ask(start, hours(start, 0, 23))
+	now := start.Add(23 * time.Hour)
+	var short []rollout.Brownout
+	for i := range 50 {
+		at := now.Add(time.Duration(i) * time.Minute)
+		short = append(short, rollout.Brownout{From: at, Until: at.Add(time.Second), Percent: 1})
+	}
+	ask(now, short...)
+	now = now.Add(time.Hour)
+	ask(now, rollout.Brownout{From: now, Until: now.Add(24 * time.Hour), Percent: 100})
+	if n := len(s.Request.Spent); n > 50 {
+		t.Errorf("%d windows are remembered", n)
+	}
+	c := rollout.Change{Team: team, Request: &s.Request}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if b, ok := s.Brownout(now.Add(2 * time.Hour)); ok {
+		t.Errorf("after a day in a week another one is in force: %+v", b)
+	}
+}

@@ -192,7 +192,10 @@ func (s State) Brownout(now time.Time) (b Brownout, ok bool) {
 			b, ok = w, true
 		}
 	}
-	if ok && browned(slices.Concat(s.Request.Spent, s.Request.Brownouts), now.Add(-BrownoutSpan), now) >= MaxBrownout {
+	// With the moment that begins now: as much as BrownoutsWithin allows is in force to
+	// its end, also where the same day of the week before was one.
+	end := now.Add(1)
+	if ok && browned(slices.Concat(s.Request.Spent, s.Request.Brownouts), end.Add(-BrownoutSpan), end) > MaxBrownout {
 		return Brownout{}, false
 	}
 	return b, ok
@@ -208,8 +211,9 @@ func (s State) SpentBrownouts(now time.Time) bool {
 }
 
 // spent is what a request that follows r remembers of windows: those, as far as they
-// have passed, of the last BrownoutSpan. The oldest are forgotten if there are too
-// many.
+// have passed, of the last BrownoutSpan. If there are too many, those that are nearest
+// to each other become one with the time between them: to forget one would give its
+// time back to whoever asks for many short ones.
 func (r Request) spent(now time.Time) []Brownout {
 	var spent []Brownout
 	for _, w := range slices.Concat(r.Spent, r.Brownouts) {
@@ -221,7 +225,34 @@ func (r Request) spent(now time.Time) []Brownout {
 		}
 	}
 	slices.SortFunc(spent, func(a, b Brownout) int { return a.From.Compare(b.From) })
-	return spent[max(0, len(spent)-maxBrownouts):]
+	for len(spent) > maxBrownouts {
+		nearest := 1
+		for i := 2; i < len(spent); i++ {
+			if apart(spent[i-1], spent[i]) < apart(spent[nearest-1], spent[nearest]) {
+				nearest = i
+			}
+		}
+		spent[nearest-1] = joined(spent[nearest-1], spent[nearest])
+		spent = slices.Delete(spent, nearest, nearest+1)
+	}
+	return spent
+}
+
+// apart is how long after the end of one window the next begins; below zero where they
+// overlap.
+func apart(a, b Brownout) time.Duration { return b.From.Sub(a.Until) }
+
+// joined is one window from the beginning of a to the end of whichever ends later.
+func joined(a, b Brownout) Brownout {
+	a.Until, a.Percent = latest(a.Until, b.Until), max(a.Percent, b.Percent)
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // Hold is a brake: requests wait until it is released, or ends by itself.

@@ -65,25 +65,13 @@ type Table struct {
 	health  atomic.Pointer[health] // never nil
 
 	mu   sync.Mutex // one reading or write at a time, so that an older reading never undoes a newer write
-	told told       // under mu
+	told Trouble    // under mu
 	kick chan struct{}
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
 type health struct{ err, regressed error }
-
-// told is what Report was last told while the store is in trouble, when that began,
-// and after how long it may be told of another reason.
-type told struct {
-	text  string
-	began time.Time
-	again time.Duration
-}
-
-// tellAgain is for how long at least the first reason of an outage is the last one
-// that is told: what a reason is that stays is known by then.
-const tellAgain = 5 * time.Second
 
 // NewTable returns a table and begins to fill it in the background; the store
 // may be away. Call Refresh to wait for the first reading, and Close at the end.
@@ -323,18 +311,12 @@ func (t *Table) Write(ctx context.Context, c Change) (State, error) {
 // setHealth notes how the store is, and reports it. The caller holds mu.
 func (t *Table) setHealth(now *health) {
 	was := t.health.Swap(now)
-	before, after := cmp.Or(was.regressed, was.err), cmp.Or(now.regressed, now.err)
-	other := (before == nil) != (after == nil) || (was.regressed == nil) != (now.regressed == nil)
-	switch at := t.opt.Now(); {
-	case other && after == nil:
-		t.told = told{}
-		t.opt.Report(nil)
-	case other:
-		t.told = told{after.Error(), at, tellAgain}
-		t.opt.Report(after)
-	case after != nil && after.Error() != t.told.text && at.Sub(t.told.began) >= t.told.again:
-		t.told.text, t.told.again = after.Error(), 2*at.Sub(t.told.began)
-		t.opt.Report(after)
+	err := cmp.Or(now.regressed, now.err)
+	if err != nil && (was.regressed == nil) != (now.regressed == nil) {
+		t.told = Trouble{} // another one
+	}
+	if t.told.Tell(err, t.opt.Now()) {
+		t.opt.Report(err)
 	}
 }
 

@@ -25,6 +25,7 @@ var steps = [...]rollout.Percent{10, 25, 50, 75, 100}
 const (
 	shownDays    = 14
 	shownChanges = 20
+	maxFailures  = 50 // of those that are open, and of the others
 	barHeight    = 36 // of the day with most that would break
 	flat         = 2  // of one with nothing
 )
@@ -44,18 +45,21 @@ type teamView struct {
 	Outlook         outlookView
 	Line            lineView
 	Groups          []checkGroup
-	Open, Closed    []failureView
-	Accounts        []accountView
-	Warnings        []string
-	Days            []dayView
-	DaysKnown       bool
-	DaysText        string
-	DaysHeight      int
-	History         []changeView
-	Earlier         string // the address of the page with all changes; "" if it shows them
-	HistoryMissing  string
-	Runs, RunsADay  string
-	Window          string
+	// Open and Closed are the first of the failures, AllOpen and AllClosed how many
+	// there are.
+	Open, Closed       []failureView
+	AllOpen, AllClosed int
+	Accounts           []accountView
+	Warnings           []string
+	Days               []dayView
+	DaysKnown          bool
+	DaysText           string
+	DaysHeight         int
+	History            []changeView
+	Earlier            string // the address of the page with all changes; "" if it shows them
+	HistoryMissing     string
+	Runs, RunsADay     string
+	Window             string
 }
 
 // holdView is a hold that is in force.
@@ -246,11 +250,12 @@ func (c *Console) teamOf(ctx context.Context, s standing) teamView {
 		v.Groups = append(v.Groups, groupOf("checks-retire", "To retire", r.Retire))
 	}
 	for _, f := range r.Failures {
-		shown := c.failureOf(s.state.Team, f)
+		list, all := &v.Closed, &v.AllClosed
 		if f.Open {
-			v.Open = append(v.Open, shown)
-		} else {
-			v.Closed = append(v.Closed, shown)
+			list, all = &v.Open, &v.AllOpen
+		}
+		if *all++; *all <= maxFailures {
+			*list = append(*list, c.failureOf(s.state.Team, f))
 		}
 	}
 	for _, a := range r.Accounts {

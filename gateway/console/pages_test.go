@@ -512,6 +512,30 @@ func TestATeamsPageSaysWhatModeObserveEnforces(t *testing.T) {
 	}
 }
 
+func TestATeamsPageShowsTheFirstOfVeryManyFailures(t *testing.T) {
+	t.Parallel()
+	r := dataEng()
+	for i := range 5000 {
+		f := readiness.Failure{Account: "svc-etl", Pipeline: fmt.Sprint("Made", i), Reason: identity.TokenAbsent, Verdict: "no_token", Runs: 1, Open: i%2 == 0}
+		r.Failures = append(r.Failures, f)
+	}
+	open := 0
+	for _, f := range r.Failures {
+		if f.Open {
+			open++
+		}
+	}
+	page := newDesk(t, reports{"data-eng": r}).view("/teams/data-eng").Body.String()
+	for _, want := range []string{fmt.Sprintf("%d,%03d failures", open/1000, open%1000), "The first 50 are shown; <code>crossfade readiness data-eng -o json</code>", "closed, in nobody"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if n := strings.Count(page, "Made"); n == 0 || n > 200 || len(page) > 300_000 {
+		t.Errorf("it names %d of them in %d bytes", n, len(page))
+	}
+}
+
 func TestAFragmentIsWhatChanges(t *testing.T) {
 	t.Parallel()
 	a := everyKind(t)

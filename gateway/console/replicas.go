@@ -40,8 +40,8 @@ type Replica struct {
 	// Regressed tells that the store is not what it was to it: it goes on by what it
 	// knew, and refuses changes.
 	Regressed bool `json:"regressed,omitempty"`
-	// LateSeconds is how long what it had observed was waiting to be recorded, at its
-	// last sign of life.
+	// LateSeconds is how long what it had observed, if only of some teams, was waiting
+	// to be recorded, at its last sign of life.
 	LateSeconds float64 `json:"late_seconds,omitempty"`
 }
 
@@ -58,7 +58,7 @@ func (c *Console) replicas(w http.ResponseWriter, r *http.Request) *problem {
 		out.Replicas = append(out.Replicas, Replica{
 			ID: r.ID, Self: i == own, Version: r.Version, Config: r.Config, Started: r.Started.UTC(), Seen: r.Seen.UTC(),
 			Alive: r.Alive(now), Skew: own >= 0 && r.Config != all[own].Config,
-			Regressed: r.Regressed, LateSeconds: r.LateSeconds,
+			Regressed: r.Regressed, LateSeconds: r.Longest().Seconds(),
 		})
 	}
 	send(w, http.StatusOK, "application/json", out)

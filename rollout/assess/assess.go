@@ -70,8 +70,9 @@ type Options struct {
 	// Skewed reports whether gateways serve by configurations that differ; nil for
 	// never.
 	Skewed func(ctx context.Context) (bool, error)
-	// Late returns how late what gateways observe is recorded by now; nil for at once.
-	Late func(ctx context.Context) (time.Duration, error)
+	// Late returns how late what gateways observe of a team is recorded by now; nil for
+	// at once.
+	Late func(ctx context.Context, team identity.Team) (time.Duration, error)
 	// Now is the clock, time.Now by default.
 	Now func() time.Time
 }
@@ -115,7 +116,7 @@ func New(o Options) (*Assessor, error) {
 		o.Skewed = func(context.Context) (bool, error) { return false, nil }
 	}
 	if o.Late == nil {
-		o.Late = func(context.Context) (time.Duration, error) { return 0, nil }
+		o.Late = func(context.Context, identity.Team) (time.Duration, error) { return 0, nil }
 	}
 	return &Assessor{o: o, known: make(map[identity.Team]known)}, nil
 }
@@ -226,14 +227,14 @@ func (a *Assessor) remember(team identity.Team, k known, now time.Time) {
 
 // read reads what there is of a team.
 func (a *Assessor) read(ctx context.Context, team identity.Team, window time.Duration, settings Settings, now time.Time, fresh bool) (known, error) {
-	late, err := a.o.Late(ctx) // before anything is read, which may come in meanwhile
+	late, err := a.o.Late(ctx, team) // before anything is read, which may come in meanwhile
 	if err != nil {
 		return known{}, err
 	}
 	if late <= usuallyLate {
 		late = 0
 	}
-	f := readiness.Facts{Team: team, Until: now.Add(-max(late, 0)), Days: make(map[evidence.Day]evidence.Daily)}
+	f := readiness.Facts{Team: team, Until: now.Add(-min(late, evidence.RunRetention)), Days: make(map[evidence.Day]evidence.Daily)}
 	start := f.Until.Add(-window)
 	for _, d := range daysOf(start, now) {
 		if f.Days[d], err = a.o.Store.Daily(ctx, team, d); err != nil {

@@ -465,17 +465,19 @@ const GapsTouch = time.Minute
 type Gap struct {
 	Replica string `json:"replica"`
 	// Team is whose requests they were; "" if nobody knows, as of a replica that died.
-	Team     identity.Team `json:"team,omitempty"`
-	From     time.Time     `json:"from"`
-	To       time.Time     `json:"to"`
-	Requests int64         `json:"requests"`
+	Team identity.Team `json:"team,omitempty"`
+	From time.Time     `json:"from"`
+	To   time.Time     `json:"to"`
+	// Requests is 0 where there is a team if nobody knows how many they were.
+	Requests int64 `json:"requests"`
 }
 
 // Join returns what a gap is together with another one of the same replica and
-// team; ok is false if they are too far from each other. A replica loses forwards in
+// team; ok is false if they are too far from each other, or if of one nobody knows how many requests it is. A replica loses forwards in
 // time, so one that lies within another is already part of it.
 func (g Gap) Join(o Gap) (joined Gap, ok bool) {
-	if g.Replica != o.Replica || g.Team != o.Team || o.From.Sub(g.To) > GapsTouch || g.From.Sub(o.To) > GapsTouch {
+	unlike := g.Team != "" && (g.Requests == 0) != (o.Requests == 0)
+	if unlike || g.Replica != o.Replica || g.Team != o.Team || o.From.Sub(g.To) > GapsTouch || g.From.Sub(o.To) > GapsTouch {
 		return g, false
 	}
 	if o.From.Before(g.From) || o.To.After(g.To) {
@@ -486,14 +488,14 @@ func (g Gap) Join(o Gap) (joined Gap, ok bool) {
 
 // Losses are what gaps mean for a team between two times: how many of its requests
 // were lost, counting a gap that ends within as a whole, and for how long of that
-// time requests were lost of which nobody knows the team. Times at which several
+// time requests were lost of which nobody knows the team, or how many of this one. Times at which several
 // replicas lost some count once. Of gaps of other teams it depends on nothing.
 func Losses(gaps []Gap, team identity.Team, from, to time.Time) (requests int64, unknown time.Duration) {
 	var all []Gap
 	for _, g := range gaps {
 		switch {
 		case !g.To.After(from) || g.From.After(to):
-		case g.Team == "":
+		case g.Team == "", g.Team == team && g.Requests == 0:
 			all = append(all, g)
 		case g.Team == team:
 			requests += g.Requests

@@ -17,7 +17,10 @@ import (
 type late struct {
 	mu    sync.Mutex
 	parts map[identity.Team]*TeamBatch
-	kick  chan struct{}
+	// behind is since when something of a team is not recorded: its part, or what was
+	// folded while that waited.
+	behind map[identity.Team]time.Time
+	kick   chan struct{}
 	// rest is what was folded of them when the recorder ends; it comes once, after
 	// the last batch.
 	rest chan Batch
@@ -34,14 +37,19 @@ func (l *late) teams() map[identity.Team]bool {
 	return held
 }
 
-// since is when the oldest part that waits began; zero if none does.
-func (l *late) since() (oldest time.Time) {
+// since is since when something of teams is not recorded.
+func (l *late) since() map[identity.Team]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, part := range l.parts {
-		oldest = earliest(oldest, part.From)
-	}
-	return oldest
+	return maps.Clone(l.behind)
+}
+
+// caughtUp notes that a batch is recorded, for which so many teams were held: of all
+// others it had what was folded while they waited.
+func (l *late) caughtUp(held map[identity.Team]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.behind, func(team identity.Team, _ time.Time) bool { return !held[team] && l.parts[team] == nil })
 }
 
 // batch is all that waits, each part under the name that it had.
@@ -91,6 +99,7 @@ func (r *Recorder) postpone(b Batch) {
 			r.total.Add(part.withoutRuns())
 		}
 		r.late.parts[team] = part
+		r.late.behind[team] = earliest(r.late.behind[team], part.From)
 	}
 	r.late.mu.Unlock()
 	select {
@@ -140,8 +149,15 @@ func (r *Recorder) retry(ctx context.Context) {
 			}
 		}
 	}
+	tried := r.late.teams()
 	_ = r.tryLate(ctx, r.o.Timeout) // and health knows
 	rest := <-r.late.rest
+	for team := range r.late.teams() {
+		if !tried[team] { // it began to wait at the end
+			_ = r.tryLate(ctx, r.o.Timeout)
+			break
+		}
+	}
 	for team, part := range r.late.parts { // nobody else has them any more
 		r.total.Add(part.Requests())
 		if folded := rest.Teams[team]; folded != nil {
@@ -149,9 +165,15 @@ func (r *Recorder) retry(ctx context.Context) {
 			delete(rest.Teams, team)
 		}
 	}
-	if left, err := r.attempt(ctx, rest, r.o.Timeout); err != nil {
+	left, err := r.attempt(ctx, rest, r.o.Timeout)
+	if err != nil {
 		r.total.Add(left.Requests())
 	}
+	lost := make(map[identity.Team]bool, len(left.Teams))
+	for team := range left.Teams {
+		lost[team] = true
+	}
+	r.late.caughtUp(lost)
 }
 
 // tryLate makes one attempt to record what waits.

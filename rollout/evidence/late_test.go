@@ -133,7 +133,7 @@ func TestATeamThatCannotBeReachedHoldsNobodyElseUp(t *testing.T) {
 	}
 }
 
-func TestOneTeamThatWaitsMakesTheEvidenceLate(t *testing.T) {
+func TestOneTeamThatWaitsMakesNoOtherLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster("away")
 		r := newRecorder(t, evidence.RecorderOptions{Store: c})
@@ -143,14 +143,44 @@ func TestOneTeamThatWaitsMakesTheEvidenceLate(t *testing.T) {
 			r.Observe(of("near", "w1"))
 			time.Sleep(time.Second)
 		}
-		if d := time.Since(r.Until()); d < 18*time.Second || d > 22*time.Second {
-			t.Errorf("it is %s late", d)
+		waiting := r.Behind()
+		if d := time.Since(waiting["away"]); len(waiting) != 1 || d < 18*time.Second || d > 22*time.Second {
+			t.Errorf("it is %s late: %v", d, waiting)
+		}
+		if d := time.Since(r.Until()); d > 2*evidence.DefaultEvery {
+			t.Errorf("the others are %s late", d)
 		}
 		c.set("away", false)
 		time.Sleep(5 * time.Second)
-		if d := time.Since(r.Until()); d > 2*evidence.DefaultEvery {
-			t.Errorf("once it is recorded it is %s late", d)
+		if waiting := r.Behind(); len(waiting) > 0 {
+			t.Errorf("once it is recorded: %v", waiting)
 		}
+	})
+}
+
+func TestATeamIsLateUntilWhatWasFoldedMeanwhileIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster("away")
+		r := newRecorder(t, evidence.RecorderOptions{Store: c})
+		defer closing(t, r)
+		sent := int64(0)
+		for range 20 {
+			r.Observe(of("away", "w1"))
+			sent++
+			time.Sleep(time.Second)
+		}
+		c.set("away", false)
+		for range 600 {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			recorded := c.counted("away") == sent
+			if late := len(r.Behind()) > 0; !late && !recorded {
+				t.Fatalf("%d of %d requests are recorded, and it is not late any more", c.counted("away"), sent)
+			} else if !late {
+				return
+			}
+		}
+		t.Errorf("it is late for ever: %v, recorded %d of %d", r.Behind(), c.counted("away"), sent)
 	})
 }
 
@@ -234,6 +264,9 @@ func TestTheEndCountsWhatWaits(t *testing.T) {
 				if c.counts["well"] != 10 || c.counts["dead"] != want || r.Lost() != 10-want {
 					t.Errorf("recorded %v, lost %d", c.counts, r.Lost())
 				}
+				if lost := len(r.Behind()) > 0; lost == back {
+					t.Errorf("since when something is lost: %v", r.Behind())
+				}
 			})
 		})
 	}
@@ -244,5 +277,32 @@ func TestAPartialErrorSaysWhoWaits(t *testing.T) {
 	var lost *evidence.LostError
 	if want := "the evidence of nobody, a, b, c, d, 2 more waits, that of all other teams is recorded: refused"; err.Error() != want || !errors.Is(err, rollout.ErrUnavailable) || errors.As(err, &lost) {
 		t.Errorf("%v, lost %v", err, lost)
+	}
+}
+
+func TestTheEndWaitsForWhatIsUnderWay(t *testing.T) {
+	for name, back := range map[string]bool{"the team stays away": false, "it comes back meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster("dying")
+				c.hangs = true
+				r := newRecorder(t, evidence.RecorderOptions{Store: c})
+				r.Observe(of("dying", "w"))
+				time.Sleep(evidence.DefaultEvery + 100*time.Millisecond) // the first batch is on its way
+				r.Observe(of("dying", "w"))
+				r.Observe(of("well", "w"))
+				if back {
+					c.set("dying", false)
+				}
+				closing(t, r)
+				want := int64(0)
+				if back {
+					want = 2
+				}
+				if c.counts["well"] != 1 || c.counts["dying"] != want || r.Lost() != 2-want {
+					t.Errorf("recorded %v, lost %d", c.counts, r.Lost())
+				}
+			})
+		})
 	}
 }

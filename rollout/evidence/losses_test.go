@@ -26,6 +26,7 @@ func TestLossesOfATeam(t *testing.T) {
 		"its own add up, also of one time": {[]evidence.Gap{
 			gap("a", "team", 1, 2, 3), gap("b", "team", 1, 2, 4),
 		}, 7, 0},
+		"its own of nobody knows how many by time":   {[]evidence.Gap{gap("a", "team", 1, 3, 0), gap("b", "", 2, 4, 9), gap("c", "other", 5, 6, 0)}, 0, 3 * time.Minute},
 		"those of another team are none":             {[]evidence.Gap{gap("a", "other", 1, 2, 3)}, 0, 0},
 		"those of nobody knows whom count by time":   {[]evidence.Gap{gap("a", "", 1, 3, 1_000_000)}, 0, 2 * time.Minute},
 		"times of several replicas count once":       {[]evidence.Gap{gap("a", "", 1, 5, 1), gap("b", "", 4, 6, 1), gap("c", "", 2, 3, 1)}, 0, 5 * time.Minute},

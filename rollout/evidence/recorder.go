@@ -113,7 +113,8 @@ func NewRecorder(o RecorderOptions) (*Recorder, error) {
 	o.MaxRuns = cmp.Or(o.MaxRuns, 50_000)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Recorder{o: o, ring: make([]Observation, ringSize), kick: make(chan struct{}, 1), cancel: cancel, lost: make(map[identity.Team]int64)}
-	r.late.parts, r.late.kick, r.late.rest = make(map[identity.Team]*TeamBatch), make(chan struct{}, 1), make(chan Batch, 1)
+	r.late.parts, r.late.behind = make(map[identity.Team]*TeamBatch), make(map[identity.Team]time.Time)
+	r.late.kick, r.late.rest = make(chan struct{}, 1), make(chan Batch, 1)
 	r.told = health{report: o.Report, troubles: make(map[string]error), keys: make(map[string]time.Time)}
 	f, err := newFolder(o.Replica, o.MaxRuns)
 	if err != nil {
@@ -191,15 +192,14 @@ func (r *Recorder) Lost() int64 { return r.total.Load() }
 // they have been folded.
 func (r *Recorder) Observed() int64 { return r.seen.Load() }
 
-// Until returns up to when what was observed is recorded, or lost: about Every ago
-// while all is well. What is younger is on its way.
-func (r *Recorder) Until() time.Time {
-	until := *r.sent.Load()
-	if waits := r.late.since(); !waits.IsZero() && waits.Before(until) {
-		return waits
-	}
-	return until
-}
+// Until returns up to when what was observed is recorded, or lost, but for what Behind
+// says: about Every ago while all is well. What is younger is on its way.
+func (r *Recorder) Until() time.Time { return *r.sent.Load() }
+
+// Behind returns since when what was observed of teams waits that cannot be reached
+// while others can; empty if none does. Once the recorder is closed it is since when that is
+// lost.
+func (r *Recorder) Behind() map[identity.Team]time.Time { return r.late.since() }
 
 // Close records what is left, with one more attempt for each of the two batches
 // that there may be, of a team that waits each of its two parts, and ends. What could not be recorded is lost and counted.
@@ -215,14 +215,19 @@ func (r *Recorder) run(ctx context.Context, f *folder) {
 	tick := time.NewTicker(r.o.Every)
 	defer tick.Stop()
 	spare := make([]Observation, ringSize)
-	batches, idle := make(chan Batch), make(chan struct{}, 1)
+	batches, idle := make(chan taken), make(chan struct{}, 1)
+	take := func() taken {
+		held := r.late.teams()
+		return taken{f.take(time.Now(), held), held}
+	}
 	var sending sync.WaitGroup
 	sending.Go(func() { r.send(ctx, batches, idle) })
 	for {
 		select {
 		case <-ctx.Done():
+			<-idle // what is under way may leave parts, which are to come before later ones
 			_ = r.fold(f, spare)
-			batches <- f.take(time.Now(), r.late.teams())
+			batches <- take()
 			close(batches)
 			sending.Wait()
 			r.late.rest <- f.take(time.Now(), nil)
@@ -233,17 +238,23 @@ func (r *Recorder) run(ctx context.Context, f *folder) {
 			spare = r.fold(f, spare)
 			select {
 			case <-idle:
-				batches <- f.take(time.Now(), r.late.teams())
+				batches <- take()
 			default: // the store is slow or away: what comes is folded further
 			}
 		}
 	}
 }
 
+// taken is a batch, and the teams of which it has nothing since they were held.
+type taken struct {
+	Batch
+	held map[identity.Team]bool
+}
+
 // send records batches, each until the store has it, but for the parts of teams
 // that cannot be reached while others can: those are left to retry. From the end of
 // ctx on each has one attempt.
-func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- struct{}) {
+func (r *Recorder) send(ctx context.Context, batches <-chan taken, idle chan<- struct{}) {
 	for {
 		select {
 		case idle <- struct{}{}:
@@ -254,7 +265,7 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 			return
 		}
 		for timeout := r.o.Timeout; ; timeout = r.longer(timeout) {
-			left, err := r.attempt(ctx, b, timeout)
+			left, err := r.attempt(ctx, b.Batch, timeout)
 			if partial := (*PartialError)(nil); errors.As(err, &partial) {
 				r.postpone(left)
 				r.told.set("parts", err)
@@ -263,6 +274,7 @@ func (r *Recorder) send(ctx context.Context, batches <-chan Batch, idle chan<- s
 			r.told.set("batches", err)
 			if err == nil {
 				r.sent.Store(&b.To)
+				r.late.caughtUp(b.held)
 				break
 			}
 			select {

@@ -153,7 +153,7 @@ func (r Run) Without(drop func(Signal) bool) Run {
 	r.Grade, r.Reason, r.Detail, r.TraceID, r.Worst = Clean, "", "", "", time.Time{}
 	r.Failure, r.Also = Failure{}, ""
 	switch {
-	case r.Broke || failure.Reason != "": // what was recorded before Broke was has the one alone
+	case r.Broke || failure.Reason != "": // what an older gateway recorded has the one alone
 		r.Grade, r.Reason, r.Detail, r.TraceID, r.Worst = WouldBreak, failure.Reason, failure.Detail, failure.TraceID, failure.At
 	case r.Tokenless:
 		r.Grade, r.Reason = NoToken, identity.TokenAbsent

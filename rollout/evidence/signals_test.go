@@ -55,6 +55,18 @@ func TestMergingRunsDependsOnNoOrderAndNoRepetition(t *testing.T) {
 	})
 }
 
+func TestARunThatBrokeBeforeThatWasNotedStaysOne(t *testing.T) {
+	at := time.UnixMilli(1_767_225_600_000).UTC()
+	old := evidence.Run{Account: "svc", Grade: evidence.WouldBreak, Reason: identity.AudMismatch, Worst: at, First: at, Last: at, Token: true}
+	signal := evidence.Run{Account: "svc", Grade: evidence.WouldOpen, Reason: identity.RoleMissing, Worst: at.Add(time.Second), First: at, Last: at, Token: true}
+	for _, run := range []evidence.Run{old.Merge(signal), signal.Merge(old)} {
+		left := run.Without(func(evidence.Signal) bool { return true })
+		if left.Grade != evidence.WouldBreak || left.Reason != identity.AudMismatch || !left.Worst.Equal(at) {
+			t.Errorf("without its signal it is %+v", left)
+		}
+	}
+}
+
 // TestARunWithoutASignalIsTheRunOfItsOtherRequests: what is left of a run is what the
 // requests that are no dropped signals are, but for the detail of a lesser signal.
 func TestARunWithoutASignalIsTheRunOfItsOtherRequests(t *testing.T) {

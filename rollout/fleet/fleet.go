@@ -7,11 +7,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"crossfade/gateway/identity"
 	"crossfade/rollout/evidence"
 )
 
@@ -26,6 +29,12 @@ const (
 	Silent = time.Minute
 	// timeout bounds a call to the store.
 	timeout = 2 * time.Second
+	// mostLate is how late a replica is taken to be at most. Evidence is not kept for
+	// longer (evidence.Retention), so more says no more.
+	mostLate = evidence.Retention
+	// mostWaiting bounds the ids of the teams that wait, in bytes: of more of them all
+	// evidence is told to be as late.
+	mostWaiting = 4096
 )
 
 // Replica is one gateway.
@@ -49,8 +58,12 @@ type Replica struct {
 	// Rate is how many requests a second it has lately observed.
 	Rate float64 `json:"rate"`
 	// LateSeconds is how long what it had observed was waiting to be recorded, at its
-	// last sign of life.
-	LateSeconds float64 `json:"late_seconds,omitempty"`
+	// last sign of life, but for what it had of WaitingTeams: their part of the store is
+	// away while others are not, and that has waited for WaitingSeconds.
+	LateSeconds    float64 `json:"late_seconds,omitempty"`
+	WaitingSeconds float64 `json:"waiting_seconds,omitempty"`
+	// WaitingTeams are ids, with spaces between them.
+	WaitingTeams string `json:"waiting_teams,omitempty"`
 	// Seen is its last sign of life, by the clock of the store.
 	Seen time.Time `json:"-"`
 }
@@ -84,13 +97,15 @@ type Store interface {
 type Options struct {
 	// Store is required.
 	Store Store
-	// Self returns what this replica is now; Rate and LateSeconds are filled in. When it changes, it is
-	// said within a second. Required.
+	// Self returns what this replica is now; Rate and how late it is are filled in. When
+	// the rest changes, it is said within a second. Required.
 	Self func() Replica
 	// Observed returns how many requests were observed since the start. Required.
 	Observed func() int64
-	// Until returns up to when that is recorded; nil for who does not know it.
-	Until func() time.Time
+	// Until returns up to when that is recorded, Waiting since when it is not of some
+	// teams; nil for who does not know it.
+	Until   func() time.Time
+	Waiting func() map[identity.Team]time.Time
 	// Buried is told of each replica that was found dead; may be nil.
 	Buried func(Replica, evidence.Gap)
 	// Every is the time between two signs of life; DefaultEvery when 0.
@@ -113,10 +128,11 @@ type Member struct {
 	owed     []evidence.Gap // of replicas that were buried, not noted yet
 }
 
-// look is what was read of the fleet, and when by the clock of the store.
+// look is what was read of the fleet, and when by the clock of the store and by that
+// of this machine.
 type look struct {
-	all []Replica
-	at  time.Time
+	all    []Replica
+	at, on time.Time
 }
 
 // Join starts to give signs of life.
@@ -130,18 +146,29 @@ func Join(o Options) (*Member, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Member{o: o, cancel: cancel, silent: make(map[string]time.Time), beaten: time.Now()}
-	m.known.Store(&look{})
+	m.known.Store(&look{on: time.Now()})
 	m.done.Go(func() { m.run(ctx) })
 	return m, nil
 }
 
-// Close says goodbye.
+// Close says goodbye, and of which teams it leaves something unrecorded: what they
+// wait for by then is lost.
 func (m *Member) Close() error {
 	m.cancel()
 	m.done.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return m.o.Store.Leave(ctx, m.o.Self().ID)
+	self := m.o.Self()
+	if m.o.Waiting != nil {
+		now := time.Now()
+		self.wait(m.o.Waiting(), now)
+		for _, gap := range self.waiting(now, now) {
+			if err := m.o.Store.Gap(ctx, gap); err != nil {
+				return err // and whoever finds it dead notes what is missing
+			}
+		}
+	}
+	return m.o.Store.Leave(ctx, self.ID)
 }
 
 // Known returns the replicas as of the last look that succeeded, and when that was
@@ -152,19 +179,33 @@ func (m *Member) Known() (all []Replica, at time.Time) {
 	return l.all, l.at
 }
 
+// Age is how long ago the last look began that succeeded; before the first one, since
+// when the member is there. What Known says of others is as old.
+func (m *Member) Age() time.Duration { return time.Since(m.known.Load().on) }
+
 // Agree reports whether all replicas serve by one configuration.
 func Agree(all []Replica) bool {
 	return !slices.ContainsFunc(all, func(r Replica) bool { return r.Config != all[0].Config })
 }
 
-// Late is how late the evidence of the replicas, which are alive, was at their last
-// signs of life: as that of the latest of them.
-func Late(alive []Replica) time.Duration {
+// Late is how late the evidence of a team was that the replicas, which are alive, had
+// gathered by their last signs of life: as that of the latest of them, and never
+// below zero.
+func Late(alive []Replica, team identity.Team) time.Duration {
 	late := 0.0
 	for _, r := range alive {
 		late = max(late, r.LateSeconds)
+		if slices.Contains(strings.Fields(r.WaitingTeams), string(team)) {
+			late = max(late, r.WaitingSeconds)
+		}
 	}
-	return time.Duration(late * float64(time.Second))
+	return time.Duration(min(late, mostLate.Seconds()) * float64(time.Second))
+}
+
+// Longest is for how long at most something had waited to be recorded.
+func (r Replica) Longest() time.Duration {
+	r.LateSeconds = max(r.LateSeconds, r.WaitingSeconds)
+	return Late([]Replica{r}, "")
 }
 
 // Regressed reports whether any of the replicas, which are alive, says that the
@@ -208,6 +249,9 @@ func (m *Member) beat(ctx context.Context) error {
 	if m.o.Until != nil {
 		self.LateSeconds = max(now.Sub(m.o.Until()), 0).Seconds()
 	}
+	if m.o.Waiting != nil {
+		self.wait(m.o.Waiting(), now)
+	}
 	if err := m.o.Store.Beat(ctx, self); err != nil {
 		return err
 	}
@@ -215,8 +259,20 @@ func (m *Member) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.known.Store(&look{all, theirs})
+	m.known.Store(&look{all, theirs, now})
 	return m.bury(ctx, all, theirs, now)
+}
+
+// wait notes the teams that wait.
+func (r *Replica) wait(since map[identity.Team]time.Time, now time.Time) {
+	names, longest := make([]string, 0, len(since)), 0.0
+	for _, team := range slices.Sorted(maps.Keys(since)) {
+		names, longest = append(names, string(team)), max(longest, now.Sub(since[team]).Seconds())
+	}
+	r.WaitingTeams, r.WaitingSeconds = strings.Join(names, " "), longest
+	if len(r.WaitingTeams) > mostWaiting {
+		r.WaitingTeams, r.WaitingSeconds, r.LateSeconds = "", 0, max(r.LateSeconds, longest)
+	}
 }
 
 // bury finds the replicas that are dead.
@@ -238,9 +294,9 @@ func (m *Member) bury(ctx context.Context, all []Replica, theirs, now time.Time)
 		}
 		done, err := m.o.Store.Bury(ctx, r)
 		if done {
-			gap := gapOf(r, m.o.Every)
-			m.owed = append(m.owed, gap)
-			m.o.Buried(r, gap)
+			gaps := gapsOf(r, m.o.Every)
+			m.owed = append(m.owed, gaps...)
+			m.o.Buried(r, gaps[0])
 		}
 		errs = append(errs, err)
 	}
@@ -259,13 +315,25 @@ func (m *Member) bury(ctx context.Context, all []Replica, theirs, now time.Time)
 	return errors.Join(errs...)
 }
 
-// gapOf is what a dead replica leaves: what it observed since its last batch was
-// recorded is lost, at most that of the time between two signs of life and one
-// batch.
-func gapOf(r Replica, every time.Duration) evidence.Gap {
-	lost := every + evidence.DefaultEvery
-	return evidence.Gap{
-		Replica: r.ID, From: r.Seen.Add(-evidence.DefaultEvery).UTC(), To: r.Seen.Add(every).UTC(),
+// gapsOf is what a dead replica leaves: what it observed since its last batch was
+// recorded is lost, at most that of the time between two signs of life and of as long
+// as it said that something waited, or of one batch. The first gap is of nobody knows
+// whom, the others are of the teams that waited for longer: how many requests of theirs
+// nobody knows.
+func gapsOf(r Replica, every time.Duration) []evidence.Gap {
+	unrecorded := max(Late([]Replica{r}, ""), evidence.DefaultEvery)
+	lost := every + unrecorded
+	return append([]evidence.Gap{{
+		Replica: r.ID, From: r.Seen.Add(-unrecorded).UTC(), To: r.Seen.Add(every).UTC(),
 		Requests: int64(r.Rate*lost.Seconds() + 0.5),
+	}}, r.waiting(r.Seen, r.Seen.Add(every))...)
+}
+
+// waiting are the gaps of the teams that waited at a time, up to another one.
+func (r Replica) waiting(at, to time.Time) (gaps []evidence.Gap) {
+	for _, name := range strings.Fields(r.WaitingTeams) {
+		team := identity.Team(name)
+		gaps = append(gaps, evidence.Gap{Replica: r.ID, Team: team, From: at.Add(-Late([]Replica{r}, team)).UTC(), To: to.UTC()})
 	}
+	return gaps
 }

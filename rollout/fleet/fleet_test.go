@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"crossfade/gateway/identity"
 	"crossfade/rollout/evidence"
 	"crossfade/rollout/fleet"
 )
@@ -151,14 +152,20 @@ func TestAReplicaSaysHowLateItsEvidenceIs(t *testing.T) {
 		m, err := fleet.Join(fleet.Options{
 			Store: s, Self: func() fleet.Replica { return fleet.Replica{ID: "a"} }, Observed: func() int64 { return 0 },
 			Until: func() time.Time { return stuck },
+			Waiting: func() map[identity.Team]time.Time {
+				return map[identity.Team]time.Time{"away": stuck.Add(-time.Hour), "too": stuck}
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		other := join(t, s, "b", "", 0)
 		pass(31 * time.Second)
-		if all, _ := other.Known(); len(all) != 2 || fleet.Late(all) < 24*time.Second || fleet.Late(all) > 31*time.Second {
-			t.Errorf("known of the fleet: %+v, late by %s", all, fleet.Late(all))
+		if all, _ := other.Known(); len(all) != 2 || fleet.Late(all, "near") < 24*time.Second || fleet.Late(all, "near") > 31*time.Second {
+			t.Errorf("known of the fleet: %+v, late by %s", all, fleet.Late(all, "near"))
+		}
+		if all, _ := other.Known(); fleet.Late(all, "away") < time.Hour || fleet.Late(all, "awa") > time.Minute || all[0].Longest() < time.Hour {
+			t.Errorf("of who waits for longer: %+v, late by %s", all, fleet.Late(all, "away"))
 		}
 		for _, m := range []*fleet.Member{m, other} {
 			if err := m.Close(); err != nil {
@@ -215,6 +222,83 @@ func TestAReplicaThatDiesLeavesOneGap(t *testing.T) {
 	})
 }
 
+func TestWhatADeadReplicaHadNotRecordedIsPartOfItsGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a := join(t, s, "a", "", 0)
+		died := time.Now()
+		if err := s.Beat(t.Context(), fleet.Replica{ID: "dead", Rate: 1, LateSeconds: 600, WaitingTeams: "x y", WaitingSeconds: 3600}); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Minute)
+		want := []evidence.Gap{
+			{Replica: "dead", From: died.Add(-10 * time.Minute).UTC(), To: died.Add(5 * time.Second).UTC(), Requests: 605},
+			{Replica: "dead", Team: "x", From: died.Add(-time.Hour).UTC(), To: died.Add(5 * time.Second).UTC()},
+			{Replica: "dead", Team: "y", From: died.Add(-time.Hour).UTC(), To: died.Add(5 * time.Second).UTC()},
+		}
+		if gaps := s.noted(); !slices.Equal(gaps, want) {
+			t.Errorf("gaps: %+v, want %+v", gaps, want)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAGoodbyeSaysOfWhichTeamsSomethingIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		began := time.Now()
+		m, err := fleet.Join(fleet.Options{
+			Store: s, Self: func() fleet.Replica { return fleet.Replica{ID: "a"} }, Observed: func() int64 { return 0 },
+			Until: time.Now, Waiting: func() map[identity.Team]time.Time { return map[identity.Team]time.Time{"away": began} },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		want := []evidence.Gap{{Replica: "a", Team: "away", From: began.UTC(), To: time.Now().UTC()}}
+		if gaps := s.noted(); !slices.Equal(gaps, want) || len(s.replicas) != 0 {
+			t.Errorf("gaps: %+v, want %+v; left %v", gaps, want, s.replicas)
+		}
+	})
+}
+
+func TestHowLateAReplicaSaysThatItIsHasABound(t *testing.T) {
+	for says, want := range map[float64]time.Duration{-1e300: 0, -1: 0, 1.5: 1500 * time.Millisecond, 1e300: evidence.Retention} {
+		if got := fleet.Late([]fleet.Replica{{LateSeconds: says}, {WaitingTeams: "other", WaitingSeconds: 99}}, "team"); got != want {
+			t.Errorf("%g seconds are %s, want %s", says, got, want)
+		}
+	}
+}
+
+func TestOfVeryManyTeamsThatWaitAllAreLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		since := make(map[identity.Team]time.Time)
+		for i := range 1000 {
+			since[identity.Team(fmt.Sprint("team-", i))] = time.Now()
+		}
+		m, err := fleet.Join(fleet.Options{
+			Store: s, Self: func() fleet.Replica { return fleet.Replica{ID: "a"} }, Observed: func() int64 { return 0 },
+			Until: time.Now, Waiting: func() map[identity.Team]time.Time { return since },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(21 * time.Second)
+		if all := known(m); len(all) != 1 || fleet.Late(all, "another") < 20*time.Second || len(all[0].WaitingTeams) > 4096 {
+			t.Errorf("%+v", all)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWhoIsAliveIsToldByTheClockOfTheStore(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"it is ahead": time.Hour, "it is behind": -time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -234,6 +318,30 @@ func TestWhoIsAliveIsToldByTheClockOfTheStore(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestItIsKnownHowOldWhatIsKnownOfOthersIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		a := join(t, s, "a", "", 0)
+		pass(time.Hour)
+		if age := a.Age(); age > fleet.DefaultEvery {
+			t.Errorf("with a store that answers: %s", age)
+		}
+		s.fail(errors.New("damaged"), nil)
+		pass(time.Hour)
+		if age := a.Age(); age < time.Hour || age > time.Hour+fleet.DefaultEvery {
+			t.Errorf("an hour later: %s", age)
+		}
+		s.fail(nil, nil)
+		pass(2 * fleet.DefaultEvery)
+		if age := a.Age(); age > fleet.DefaultEvery {
+			t.Errorf("when it answers again: %s", age)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAnOutageOfTheStoreBuriesNobody(t *testing.T) {

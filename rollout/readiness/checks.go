@@ -26,11 +26,14 @@ func (t *tally) watched() Check {
 	}
 	age := max(t.Now.Sub(t.Since), 0)
 	c.Have = days(age)
-	missing := t.missing()
+	missing, late := t.missing(), t.end.Sub(t.Now)
 	if missing > 0 {
 		c.Have += ", " + ratio(missing) + " missing"
 	}
 	switch {
+	case late > mostLate:
+		c.Why = fmt.Sprintf("the evidence is %s late, %s it may be: a gateway does not get it recorded", about(late), about(mostLate))
+		c.Owner = identity.OwnerPlatform
 	case missing > t.Limits.Missing:
 		c.Why = fmt.Sprintf("%s of the requests went unwatched, %s may", ratio(missing), ratio(t.Limits.Missing))
 		c.Owner = identity.OwnerPlatform

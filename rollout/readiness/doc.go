@@ -35,6 +35,9 @@
 // large, or as small, as he likes. It counts as a whole however many other gateways
 // there were, for the workers of a team may all be at the one.
 //
+// Nor is a team watched whose evidence a gateway has not recorded for more than 20
+// minutes. Until then the window ends where the evidence does.
+//
 // So nothing that another team does, or loses, changes a report.
 //
 // # What one account can do

@@ -113,6 +113,11 @@ func ofNobody(owner identity.Owner) identity.Owner {
 // (evidence.DefaultEvery) and read again after two where that is done fast.
 const lateAfter = 5 * time.Second
 
+// mostLate is how late evidence may be that still says something of now: it is what of
+// the usual window may be missing (0.1% of 14 days). What is later went unwatched, for
+// all that anybody knows.
+const mostLate = 20 * time.Minute
+
 // late is how late the evidence is; 0 if that is not worth telling.
 func (t *tally) late() time.Duration {
 	if late := t.end.Sub(t.Now); late >= lateAfter {

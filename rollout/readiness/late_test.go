@@ -3,6 +3,7 @@ package readiness_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,37 @@ func TestEvidenceThatIsLateIsToldToBe(t *testing.T) {
 	facts.Until = now.Add(-2 * time.Second) // as usual
 	if got := readiness.Judge(facts); got.Late != 0 || got.LateText() != "" {
 		t.Errorf("two seconds are told as %s", got.Late)
+	}
+}
+
+func TestEvidenceThatIsTooLateHasNotWatched(t *testing.T) {
+	for late, want := range map[time.Duration]readiness.Answer{
+		20 * time.Minute: readiness.Ready, 21 * time.Minute: readiness.Waiting, 400 * 24 * time.Hour: readiness.Waiting,
+	} {
+		facts := brief(late).Facts
+		facts.Until = now.Add(-late)
+		facts.State.Percent = 10
+		got := readiness.Judge(facts)
+		watched := check(t, got, readiness.Watched)
+		if got.Answer != want || watched.Pass != (want == readiness.Ready) {
+			t.Errorf("%s late: %s, %s; watched %+v", late, got.Answer, got.Why, watched)
+		}
+		if want != readiness.Ready && (got.UpTo != 10 || got.Owner != identity.OwnerPlatform || !strings.Contains(got.Why, "late")) {
+			t.Errorf("%s late: up to %s, by %s: %s", late, got.UpTo, got.Owner, got.Why)
+		}
+	}
+}
+
+func TestATeamIsNotRetiredOnEvidenceThatIsTooLate(t *testing.T) {
+	for late, want := range map[time.Duration]bool{time.Minute: false, time.Hour: true} {
+		facts := brief(late).Facts
+		facts.Until = now.Add(-late)
+		facts.State.Percent = 100
+		got := readiness.Judge(facts)
+		in := slices.ContainsFunc(got.Retirement(), func(c readiness.Check) bool { return c.Name == readiness.Watched && !c.Pass })
+		if in != want || got.Answer == readiness.Ready {
+			t.Errorf("%s late: %s, %s: %+v", late, got.Answer, got.Why, got.Retirement())
+		}
 	}
 }
 

@@ -1,9 +1,11 @@
 package readiness_test
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -137,4 +139,19 @@ func TestNoRunsOfAnIntruderHelp(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNoNumberOfOtherFailuresIsBeforeASignal(t *testing.T) {
+	team := newTeam()
+	for i := range 30 { // of one account, with made-up pipelines
+		for range 3 {
+			team.add(day+time.Duration(i)*time.Minute, bad("svc-noisy", fmt.Sprint("P", i), identity.AudMismatch))
+			team.add(day+time.Duration(i)*time.Minute, graded(clean("svc-noisy", fmt.Sprint("Q", i)), evidence.NoToken, identity.TokenAbsent))
+		}
+	}
+	team.add(2*day, graded(clean("svc-etl", "LoadUsers"), evidence.WouldOpen, identity.TaskFamilyDenied))
+	failures := readiness.Judge(team.Facts).Failures
+	if len(failures) != 61 || failures[0].Account != "svc-etl" || !failures[0].Security() || failures[1].Verdict != "would_break" || failures[60].Verdict != "no_token" {
+		t.Errorf("%d failures, first %+v, last %+v", len(failures), failures[0], failures[len(failures)-1])
+	}
 }

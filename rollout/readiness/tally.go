@@ -358,7 +358,9 @@ func (t *tally) fixed(p pair, reason identity.Reason) bool {
 }
 
 // failures groups what went wrong by account, pipeline, reason and verdict: those
-// that are open first, those without a token behind others, the most frequent first.
+// that are open first, of them security signals, then those whose token would not have
+// been let in, then those without one; of each the most frequent first. So no number of
+// other failures, which one account can make as many of as it likes, is before a signal.
 func (t *tally) failures() []Failure {
 	type key struct {
 		pair
@@ -438,7 +440,7 @@ func (t *tally) failures() []Failure {
 	}
 	slices.SortFunc(all, func(a, b Failure) int {
 		return cmp.Or(
-			order(b.Open, a.Open), order(a.tokenless(), b.tokenless()), cmp.Compare(b.Runs, a.Runs), pair{a.Account, a.Pipeline}.compare(pair{b.Account, b.Pipeline}),
+			order(b.Open, a.Open), order(a.tokenless(), b.tokenless()), order(b.Security(), a.Security()), cmp.Compare(b.Runs, a.Runs), pair{a.Account, a.Pipeline}.compare(pair{b.Account, b.Pipeline}),
 			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Verdict, b.Verdict),
 		)
 	})

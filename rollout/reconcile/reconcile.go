@@ -131,7 +131,7 @@ type Options struct {
 	// Every is the time between two looks; DefaultEvery when 0.
 	Every time.Duration
 	// Applied is told of each change that was made, Report when looking begins to
-	// fail or fails otherwise, and with nil when all is well again. Both may be nil, are called by
+	// fail, fails otherwise (see rollout.Trouble), and with nil when all is well again. Both may be nil, are called by
 	// one goroutine and must return soon.
 	Applied func(was, is rollout.State)
 	Report  func(error)
@@ -229,18 +229,13 @@ func (r *Reconciler) Status() map[identity.Team]Status { return *r.status.Load()
 func (r *Reconciler) run(ctx context.Context) {
 	tick := time.NewTicker(r.o.Every)
 	defer tick.Stop()
-	trouble := "" // what was reported last
+	var trouble rollout.Trouble
 	for {
 		err := r.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		said := ""
-		if err != nil {
-			said = err.Error()
-		}
-		if said != trouble {
-			trouble = said
+		if trouble.Tell(err, time.Now()) {
 			r.o.Report(err)
 		}
 		select {

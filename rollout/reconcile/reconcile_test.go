@@ -745,3 +745,19 @@ func TestATeamIsRetiredByItsFileWhenNothingIsInTheWay(t *testing.T) {
 		a.end()
 	})
 }
+
+func TestALongTroubleOfManyReasonsIsToldOfAFewTimes(t *testing.T) {
+	try(t, func(t *testing.T, s *site) {
+		a := s.start("a", nil)
+		defer a.end()
+		for i := range 1800 { // an hour
+			a.fails(fmt.Errorf("read tcp 10.0.0.1:%d: connection reset by peer", 40_000+i))
+			time.Sleep(reconcile.DefaultEvery)
+		}
+		a.fails(nil)
+		settle()
+		if n := len(a.reported); n < 3 || n > 20 || a.reported[n-1] != nil {
+			t.Errorf("in an hour it is told of %d times: %v", n, a.reported)
+		}
+	})
+}

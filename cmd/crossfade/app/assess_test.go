@@ -11,10 +11,12 @@ import (
 
 	"pgregory.net/rapid"
 
+	"crossfade/cmd/crossfade/app"
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
 	"crossfade/rollout/assess"
 	"crossfade/rollout/evidence"
+	"crossfade/rollout/fleet"
 	"crossfade/rollout/readiness"
 	"crossfade/rollout/redisstore"
 )
@@ -260,7 +262,7 @@ func TestAnAnswerStaysWhileTheEvidenceIsLate(t *testing.T) {
 	w := newShelf(t)
 	late := time.Duration(0)
 	a := w.assessor(t, func(o *assess.Options) {
-		o.Late = func(context.Context) (time.Duration, error) { return late, nil }
+		o.Late = func(context.Context, identity.Team) (time.Duration, error) { return late, nil }
 	})
 	for range 15 {
 		w.day(t, "data-eng", 60, evidence.Run{Token: true})
@@ -276,13 +278,41 @@ func TestAnAnswerStaysWhileTheEvidenceIsLate(t *testing.T) {
 	if r := report(); r.Answer != readiness.Ready {
 		t.Fatalf("in time: %s, %s", r.Answer, r.Why)
 	}
-	w.now = w.now.Add(20 * day) // nothing was recorded since, for whatever reason
+	late, w.now = 15*time.Minute, w.now.Add(15*time.Minute)
+	if r := report(); r.Answer != readiness.Ready || r.Late != late {
+		t.Errorf("of one whose evidence is on its way: %s, %s, late by %s", r.Answer, r.Why, r.Late)
+	}
+	late, w.now = 0, w.now.Add(20*day) // nothing was recorded since, for whatever reason
 	if r := report(); r.Answer != readiness.Waiting || r.Late != 0 {
 		t.Errorf("of a team that stopped: %s, late by %s", r.Answer, r.Late)
 	}
-	late, w.now = 20*day, w.now.Add(time.Minute)
-	if r := report(); r.Answer != readiness.Ready || r.Late != 20*day {
-		t.Errorf("of one whose evidence is on its way: %s, %s, late by %s", r.Answer, r.Why, r.Late)
+	for _, late = range []time.Duration{20 * day, 1 << 62} { // an old window is not the present one for ever
+		w.now = w.now.Add(time.Minute)
+		if r := report(); r.Answer != readiness.Waiting || r.Owner != identity.OwnerPlatform || r.UpTo != 0 {
+			t.Errorf("of one whose evidence is %s late: %s, %s, up to %s", late, r.Answer, r.Why, r.UpTo)
+		}
+	}
+}
+
+func TestNothingIsSaidOfTeamsWhileTheOtherGatewaysAreNotSeen(t *testing.T) {
+	if err := app.Unseen(fleet.Silent); err != nil {
+		t.Errorf("after an outage as short as one that kills nobody: %v", err)
+	}
+	blind := app.Unseen(fleet.Silent + time.Second)
+	if !errors.Is(blind, rollout.ErrUnavailable) {
+		t.Errorf("after a longer one: %v", blind)
+	}
+	w := newShelf(t)
+	for range 15 {
+		w.day(t, "data-eng", 60, evidence.Run{Token: true})
+	}
+	a := w.assessor(t, func(o *assess.Options) {
+		o.Skewed = func(context.Context) (bool, error) { return false, blind }
+	})
+	asks := rollout.State{Team: "data-eng", Request: rollout.Request{Percent: 50, At: w.now, Override: "we know better"}}
+	answer := rollout.AskGuard(t.Context(), a, asks, w.now)
+	if step := rollout.Next(asks, answer, true, w.now); step.Outcome != rollout.Pending || answer.Owner != identity.OwnerPlatform {
+		t.Errorf("a raise meanwhile: %+v by %+v", step, answer)
 	}
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -45,9 +46,9 @@ func NewAssessor(ctx context.Context, c *config.Config, dir string, k *legacy.Ke
 			all, now, err := s.Fleet(ctx)
 			return skewed(all, now), err
 		},
-		Late: func(ctx context.Context) (time.Duration, error) {
+		Late: func(ctx context.Context, team identity.Team) (time.Duration, error) {
 			all, now, err := s.Fleet(ctx)
-			return fleet.Late(fleet.Alive(all, now)), err
+			return fleet.Late(fleet.Alive(all, now), team), err
 		},
 	})
 }
@@ -59,18 +60,32 @@ func (a *App) assessTeams() (err error) {
 		Store: a.store.Store, Keying: a.keying,
 		Settings: func(team identity.Team) assess.Settings { return a.settings.Load().of(team, a.files) },
 		Skewed: func(context.Context) (bool, error) {
-			return skewed(a.member.Known()), nil
+			return skewed(a.member.Known()), unseen(a.member.Age())
 		},
-		Late: func(context.Context) (time.Duration, error) { return a.late(), nil },
+		Late: func(_ context.Context, team identity.Team) (time.Duration, error) { return a.late(team), nil },
 	})
 	return err
 }
 
-// late is how late the evidence is that gateways gather: this one's by now, that of
-// the others as of their last sign of life.
-func (a *App) late() time.Duration {
+// unseen is the error of a gateway that has not been able to look for so long at which
+// others there are: nobody knows then whether they record what they observe.
+func unseen(age time.Duration) error {
+	if age <= fleet.Silent {
+		return nil
+	}
+	return fmt.Errorf("%w: for %s it was not seen which gateways there are, nor how late their evidence is: look whether Redis takes what is written to the key of replicas",
+		rollout.ErrUnavailable, age.Truncate(time.Second))
+}
+
+// late is how late the evidence of a team is that gateways gather: this one's by now,
+// that of the others as of their last sign of life.
+func (a *App) late(team identity.Team) time.Duration {
 	others := slices.DeleteFunc(fleet.Alive(a.member.Known()), func(r fleet.Replica) bool { return r.ID == a.name })
-	return max(time.Since(a.evidence.Until()), fleet.Late(others))
+	late := max(time.Since(a.evidence.Until()), fleet.Late(others, team))
+	if since, ok := a.evidence.Behind()[team]; ok {
+		late = max(late, time.Since(since))
+	}
+	return late
 }
 
 // watchReadiness tells telemetry once a minute how ready the teams are: neither a

@@ -51,7 +51,7 @@ func (a *App) FileMistakes() config.Errors {
 // join gives signs of life, and looks for gateways that ended without a goodbye.
 func (a *App) join() (err error) {
 	a.member, err = fleet.Join(fleet.Options{
-		Store: a.store.Store, Observed: a.evidence.Observed, Until: a.evidence.Until,
+		Store: a.store.Store, Observed: a.evidence.Observed, Until: a.evidence.Until, Waiting: a.evidence.Behind,
 		Self: func() fleet.Replica {
 			return fleet.Replica{
 				ID: a.name, Version: a.options.Version, Config: *a.hash.Load(), Started: a.started,
