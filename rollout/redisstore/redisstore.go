@@ -97,6 +97,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"crossfade/gateway/identity"
 	"crossfade/rollout"
@@ -155,8 +156,11 @@ type Store struct {
 var _ rollout.Store = (*Store)(nil)
 
 // New returns a store. It does not connect: that happens at the first call, and
-// again whenever a connection is lost.
+// again whenever a connection is lost. From then on go-redis prints nothing on the
+// standard error of the process: each of its troubles is the error of a call, too,
+// and a log of one form must stay so during an outage.
 func New(opt Options) (*Store, error) {
+	redis.SetLogger(&logging.VoidLogger{})
 	s := &Store{client: opt.Client, prefix: cmp.Or(opt.Prefix, DefaultPrefix), now: opt.Now, counted: rollout.MaxLatchCount, maxRuns: cmp.Or(opt.MaxRuns, evidence.MaxRuns), inFlight: cmp.Or(opt.InFlight, rollout.InFlight)}
 	if s.inFlight < 0 {
 		return nil, fmt.Errorf("redis store: a run cannot be heard of in %s", -s.inFlight)
