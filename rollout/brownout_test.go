@@ -162,6 +162,28 @@ func TestABrownoutFlipsNoRunBecauseTheStoreWentAway(t *testing.T) {
 	})
 }
 
+func TestABrownoutGovernsNoRunThatALoweringFreesInsideIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
+		first, second := luigi(t, store), luigi(t, store)
+		set(t, store, 100)
+		wait(time.Second)
+		if got := first.ask("w", "P"); !got.Enforced || !got.Latched {
+			t.Fatalf("at 100%%: %+v", got)
+		}
+		time.Sleep(time.Minute)
+		window(t, store, 0, time.Now())
+		wait(time.Second)
+		for i, r := range []*replica{first, second} {
+			if got := r.ask("w", "P"); got.Enforced || !got.Latched {
+				t.Errorf("replica %d, a run from before the window: %+v", i, got)
+			}
+			if got := r.ask(fmt.Sprint("new", i), "P"); !got.Brownout {
+				t.Errorf("replica %d, a run inside it: %+v", i, got)
+			}
+		}
+	})
+}
+
 func TestABrownoutDecidesNothingAboutARunThatIsEnforcedAnyway(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *rollouttest.Memory) {
 		r := luigi(t, store)

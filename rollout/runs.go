@@ -279,7 +279,7 @@ func (r *Runs) settle(ctx context.Context, st State, run Run, en *entry, now tim
 			}
 			continue
 		}
-		mine := Latch{Enforced: selected && !observe && !en.spared, Revision: st.Revision, Pipeline: en.pipeline, At: Change{}.When(now), Spares: en.spared}
+		mine := Latch{Enforced: selected && !observe && !en.spared, Revision: st.Revision, Pipeline: en.pipeline, At: Change{}.When(en.began), Spares: en.spared}
 		got, err := r.latch(ctx, key, mine, st.LoweredRevision, now)
 		if err != nil || !got.equal(mine) {
 			r.newRuns.giveBack(run.Team, run.Principal, now) // not a new run, or not a latched one
@@ -343,7 +343,10 @@ func (en *entry) see(now time.Time, pipeline string) {
 		en.began = now
 	}
 	if en.latched && now.Sub(en.latch.At) >= LatchMax {
-		en.latched, en.spared = false, false
+		en.latched = false
+	}
+	if now.Sub(en.began) >= LatchMax {
+		en.spared, en.began = false, now
 	}
 	en.seen = now
 	en.learn(pipeline)

@@ -95,7 +95,7 @@ func TestNewRunsRefusesBadOptions(t *testing.T) {
 		"no table":                         {Store: store, LatchRuns: true},
 		"no store to latch runs in":        {Table: table, LatchRuns: true},
 		"needs a profile that knows":       {Table: table, Store: store},
-		"cache must not be negative":       {Table: table, Store: store, LatchRuns: true, Cache: -1},
+		"must not be negative":             {Table: table, Store: store, LatchRuns: true, Cache: -1},
 		"stickiness pipeline needs a prof": {Table: table, Stickiness: rollout.StickPipeline},
 	} {
 		if runs, err := rollout.NewRuns(opt); err == nil {

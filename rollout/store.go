@@ -147,8 +147,8 @@ type Watcher interface {
 type Latcher interface {
 	// Latch puts l in force unless one is in force already, and returns the
 	// one that is. The first one wins, with three exceptions: a latch that
-	// l.Freed(lowered) holds of is replaced, unless it names another pipeline
-	// than l (then it is returned as it is, and the caller judges the run by
+	// l.Freed(lowered) holds of is replaced by l with the time of the first, for it
+	// is the same run still, unless it names another pipeline than l (then it is returned as it is, and the caller judges the run by
 	// that pipeline and tries again); and a latch without a pipeline takes
 	// l's. And a run that l spares is not enforced from then on, whatever was in
 	// force.
@@ -220,7 +220,7 @@ type Latch struct {
 	// Pipeline is the family of the first task that the run registered, empty
 	// if none was by then.
 	Pipeline string
-	// At is when the run latched, in whole milliseconds of UTC.
+	// At is when the run first latched, in whole milliseconds of UTC.
 	At time.Time
 	// Spares tells of a latch to be made, which is not enforced, that the run was let
 	// through before, while the store did not answer in time: it may have made a

@@ -100,7 +100,7 @@ elseif not e then
   e, r, a, p = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 elseif e == '1' and tonumber(r) < tonumber(ARGV[5]) then
   if p ~= '' and p ~= ARGV[4] then return current end
-  e, r, a, p = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+  e, r, p = ARGV[1], ARGV[2], ARGV[4]
 else
   if ARGV[10] == '1' then e = '0' end
   if p == '' then p = ARGV[4] end

@@ -102,6 +102,7 @@ func freedLatches(t *testing.T, s rollout.Store) {
 		want := tc.old
 		if tc.replaced {
 			want = tc.next
+			want.At = tc.old.At // the run is as old as it was
 		}
 		same(t, name, latch(t, s, key, tc.next, tc.lowered), want)
 		if got, _ := latched(t, s, key); got != want {
@@ -140,7 +141,7 @@ func freedPipeline(t *testing.T, s rollout.Store) {
 	latch(t, s, key, old, 0)
 	same(t, "judged by another pipeline", latch(t, s, key, rollout.Latch{Revision: 2, Pipeline: "Second", At: now()}, 2), old)
 	same(t, "judged by none", latch(t, s, key, rollout.Latch{Revision: 2, At: now()}, 2), old)
-	next := rollout.Latch{Revision: 2, Pipeline: "First", At: now()}
+	next := rollout.Latch{Revision: 2, Pipeline: "First", At: old.At}
 	same(t, "judged by the first", latch(t, s, key, next, 2), next)
 }
 

@@ -286,6 +286,7 @@ func (m *Memory) Latch(ctx context.Context, key rollout.LatchKey, l rollout.Latc
 		if cur.Freed(lowered) && cur.Pipeline != "" && cur.Pipeline != l.Pipeline {
 			return cur, nil
 		}
+		l.At = cur.At
 		if !cur.Freed(lowered) {
 			if cur.Pipeline == "" {
 				cur.Pipeline = l.Pipeline
