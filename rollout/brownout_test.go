@@ -173,12 +173,12 @@ func TestABrownoutGovernsNoRunThatALoweringFreesInsideIt(t *testing.T) {
 		time.Sleep(time.Minute)
 		window(t, store, 0, time.Now())
 		wait(time.Second)
-		for i, r := range []*replica{first, second} {
+		for i, r := range []*replica{second, first} { // who has not seen it yet makes it another latch
 			if got := r.ask("w", "P"); got.Enforced || !got.Latched {
-				t.Errorf("replica %d, a run from before the window: %+v", i, got)
+				t.Errorf("asked as number %d, a run from before the window: %+v", i, got)
 			}
 			if got := r.ask(fmt.Sprint("new", i), "P"); !got.Brownout {
-				t.Errorf("replica %d, a run inside it: %+v", i, got)
+				t.Errorf("asked as number %d, a run inside it: %+v", i, got)
 			}
 		}
 	})
