@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -320,7 +321,10 @@ func TestTheAddressThatNginxSawIsTheClients(t *testing.T) {
 	s.client = &http.Client{Transport: transport, Timeout: patience}
 	q := etl(pages())
 	q.header = http.Header{"X-Forwarded-For": {"6.6.6.6"}}
-	if got := s.send("https://"+f.addr, q); got.err != nil {
+	switch got := s.send("https://"+f.addr, q); {
+	case got.err != nil && runtime.GOOS == "linux": // where all of 127.0.0.0/8 is this machine's
+		t.Fatal(got.err)
+	case got.err != nil:
 		t.Skipf("this machine has no second loopback address: %v", got.err)
 	}
 	if got := s.upstream.last().Header.Get("X-Forwarded-For"); got != "127.0.0.9, 127.0.0.1" {
