@@ -19,7 +19,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: ## four teams on recorded Luigi traffic, nothing needed but Go; Ctrl-C ends
-	$(GO) run ./cmd/crossfade demo $(ARGS)
+	@$(GO) run ./cmd/crossfade demo $(ARGS)
 
 .PHONY: build
 build: ## bin/crossfade, as a release has it (.goreleaser.yaml)
